@@ -1,0 +1,3 @@
+//! The Tollbook server: the event log, the owner of State, and every way in and out.
+
+pub mod log;

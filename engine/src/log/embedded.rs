@@ -1,0 +1,1 @@
+//! The log in one directory of one process, on fjall.

@@ -1,0 +1,256 @@
+//! Prefixed, URL-safe identifiers and the names that usage carries.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest identifier accepted, prefix included: one NATS subject token, one URL segment.
+pub const ID_MAX: usize = 72;
+
+/// Why a text is not an identifier of the wanted kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text does not begin as identifiers of this kind do.
+    #[error("must begin with `{prefix}`")]
+    Prefix {
+        /// What it should begin with.
+        prefix: &'static str,
+    },
+    /// Something other than ASCII letters, digits, `_` or `-`, or nothing at all, follows the prefix.
+    #[error("may hold only ASCII letters, digits, `_` and `-` after `{prefix}`")]
+    Characters {
+        /// The prefix of this kind.
+        prefix: &'static str,
+    },
+    /// Longer than [`ID_MAX`] bytes.
+    #[error("must be at most {ID_MAX} characters")]
+    Length,
+}
+
+/// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so ids survive being read aloud.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// 26 characters, ordered as the numbers are.
+fn base32(value: u128) -> String {
+    (0..26u32)
+        .rev()
+        .filter_map(|place| {
+            let digit = usize::try_from((value >> (place.saturating_mul(5))) & 31).ok()?;
+            ALPHABET.get(digit).map(|byte| char::from(*byte))
+        })
+        .collect()
+}
+
+fn check(text: &str, prefix: &'static str) -> Result<(), IdError> {
+    let rest = text.strip_prefix(prefix).ok_or(IdError::Prefix { prefix })?;
+    if text.len() > ID_MAX {
+        return Err(IdError::Length);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if rest.is_empty() || !rest.bytes().all(plain) {
+        return Err(IdError::Characters { prefix });
+    }
+    Ok(())
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// What every identifier of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Reads an identifier. Errors: the reason it is not one.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                check(text, $prefix)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The identifier for 128 bits that the caller made unique.
+            pub fn from_bits(bits: u128) -> Self {
+                Self(format!(concat!($prefix, "{}"), base32(bits)).into())
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                check(&text, $prefix)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// An organization (R1.1).
+    OrgId = "org_";
+    /// A project of an organization (R6).
+    ProjectId = "proj_";
+    /// A member of an organization (R3).
+    MemberId = "mem_";
+    /// An API key, not its secret (R3.6).
+    KeyId = "ak_";
+    /// A single-use invitation (R3.3).
+    InvitationId = "inv_";
+    /// A recharge (R4.7).
+    RechargeId = "rch_";
+    /// A refund, adjustment, reversal or other movement of money (R4.8).
+    MovementId = "mov_";
+    /// A voucher (R4.2).
+    VoucherId = "vou_";
+    /// An invoice or credit note (R4.10).
+    InvoiceId = "invoice_";
+    /// A service token, not its secret.
+    TokenId = "tok_";
+    /// A webhook endpoint (R7.3).
+    WebhookId = "wh_";
+    /// An admission lease (R5.7).
+    LeaseId = "lease_";
+    /// A ledger: one set of partitions with one currency (R1.5).
+    LedgerId = "ledger_";
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident($max:literal);)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Longest name, in bytes.
+            pub const MAX: usize = $max;
+
+            /// Reads a name. Errors: empty, too long, or control characters.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                check_name(text, $max)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                check_name(&text, $max)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    )+};
+}
+
+/// Why a text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing, or only white space.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than the bound of this kind of name.
+    #[error("must be at most {max} bytes")]
+    Length {
+        /// The bound.
+        max: usize,
+    },
+    /// A line break or another control character.
+    #[error("must not hold control characters")]
+    Control,
+}
+
+fn check_name(text: &str, max: usize) -> Result<(), NameError> {
+    if text.trim().is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > max {
+        return Err(NameError::Length { max });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    Ok(())
+}
+
+names! {
+    /// A model as the price book names it (R4.11).
+    ModelName(128);
+    /// The name of a further metered unit: `image`, `tool_call`, `cache_write` (R4.11).
+    MeterName(64);
+    /// Who published usage: the CloudEvents `source`, any URI reference.
+    SourceName(256);
+    /// A payment provider's reference (R4.7), unique per organization and kind of movement.
+    Reference(256);
+    /// What people call an organization, project, key or token.
+    DisplayName(200);
+    /// Why an operator did something.
+    Reason(500);
+    /// A server process among those of one ledger.
+    NodeName(64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_round_trip_and_sort_as_their_bits() {
+        let low = OrgId::from_bits(1);
+        let high = OrgId::from_bits(u128::MAX);
+        assert_eq!(low.as_str(), "org_00000000000000000000000001");
+        assert_eq!(high.as_str(), "org_7zzzzzzzzzzzzzzzzzzzzzzzzz");
+        assert!(low < high);
+        assert_eq!(OrgId::parse(high.as_str()), Ok(high));
+    }
+
+    #[test]
+    fn what_is_no_id_says_why() {
+        assert_eq!(OrgId::parse("acme"), Err(IdError::Prefix { prefix: "org_" }));
+        assert_eq!(OrgId::parse("org_"), Err(IdError::Characters { prefix: "org_" }));
+        assert_eq!(OrgId::parse("org_a.b"), Err(IdError::Characters { prefix: "org_" }));
+        assert_eq!(OrgId::parse(&format!("org_{}", "a".repeat(ID_MAX))), Err(IdError::Length));
+    }
+
+    #[test]
+    fn what_is_no_name_says_why() {
+        assert_eq!(ModelName::parse(" "), Err(NameError::Empty));
+        assert_eq!(ModelName::parse("a\nb"), Err(NameError::Control));
+        assert_eq!(MeterName::parse(&"m".repeat(65)), Err(NameError::Length { max: 64 }));
+    }
+}
