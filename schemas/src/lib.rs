@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`id`] and [`position`] name things, [`amount`], [`price`] and [`time`] measure them, [`role`]
 //! and [`policy`] configure them, [`sealed`] hides what is personal; [`usage`] and [`event`] are the facts, [`batch`]
-//! and [`entry`] how they are written together, [`codec`] their bytes; [`rejection`] is what a rule says no with, and
+//! and [`entry`] how they are written together, [`topic`] about what, [`codec`] their bytes; [`rejection`] is what a rule says no with, and
 //! [`cloudevent`] is how usage looks outside.
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -25,5 +25,6 @@ pub mod usage;
 
 pub mod codec;
 pub mod entry;
+pub mod topic;
 
 pub mod rejection;
