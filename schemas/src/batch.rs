@@ -1,7 +1,7 @@
 //! Usage packed for the log: small dictionaries, and rows that hold indexes into them. Smaller, and the only way to
 //! fold millions of records a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,13 @@ impl UsageBatch {
     pub fn check(&self) -> Result<(), BrokenBatch> {
         let organizations = self.organizations.len();
         let within = |index: u32, length: usize| usize::try_from(index).is_ok_and(|index| index < length);
+        let largest = organizations.max(self.payers.len()).max(self.sources.len()).max(self.models.len());
+        // A source that stood twice would be counted in two windows.
+        let sources: HashSet<_> = self.sources.iter().collect();
         let dictionaries = self.payers.iter().all(|(org, _)| within(*org, organizations))
-            && self.sources.iter().all(|(org, _)| within(*org, organizations));
+            && self.sources.iter().all(|(org, _)| within(*org, organizations))
+            && sources.len() == self.sources.len()
+            && largest <= self.rows.len();
         if !dictionaries {
             return Err(BrokenBatch { row: 0 });
         }
@@ -351,7 +356,7 @@ mod tests {
             });
             builder.finish()
         };
-        let broken: [fn(&mut UsageBatch); 7] = [
+        let broken: [fn(&mut UsageBatch); 9] = [
             |batch| batch.rows[0].payer = 1,
             |batch| batch.rows[0].source = u32::MAX,
             |batch| batch.rows[0].model = 1,
@@ -359,6 +364,8 @@ mod tests {
             |batch| batch.rows[0].id_length = 3,
             |batch| batch.ids.push('x'),
             |batch| batch.payers[0].0 = 1,
+            |batch| batch.sources.push(batch.sources[0].clone()),
+            |batch| batch.models.push(batch.models[0].clone()),
         ];
         assert_eq!(good().check(), Ok(()));
         for (number, break_it) in broken.iter().enumerate() {
