@@ -1,0 +1,3 @@
+//! The log on a real JetStream server.
+
+mod harness;
