@@ -1,0 +1,3 @@
+//! The embedded log keeps the contract of every log, and what it promises beyond it.
+
+mod contract;
