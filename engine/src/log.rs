@@ -194,7 +194,8 @@ mod tests {
         {
             assert_eq!(Topic::of_subject(&topic.subject(partition), partition), Some(topic));
         }
-        for foreign in ["tollbook.log.4.config", "tollbook.log.3.configs", "tollbook.log.3.org.acme", "other"] {
+        for foreign in ["tollbook.log.4.config", "tollbook.log.3.configs", "tollbook.log.3.org.acme", "other"]
+        {
             assert_eq!(Topic::of_subject(foreign, partition), None, "{foreign}");
         }
     }
