@@ -27,3 +27,5 @@ pub mod codec;
 pub mod entry;
 
 pub mod rejection;
+
+pub mod cloudevent;
