@@ -28,3 +28,5 @@ pub mod entry;
 pub mod topic;
 
 pub mod rejection;
+
+pub mod cloudevent;
