@@ -1,9 +1,9 @@
 //! Records: entries as they stand in the log, read and checked as far as that needs no State.
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tollbook_schemas::codec;
 use tollbook_schemas::entry::{Body, Entry};
+use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::topic::Topic;
 
@@ -31,9 +31,15 @@ pub enum Content {
 }
 
 impl Record {
-    /// Reads one message of `partition`.
-    pub fn read(partition: PartitionId, position: Position, subject: &str, payload: &Bytes) -> Self {
-        let content = match read_entry(partition, subject, payload) {
+    /// Reads one message of `partition` of `ledger`.
+    pub fn read(
+        ledger: &LedgerId,
+        partition: PartitionId,
+        position: Position,
+        subject: &str,
+        payload: &[u8],
+    ) -> Self {
+        let content = match read_entry(ledger, partition, subject, payload) {
             Ok((topic, entry)) => Content::Entry(topic, Box::new(entry)),
             Err(reason) => Content::Foreign(reason),
         };
@@ -51,10 +57,18 @@ pub fn hash_of(position: Position, subject: &str, payload: &[u8]) -> Hash {
     hasher.finalize().into()
 }
 
-fn read_entry(partition: PartitionId, subject: &str, payload: &[u8]) -> Result<(Topic, Entry), String> {
+fn read_entry(
+    ledger: &LedgerId,
+    partition: PartitionId,
+    subject: &str,
+    payload: &[u8],
+) -> Result<(Topic, Entry), String> {
     let topic =
         Topic::of_subject(subject, partition).ok_or_else(|| format!("subject {subject} is not ours"))?;
     let entry = codec::decode_entry(payload).map_err(|error| error.to_string())?;
+    if entry.id.ledger != *ledger {
+        return Err(format!("the entry is of ledger {}", entry.id.ledger));
+    }
     if entry.id.partition != partition {
         return Err(format!("the entry is of partition {}", entry.id.partition));
     }

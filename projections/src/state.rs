@@ -1,6 +1,6 @@
 //! State: what the log says, and the one function that changes it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ use crate::first::Sighting;
 use crate::organization::{At, Organization};
 use crate::record::{Content, Hash, Record};
 use crate::spend::OpenCells;
-use crate::writers::{Noted, Writers};
+use crate::writers::Writers;
 
 /// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +161,8 @@ struct Common {
     head: Head,
     writers: Writers,
     config: Config,
+    /// Commands that are not about one organization, as [`Organization::idempotency`].
+    idempotency: BTreeMap<[u8; 16], ([u8; 16], Position)>,
 }
 
 /// One partition's state: a pure function of its log.
@@ -231,6 +233,11 @@ impl State {
         &self.common.config
     }
 
+    /// What a command that is not about one organization led to, by its idempotency key.
+    pub fn idempotency(&self, key: &[u8; 16]) -> Option<&([u8; 16], Position)> {
+        self.common.idempotency.get(key)
+    }
+
     /// Processes that ever wrote to this partition.
     pub fn writers(&self) -> usize {
         self.common.writers.len()
@@ -265,15 +272,10 @@ impl State {
                     self.skip(foreign(record.position, &reason), &mut effects);
                     return Ok(effects);
                 }
-                match self.common.writers.note(entry.id.writer, entry.id.count) {
-                    Noted::New => self.apply_entry(record.position, topic, entry, sightings, &mut effects)?,
-                    Noted::Copy => self.skip(Effect::Copy { position: record.position }, &mut effects),
-                    Noted::Impossible => {
-                        self.skip(
-                            foreign(record.position, "a count that no writer has reached"),
-                            &mut effects,
-                        );
-                    }
+                if self.common.writers.note(entry.id.writer, entry.id.count) {
+                    self.apply_entry(record.position, topic, entry, sightings, &mut effects)?;
+                } else {
+                    self.skip(Effect::Copy { position: record.position }, &mut effects);
                 }
             }
         }
@@ -365,6 +367,9 @@ impl State {
                         | Event::Quarantine(_)
                         | Event::Webhook(_) => return Err(Corrupt::Misplaced),
                     }
+                }
+                if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
+                    self.common.idempotency.insert(idempotency.key, (idempotency.content, at.position));
                 }
                 Ok(())
             }

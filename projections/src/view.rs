@@ -62,8 +62,8 @@ impl Views {
     pub fn open(path: &Path) -> Result<Self, ViewError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         // sled 0.34 panics on some damage that it finds while opening.
-        let opened =
-            std::panic::catch_unwind(|| config.open()).map_err(|_| ViewError::Damaged(path.into()))?;
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()))
+            .map_err(|_| ViewError::Damaged(path.into()))?;
         let db = opened.map_err(|source| ViewError::Store { path: path.into(), source })?;
         Ok(Self { db, path: path.into() })
     }
