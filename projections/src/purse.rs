@@ -8,6 +8,13 @@ use tollbook_schemas::time::Timestamp;
 
 use crate::state::Corrupt;
 
+/// The most that an organization can recharge, be granted, or spend over all time: ten quadrillion. An amount holds
+/// seven times that, so that no sum or difference of a purse can fail.
+pub const TOTAL_MAX: Amount = match Amount::from_units(10_000_000_000_000_000_000_000_000_000) {
+    Some(most) => most,
+    None => Amount::ZERO,
+};
+
 /// One voucher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Voucher {
@@ -73,6 +80,17 @@ impl Purse {
     /// Everything that usage ever cost.
     pub const fn spent(&self) -> Amount {
         self.spent
+    }
+
+    /// What usage may still cost before totals could leave the range of exact numbers. Recharges and vouchers keep to
+    /// [`TOTAL_MAX`] too, so that no sum of a purse can fail.
+    pub fn room(&self) -> Amount {
+        TOTAL_MAX.checked_sub(self.spent).unwrap_or_default()
+    }
+
+    /// What all vouchers were ever worth.
+    pub const fn granted(&self) -> Amount {
+        self.granted
     }
 
     /// Whether recharged plus granted equals spent plus remaining, exactly.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{KeyId, MeterName, ModelName, ProjectId};
+use tollbook_schemas::policy::Meters;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::Tokens;
 
@@ -25,15 +26,19 @@ pub struct CellKey {
     pub key: Option<KeyId>,
 }
 
-/// What was consumed, summed.
+/// What was consumed, summed. Sums of at most 2⁶⁴ records of at most 10¹² units each cannot overflow 128 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// Calls.
     pub requests: u64,
-    /// Tokens.
-    pub tokens: Tokens,
+    /// Input tokens, cached ones included.
+    pub input_tokens: u128,
+    /// Input tokens read from a cache.
+    pub cached_input_tokens: u128,
+    /// Output tokens.
+    pub output_tokens: u128,
     /// Units beyond tokens.
-    pub meters: BTreeMap<MeterName, u64>,
+    pub meters: BTreeMap<MeterName, u128>,
     /// What they cost.
     pub cost: Amount,
 }
@@ -41,18 +46,35 @@ pub struct Cell {
 impl Cell {
     /// Adds another cell's consumption.
     pub fn add(&mut self, other: &Self) -> Result<(), Corrupt> {
-        let count = |a: u64, b: u64| a.checked_add(b).ok_or(Corrupt::CountOutOfRange);
-        self.requests = count(self.requests, other.requests)?;
-        self.tokens = Tokens {
-            input: count(self.tokens.input, other.tokens.input)?,
-            cached_input: count(self.tokens.cached_input, other.tokens.cached_input)?,
-            output: count(self.tokens.output, other.tokens.output)?,
-        };
+        self.requests = self.requests.saturating_add(other.requests);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(other.cached_input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         for (meter, units) in &other.meters {
             let mine = self.meters.entry(meter.clone()).or_default();
-            *mine = count(*mine, *units)?;
+            *mine = mine.saturating_add(*units);
         }
         self.cost = sum(self.cost, other.cost)?;
+        Ok(())
+    }
+
+    /// Adds one call.
+    #[inline]
+    pub(crate) fn count(
+        &mut self,
+        tokens: Tokens,
+        meters: Option<&Meters>,
+        cost: Amount,
+    ) -> Result<(), Corrupt> {
+        self.requests = self.requests.saturating_add(1);
+        self.input_tokens = self.input_tokens.saturating_add(tokens.input.into());
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(tokens.cached_input.into());
+        self.output_tokens = self.output_tokens.saturating_add(tokens.output.into());
+        for (meter, units) in meters.into_iter().flatten() {
+            let mine = self.meters.entry(meter.clone()).or_default();
+            *mine = mine.saturating_add((*units).into());
+        }
+        self.cost = sum(self.cost, cost)?;
         Ok(())
     }
 }

@@ -99,6 +99,8 @@ struct Booking<'a> {
     lane_of: Vec<u32>,
     lanes: Vec<Lane>,
     counted: Vec<Counted>,
+    /// What each organization can still spend before its totals could leave the range of exact numbers.
+    room: Vec<Amount>,
     quarantined: Vec<(usize, QuarantineReason)>,
     zones: Vec<Option<(usize, Zone)>>,
 }
@@ -154,6 +156,11 @@ impl<'a> Booking<'a> {
             lane_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
             lanes: Vec::new(),
             counted: vec![Counted::default(); batch.organizations.len()],
+            room: zones
+                .iter()
+                .map(|known| known.as_ref().and_then(|(slot, _)| state.at_slot(*slot)))
+                .map(|known| known.map_or(Amount::ZERO, |organization| organization.purse.room()))
+                .collect(),
             quarantined: Vec::new(),
             zones,
         })
@@ -251,6 +258,12 @@ impl<'a> Booking<'a> {
             Ok(cost) => cost,
             Err(reason) => return Ok(Fate::Quarantined(reason)),
         };
+        let organization =
+            self.batch.payers.get(place(row.payer)).map_or(0, |(organization, _)| place(*organization));
+        match self.room.get_mut(organization).map(|room| (room.checked_sub(cost), room)) {
+            Some((Some(left), room)) if !left.is_negative() => *room = left,
+            Some(_) | None => return Ok(Fate::Quarantined(QuarantineReason::Absurd)),
+        }
         if occurred < lane.day_start || occurred >= lane.day_end {
             let full = lane.turn_to_day_of(occurred);
             if let Some(full) = full {
@@ -260,7 +273,7 @@ impl<'a> Booking<'a> {
         }
         let index = self.lane_of.get(table).copied().map_or(0, place).saturating_sub(1);
         let Some(lane) = self.lanes.get_mut(index) else { return Ok(Fate::Duplicate) };
-        lane.add(row, cost)?;
+        lane.cell.count(row.tokens, row.extras.as_ref().map(|extras| &extras.meters), cost)?;
         Ok(Fate::Booked)
     }
 
@@ -385,24 +398,6 @@ impl Lane {
         self.day_start = self.zone.start_of_day(self.day);
         self.day_end = self.zone.start_of_day(self.day.next());
         full
-    }
-
-    #[inline]
-    fn add(&mut self, row: &Row, cost: Amount) -> Result<(), Corrupt> {
-        let count = |a: u64, b: u64| a.checked_add(b).ok_or(Corrupt::CountOutOfRange);
-        let cell = &mut self.cell;
-        cell.requests = count(cell.requests, 1)?;
-        cell.tokens.input = count(cell.tokens.input, row.tokens.input)?;
-        cell.tokens.cached_input = count(cell.tokens.cached_input, row.tokens.cached_input)?;
-        cell.tokens.output = count(cell.tokens.output, row.tokens.output)?;
-        cell.cost = sum(cell.cost, cost)?;
-        if let Some(extras) = &row.extras {
-            for (meter, units) in &extras.meters {
-                let all = cell.meters.entry(meter.clone()).or_default();
-                *all = count(*all, *units)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -148,6 +148,11 @@ pub struct View {
 }
 
 impl View {
+    /// The partition it is of.
+    pub const fn number(&self) -> PartitionId {
+        self.partition
+    }
+
     /// State as it was when last written; `None` when it never was.
     pub fn load(&self) -> Result<Option<State>, ViewError> {
         let Some(common) = self.tree.get(COMMON).map_err(|source| self.views.failed(source))? else {

@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`id`] and [`position`] name things, [`amount`], [`price`] and [`time`] measure them, [`role`]
 //! and [`policy`] configure them, [`sealed`] hides what is personal; [`usage`] and [`event`] are the facts, [`batch`]
-//! and [`entry`] how they are written together, [`topic`] about what, [`codec`] their bytes; [`rejection`] is what a rule says no with, and
-//! [`cloudevent`] is how usage looks outside.
+//! and [`entry`] how they are written together, [`topic`] about what, [`codec`] their bytes; [`command`] is what may
+//! be asked for and [`rejection`] what a rule says no with; [`cloudevent`] is how usage looks outside.
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -27,6 +27,7 @@ pub mod codec;
 pub mod entry;
 pub mod topic;
 
+pub mod command;
 pub mod rejection;
 
 pub mod cloudevent;

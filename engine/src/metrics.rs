@@ -1,0 +1,89 @@
+//! Every metric's name and labels, in one place. No organization is ever a label.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tollbook_schemas::position::{PartitionId, Position};
+
+/// Explains every metric to whoever scrapes.
+pub fn describe() {
+    describe_histogram!("tollbook_log_append_seconds", "from an entry's first attempt to its being durable");
+    describe_counter!("tollbook_log_appends_total", "entries appended, by outcome");
+    describe_counter!("tollbook_usage_events_total", "usage events received, by way in and outcome");
+    describe_counter!("tollbook_entries_applied_total", "entries folded into State");
+    describe_gauge!("tollbook_applied_position", "the last position folded, by partition");
+    describe_gauge!("tollbook_views_position", "the last position written to the views, by partition");
+    describe_gauge!("tollbook_owner", "1 where this process owns the partition, by partition");
+    describe_gauge!("tollbook_quarantine_records", "records in quarantine, by partition");
+    describe_gauge!(
+        "tollbook_skipped_messages",
+        "messages of the log that are no entries of ours, copies, or void"
+    );
+    describe_gauge!("tollbook_cycle_close_delay_seconds", "how late the last billing cycle was closed");
+    describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
+    describe_gauge!(
+        "tollbook_durability_verified",
+        "0 where nobody could verify that the servers sync first"
+    );
+}
+
+/// One entry was appended, or given up.
+pub fn appended(took: Duration, durable: bool) {
+    histogram!("tollbook_log_append_seconds").record(took);
+    counter!("tollbook_log_appends_total", "outcome" => if durable { "durable" } else { "failed" })
+        .increment(1);
+}
+
+/// Usage events came in by one way.
+pub fn received(way: &'static str, outcome: &'static str, events: usize) {
+    counter!("tollbook_usage_events_total", "way" => way, "outcome" => outcome)
+        .increment(u64::try_from(events).unwrap_or(u64::MAX));
+}
+
+/// What one partition's owner publishes about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Entries folded since the last call.
+    pub entries: u64,
+    /// The last position folded.
+    pub position: Position,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Messages skipped.
+    pub skipped: u64,
+}
+
+/// A partition moved on.
+pub fn applied(applied: Applied) {
+    let partition = applied.partition.to_string();
+    counter!("tollbook_entries_applied_total", "partition" => partition.clone()).increment(applied.entries);
+    set("tollbook_applied_position", partition.clone(), applied.position.0);
+    set("tollbook_quarantine_records", partition.clone(), applied.quarantined);
+    set("tollbook_skipped_messages", partition, applied.skipped);
+}
+
+/// The views of a partition were written.
+pub fn viewed(partition: PartitionId, position: Position) {
+    set("tollbook_views_position", partition.to_string(), position.0);
+}
+
+/// Whether this process owns a partition.
+pub fn owner(partition: PartitionId, owns: bool) {
+    set("tollbook_owner", partition.to_string(), u64::from(owns));
+}
+
+/// A billing cycle was closed so many seconds after it ended.
+pub fn cycle_closed(partition: PartitionId, late_seconds: i64) {
+    set(
+        "tollbook_cycle_close_delay_seconds",
+        partition.to_string(),
+        u64::try_from(late_seconds).unwrap_or(0),
+    );
+}
+
+fn set(name: &'static str, partition: String, value: u64) {
+    #[expect(clippy::as_conversions, reason = "gauges are floats; positions stay exact up to 2^53")]
+    gauge!(name, "partition" => partition).set(value as f64);
+}

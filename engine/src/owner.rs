@@ -1,0 +1,365 @@
+//! The owner: one task per partition has State, and nobody else touches it.
+//!
+//! ```text
+//! commands ─> decide ─> appender ─> log ─> feed ─> apply ─> reply, views, watchers
+//! ```
+//!
+//! It never awaits I/O, and answers a command only when its own entry has come back in the log's order: so what it
+//! promised stands, whoever else wrote in between.
+
+mod handle;
+mod series;
+mod view_writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tollbook_projections::config::Token;
+use tollbook_projections::state::{Corrupt, Effect, State};
+use tollbook_projections::view::{Rows, View, ViewError};
+use tollbook_schemas::codec::EncodeError;
+use tollbook_schemas::command::{Command, PartitionCommand};
+use tollbook_schemas::event::ConfigEvent;
+use tollbook_schemas::id::{NodeName, TokenId};
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
+use tollbook_schemas::time::Timestamp;
+
+pub use self::handle::{CommandError, Done, OwnerHandle, Request};
+use self::handle::{Message, Published};
+use self::series::Series;
+use self::view_writer::ViewWriter;
+use crate::clock::Clock;
+use crate::decide::cycle::next_close;
+use crate::feed::{Chunk, FeedError, Ready};
+use crate::log::EventLog;
+use crate::metrics;
+use crate::writer::Writer;
+
+/// How often changed rows go to the views. They are for reading history and for a quick start, so later is cheaper.
+const VIEW_INTERVAL: Duration = Duration::from_millis(250);
+/// Effects kept for the views while they are written; beyond this the log is not read on.
+const EFFECTS_MAX: usize = 100_000;
+/// Messages that may wait for the owner.
+const MESSAGES_MAX: usize = 1_024;
+
+/// What this process is to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Folds along, decides nothing.
+    Standby,
+    /// Has the lease; its term is not in the log yet.
+    Taking,
+    /// Decides.
+    Owner,
+}
+
+/// Why the owner stopped. All of it is fatal for the process: nothing may go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// The log holds what cannot be.
+    #[error("the log of partition {partition} cannot be folded at {position}: {source}")]
+    Corrupt {
+        /// Which partition.
+        partition: PartitionId,
+        /// The record.
+        position: Position,
+        /// What broke.
+        source: Corrupt,
+    },
+    /// Nothing more is fed.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The feed ended without an error.
+    #[error("the feed of partition {0} ended")]
+    FeedEnded(PartitionId),
+    /// The views cannot be written.
+    #[error("{0}; stop, delete the views and start again: they are rebuilt from the log")]
+    View(#[from] ViewError),
+    /// Rows cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The view writer's thread is gone.
+    #[error("the view writer stopped")]
+    ViewWriterGone,
+}
+
+/// Configuration entries of partition 0, for the other partitions to copy.
+pub type Journal = Arc<Vec<(Position, ConfigEvent)>>;
+/// Service tokens that work.
+pub type Tokens = Arc<BTreeMap<TokenId, Token>>;
+
+/// What an owner is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// State as the views had it.
+    pub state: State,
+    /// Everything after it.
+    pub feed: mpsc::Receiver<Chunk>,
+    /// Where decisions go.
+    pub log: Arc<dyn EventLog>,
+    /// Who writes them.
+    pub writer: Writer,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Where changed rows go.
+    pub view: View,
+    /// This process.
+    pub node: NodeName,
+    /// Partition 0's configuration; `None` in partition 0 itself.
+    pub journal: Option<watch::Receiver<Journal>>,
+}
+
+/// The task's own things.
+pub struct Owner {
+    state: State,
+    feed: mpsc::Receiver<Chunk>,
+    messages: mpsc::Receiver<Message>,
+    series: Series,
+    clock: Clock,
+    node: NodeName,
+    role: Role,
+    /// The term this process took, while it owns the partition.
+    term: u64,
+    /// What must be applied before the partition may be taken over.
+    take_after: Option<Position>,
+    effects: Vec<Effect>,
+    views: ViewWriter,
+    published: Published,
+    journal: Option<watch::Receiver<Journal>>,
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Owner of {} at {}", self.state.partition(), self.state.head().position)
+    }
+}
+
+impl Owner {
+    /// An owner, and the handle that others reach it by.
+    pub fn new(parts: Parts) -> Result<(Self, OwnerHandle), OwnerError> {
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let position = parts.state.head().position;
+        let (views, viewed) = ViewWriter::start(parts.view, position)?;
+        let (published, watched) = Published::new(&parts.state);
+        let handle = OwnerHandle::new(parts.state.partition(), sender, watched, viewed);
+        let owner = Self {
+            state: parts.state,
+            feed: parts.feed,
+            messages,
+            series: Series::new(parts.log, parts.writer),
+            clock: parts.clock,
+            node: parts.node,
+            role: Role::Standby,
+            term: 0,
+            take_after: None,
+            effects: Vec::new(),
+            views,
+            published,
+            journal: parts.journal,
+        };
+        Ok((owner, handle))
+    }
+
+    /// Runs until `stop` says so or something fatal happens. What is applied by then is in the views.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), OwnerError> {
+        let mut view_tick = tokio::time::interval(VIEW_INTERVAL);
+        view_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let due = self.next_due();
+            let clock = self.clock.clone();
+            tokio::select! {
+                chunk = self.feed.recv(), if self.effects.len() < EFFECTS_MAX => self.apply(chunk)?,
+                Some(appended) = self.series.appended() => {
+                    self.series.settle(appended, &self.state, self.term, self.clock.now());
+                }
+                Some(message) = self.messages.recv() => self.take(message),
+                () = wait_until(clock, due) => self.close_cycles(),
+                true = configuration_changed(&mut self.journal) => {}
+                _ = view_tick.tick() => self.write_views()?,
+                stopped = stop.wait_for(|stop| *stop) => {
+                    drop(stopped);
+                    return self.finish().await;
+                }
+            }
+            self.copy_configuration();
+        }
+    }
+
+    fn apply(&mut self, chunk: Option<Chunk>) -> Result<(), OwnerError> {
+        let partition = self.state.partition();
+        let chunk = chunk.ok_or(OwnerError::FeedEnded(partition))??;
+        let entries = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        for Ready { record, sightings } in chunk {
+            let effects = self.state.apply(&record, &sightings).map_err(|source| OwnerError::Corrupt {
+                partition,
+                position: record.position,
+                source,
+            })?;
+            for effect in &effects {
+                report(partition, effect);
+            }
+            self.series.applied(&record, &effects);
+            self.effects.extend(effects);
+        }
+        self.follow_ownership();
+        self.series.go_on(&self.state, self.term, self.clock.now());
+        self.published.publish(&self.state);
+        let head = self.state.head();
+        metrics::applied(metrics::Applied {
+            partition,
+            entries,
+            position: head.position,
+            quarantined: head.quarantined,
+            skipped: head.skipped,
+        });
+        Ok(())
+    }
+
+    /// What the log says about ownership now.
+    fn follow_ownership(&mut self) {
+        let head = self.state.head();
+        if self.role == Role::Owner && head.term != self.term {
+            tracing::warn!(partition = %self.state.partition(), term = head.term, "another node took over");
+            self.become_role(Role::Standby);
+        }
+        let Some(after) = self.take_after else { return };
+        if self.role == Role::Taking && head.term > self.term && head.owner.as_ref() == Some(&self.node) {
+            self.term = head.term;
+            self.take_after = None;
+            self.become_role(Role::Owner);
+            tracing::info!(partition = %self.state.partition(), term = self.term, position = %head.position, "owns the partition");
+        } else if self.role == Role::Standby && head.position >= after {
+            self.term = head.term;
+            self.become_role(Role::Taking);
+            let command = Command::Partition(PartitionCommand::TakeOwnership(self.node.clone()));
+            self.series.submit(Request::of_engine(command), &self.state, self.term, self.clock.now());
+        }
+    }
+
+    fn become_role(&mut self, role: Role) {
+        self.role = role;
+        self.published.role(role);
+        metrics::owner(self.state.partition(), role == Role::Owner);
+        if role == Role::Standby {
+            self.series.give_up();
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Decide(request) if self.role == Role::Owner => {
+                self.series.submit(request, &self.state, self.term, self.clock.now());
+            }
+            Message::Decide(request) => request.answer(Err(CommandError::NotOwner)),
+            Message::Read(read) => read(&self.state),
+            Message::LeaseHeld { through } => {
+                self.take_after = Some(through);
+                self.follow_ownership();
+            }
+            Message::LeaseLost => {
+                self.take_after = None;
+                if self.role != Role::Standby {
+                    tracing::warn!(partition = %self.state.partition(), "the lease is lost");
+                    self.become_role(Role::Standby);
+                }
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        if self.role == Role::Owner && !self.series.config_is_busy() { next_close(&self.state) } else { None }
+    }
+
+    fn close_cycles(&mut self) {
+        let now = self.clock.now();
+        if let Some(due) = next_close(&self.state)
+            && due <= now
+        {
+            let late = now.nanos_since(due).div_euclid(1_000_000_000);
+            metrics::cycle_closed(self.state.partition(), late);
+            let command = Command::Partition(PartitionCommand::CloseCycles);
+            self.series.submit(Request::of_engine(command), &self.state, self.term, now);
+        }
+    }
+
+    /// Copies the next configuration entry of partition 0 that is not here yet.
+    fn copy_configuration(&mut self) {
+        let Some(journal) = &self.journal else { return };
+        if self.role != Role::Owner || self.series.config_is_busy() {
+            return;
+        }
+        let copied = self.state.config().copied_through;
+        let next = {
+            let journal = journal.borrow();
+            let mut rest = journal.iter().filter(|(position, _)| *position > copied).peekable();
+            rest.peek().map(|(position, _)| *position).map(|position| {
+                let events = rest.take_while(|(of, _)| *of == position).map(|(_, event)| event.clone());
+                (position, events.collect::<Vec<_>>())
+            })
+        };
+        if let Some((position, events)) = next {
+            let of = LogPosition { partition: PartitionId(0), position };
+            let command = Command::Partition(PartitionCommand::CopyConfig { of, events });
+            self.series.submit(Request::of_engine(command), &self.state, self.term, self.clock.now());
+        }
+    }
+
+    fn write_views(&mut self) -> Result<(), OwnerError> {
+        let position = self.state.head().position;
+        if self.views.is_idle()? && position > self.views.sent() {
+            let rows = Rows::collect(&mut self.state, &self.effects)?;
+            self.effects.clear();
+            self.views.send(rows, position)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what still waits, and leaves the views at the last position applied.
+    async fn finish(mut self) -> Result<(), OwnerError> {
+        self.series.stop();
+        self.messages.close();
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Decide(request) => request.answer(Err(CommandError::Stopping)),
+                Message::Read(read) => read(&self.state),
+                Message::LeaseHeld { .. } | Message::LeaseLost => {}
+            }
+        }
+        self.views.idle().await?;
+        self.write_views()?;
+        self.views.idle().await
+    }
+}
+
+async fn wait_until(clock: Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for another configuration entry in partition 0.
+async fn configuration_changed(journal: &mut Option<watch::Receiver<Journal>>) -> bool {
+    match journal {
+        Some(journal) if journal.changed().await.is_ok() => true,
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
+fn report(partition: PartitionId, effect: &Effect) {
+    match effect {
+        Effect::Foreign { position, reason } => {
+            tracing::error!(%partition, %position, reason, "skipped a message that is no entry of this ledger");
+        }
+        Effect::Copy { position } => tracing::warn!(%partition, %position, "skipped a copy of an entry"),
+        Effect::Voided { position, term } => {
+            tracing::warn!(%partition, %position, term, "skipped a decision of a term that was over");
+        }
+        Effect::Quarantined(record) => {
+            tracing::warn!(%partition, place = %record.place, reason = record.reason.code(), "quarantined usage");
+        }
+        Effect::CellsClosed { .. } => {}
+    }
+}

@@ -1,0 +1,267 @@
+//! How others reach an owner: commands, reads, and what it publishes.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tollbook_projections::state::State;
+use tollbook_schemas::command::Command;
+use tollbook_schemas::entry::{Actor, Cause, Idempotency};
+use tollbook_schemas::event::Event;
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
+use tollbook_schemas::rejection::Rejection;
+
+use super::{Journal, Role, Tokens};
+use crate::log::AppendError;
+
+/// A command on its way to be decided.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) command: Command,
+    pub(super) actor: Actor,
+    pub(super) cause: Cause,
+    pub(super) reply: Option<oneshot::Sender<Result<Done, CommandError>>>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The entry that says so; for a repetition, the first one's.
+    pub position: LogPosition,
+    /// What was recorded; for a repetition or when nothing had to change, nothing now.
+    pub events: Vec<Event>,
+    /// Whether the same was asked before, so that `position` is of an earlier entry.
+    pub before: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A rule said no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// This process does not own the partition; another does, or will.
+    #[error("this node does not own the partition now; try again shortly")]
+    NotOwner,
+    /// As much waits as may.
+    #[error("too many commands are waiting; try again shortly")]
+    Busy,
+    /// The process is stopping.
+    #[error("the engine is stopping; try again")]
+    Stopping,
+    /// The entry could not be written.
+    #[error("the log could not be written: {0}")]
+    Log(AppendError),
+    /// The entry could not be encoded.
+    #[error("the entry could not be encoded: {0}")]
+    Encode(String),
+}
+
+impl Request {
+    /// Something the engine itself wants, with nobody waiting.
+    pub(super) fn of_engine(command: Command) -> Self {
+        let cause = match &command {
+            Command::Partition(tollbook_schemas::command::PartitionCommand::TakeOwnership(_)) => {
+                Cause::Takeover
+            }
+            Command::Partition(tollbook_schemas::command::PartitionCommand::CopyConfig { of, .. }) => {
+                Cause::Copy { of: *of }
+            }
+            Command::Partition(tollbook_schemas::command::PartitionCommand::CloseCycles)
+            | Command::Organization(..)
+            | Command::Config(_) => Cause::Timer,
+        };
+        Self { command, actor: Actor::Engine, cause, reply: None }
+    }
+
+    pub(super) const fn idempotency(&self) -> Option<&Idempotency> {
+        match &self.cause {
+            Cause::Command { idempotency } => idempotency.as_ref(),
+            Cause::Timer | Cause::Takeover | Cause::Copy { .. } => None,
+        }
+    }
+
+    /// Tells whoever waits.
+    pub(super) fn answer(self, result: Result<Done, CommandError>) {
+        match (self.reply, result) {
+            (Some(reply), result) => {
+                if reply.send(result).is_err() {
+                    tracing::debug!("nobody waits for the answer any more");
+                }
+            }
+            (None, Err(error)) => {
+                tracing::warn!(%error, command = ?self.command, "the engine's own command failed")
+            }
+            (None, Ok(_)) => {}
+        }
+    }
+}
+
+/// What the owner's task takes.
+pub(super) enum Message {
+    Decide(Request),
+    Read(Box<dyn FnOnce(&State) + Send>),
+    LeaseHeld { through: Position },
+    LeaseLost,
+}
+
+/// Where the owner says what others watch.
+pub(super) struct Published {
+    applied: watch::Sender<Position>,
+    role: watch::Sender<Role>,
+    tokens: watch::Sender<Tokens>,
+    journal: watch::Sender<Journal>,
+}
+
+/// What others watch.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    applied: watch::Receiver<Position>,
+    role: watch::Receiver<Role>,
+    tokens: watch::Receiver<Tokens>,
+    journal: watch::Receiver<Journal>,
+}
+
+impl Published {
+    pub(super) fn new(state: &State) -> (Self, Watched) {
+        let (applied, applied_watch) = watch::channel(state.head().position);
+        let (role, role_watch) = watch::channel(Role::Standby);
+        let (tokens, tokens_watch) = watch::channel(Arc::new(state.config().tokens.clone()));
+        let (journal, journal_watch) = watch::channel(Arc::new(state.config().journal.clone()));
+        let watched = Watched {
+            applied: applied_watch,
+            role: role_watch,
+            tokens: tokens_watch,
+            journal: journal_watch,
+        };
+        (Self { applied, role, tokens, journal }, watched)
+    }
+
+    pub(super) fn publish(&self, state: &State) {
+        let config = state.config();
+        if self.tokens.borrow().len() != config.tokens.len() || **self.tokens.borrow() != config.tokens {
+            self.tokens.send_replace(Arc::new(config.tokens.clone()));
+        }
+        if self.journal.borrow().len() != config.journal.len() {
+            self.journal.send_replace(Arc::new(config.journal.clone()));
+        }
+        self.applied.send_replace(state.head().position);
+    }
+
+    pub(super) fn role(&self, role: Role) {
+        self.role.send_replace(role);
+    }
+}
+
+/// Reaches one owner. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OwnerHandle {
+    partition: PartitionId,
+    messages: mpsc::Sender<Message>,
+    watched: Watched,
+    viewed: watch::Receiver<Position>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+impl OwnerHandle {
+    pub(super) const fn new(
+        partition: PartitionId,
+        messages: mpsc::Sender<Message>,
+        watched: Watched,
+        viewed: watch::Receiver<Position>,
+    ) -> Self {
+        Self { partition, messages, watched, viewed }
+    }
+
+    /// The partition.
+    pub const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Has a command decided, and waits until its entry is applied.
+    pub async fn decide(
+        &self,
+        command: Command,
+        actor: Actor,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let cause = Cause::Command { idempotency };
+        self.send(Message::Decide(Request { command, actor, cause, reply: Some(reply) }))?;
+        answer.await.map_err(|_| CommandError::Stopping)?
+    }
+
+    /// Reads State between two records.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let read = move |state: &State| {
+            if reply.send(read(state)).is_err() {
+                tracing::debug!("nobody waits for what was read any more");
+            }
+        };
+        self.send(Message::Read(Box::new(read)))?;
+        answer.await.map_err(|_| CommandError::Stopping)
+    }
+
+    /// The lease is held; everything up to `through` stood in the log when it was got.
+    pub async fn lease_held(&self, through: Position) -> Result<(), CommandError> {
+        self.messages.send(Message::LeaseHeld { through }).await.map_err(|_| CommandError::Stopping)
+    }
+
+    /// The lease is lost.
+    pub async fn lease_lost(&self) -> Result<(), CommandError> {
+        self.messages.send(Message::LeaseLost).await.map_err(|_| CommandError::Stopping)
+    }
+
+    /// The last position applied.
+    pub fn applied(&self) -> Position {
+        *self.watched.applied.borrow()
+    }
+
+    /// Waits until `position` is applied. Errors: the owner stopped first.
+    pub async fn wait_applied(&self, position: Position) -> Result<(), CommandError> {
+        let mut applied = self.watched.applied.clone();
+        applied.wait_for(|at| *at >= position).await.map(|_| ()).map_err(|_| CommandError::Stopping)
+    }
+
+    /// Waits until the views hold `position`.
+    pub async fn wait_viewed(&self, position: Position) -> Result<(), CommandError> {
+        let mut viewed = self.viewed.clone();
+        viewed.wait_for(|at| *at >= position).await.map(|_| ()).map_err(|_| CommandError::Stopping)
+    }
+
+    /// What this process is to the partition now.
+    pub fn role(&self) -> Role {
+        *self.watched.role.borrow()
+    }
+
+    /// Waits until this process decides for the partition.
+    pub async fn wait_owner(&self) -> Result<(), CommandError> {
+        let mut role = self.watched.role.clone();
+        role.wait_for(|role| *role == Role::Owner).await.map(|_| ()).map_err(|_| CommandError::Stopping)
+    }
+
+    /// Service tokens as this partition knows them.
+    pub fn tokens(&self) -> Tokens {
+        self.watched.tokens.borrow().clone()
+    }
+
+    /// Configuration entries, of partition 0.
+    pub fn journal(&self) -> watch::Receiver<Journal> {
+        self.watched.journal.clone()
+    }
+
+    fn send(&self, message: Message) -> Result<(), CommandError> {
+        self.messages.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Stopping,
+        })
+    }
+}
