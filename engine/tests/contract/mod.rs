@@ -6,6 +6,8 @@
 //! contract_tests!(fresh);            // one #[tokio::test] for each suite below
 //! ```
 
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
