@@ -123,6 +123,15 @@ async fn survey(dir: &Path, written: &[Stored]) -> (usize, bool) {
     (read, false)
 }
 
+/// 128 kB that do not compress: SHA-256 over and over.
+fn noise(seed: u64) -> Bytes {
+    let blocks = (0..4_000_u16).scan(GENESIS, |state, block| {
+        *state = chain(state, Position(seed), "", &block.to_be_bytes());
+        Some(*state)
+    });
+    Bytes::from(blocks.flatten().collect::<Vec<u8>>())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_without_closing_loses_nothing_that_was_acknowledged() {
     let crashed = crashed(50).await;
@@ -171,16 +180,8 @@ async fn a_flipped_bit_in_stored_entries_is_corrupt_at_its_position() {
     let original = tempfile::tempdir().unwrap();
     let log: Arc<dyn EventLog> = Arc::new(Embedded::open(original.path(), 1).unwrap());
     // More than is kept in memory before it is written out for good.
-    let payload = |count: u64| {
-        // Nothing that compresses: SHA-256 over and over.
-        let blocks = (0..4_000).scan(GENESIS, |seed, block| {
-            *seed = chain(seed, Position(count), "", &[u8::try_from(block % 256).unwrap()]);
-            Some(*seed)
-        });
-        Bytes::from(blocks.flatten().collect::<Vec<u8>>())
-    };
     for count in 1..=600 {
-        let append = Append { payload: payload(count), ..entry(P0, 1, count, org(count % 3)) };
+        let append = Append { payload: noise(count), ..entry(P0, 1, count, org(count % 3)) };
         assert_eq!(put(&log, &append).await, count);
     }
     drop(log);
@@ -199,7 +200,7 @@ async fn a_flipped_bit_in_stored_entries_is_corrupt_at_its_position() {
         match in_time(tail.next()).await.expect("the tail goes on") {
             Ok(stored) => {
                 read += 1;
-                assert_eq!((stored.position, &stored.payload), (Position(read), &payload(read)));
+                assert_eq!((stored.position, &stored.payload), (Position(read), &noise(read)));
             }
             Err(ReadError::Corrupt { partition, position, .. }) => {
                 assert_eq!(partition, P0);
@@ -354,7 +355,7 @@ async fn a_partition_that_is_not_there_says_so() {
 async fn a_full_disk_acknowledges_nothing_it_does_not_have() {
     let dir = tempfile::tempdir_in("/tmp/tollbook-small").unwrap();
     let log = Embedded::open(dir.path(), 1).unwrap();
-    let large = |count| Append { payload: vec![7; 300_000].into(), ..entry(P0, 1, count, org(1)) };
+    let large = |count| Append { payload: noise(count), ..entry(P0, 1, count, org(1)) };
     let mut acknowledged = 0;
     let unknown = loop {
         match in_time(log.append(large(acknowledged + 1))).await {
