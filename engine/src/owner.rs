@@ -177,7 +177,10 @@ impl Owner {
                 Some(message) = self.messages.recv() => self.take(message),
                 () = wait_until(clock, due) => self.close_cycles(),
                 true = configuration_changed(&mut self.journal) => {}
-                _ = view_tick.tick() => self.write_views()?,
+                _ = view_tick.tick() => {
+                    self.take_over_again();
+                    self.write_views()?;
+                }
                 stopped = stop.wait_for(|stop| *stop) => {
                     drop(stopped);
                     return self.finish().await;
@@ -219,20 +222,29 @@ impl Owner {
 
     /// What the log says about ownership now.
     fn follow_ownership(&mut self) {
-        let head = self.state.head();
-        if self.role == Role::Owner && head.term != self.term {
-            tracing::warn!(partition = %self.state.partition(), term = head.term, "another node took over");
+        let (partition, term, position) =
+            (self.state.partition(), self.state.head().term, self.state.head().position);
+        if self.role == Role::Owner && term != self.term {
+            tracing::warn!(%partition, term, "another node took over");
             self.become_role(Role::Standby);
         }
         let Some(after) = self.take_after else { return };
-        if self.role == Role::Taking && head.term > self.term && head.owner.as_ref() == Some(&self.node) {
-            self.term = head.term;
+        let by_us = self.state.head().owner.as_ref() == Some(&self.node);
+        if self.role == Role::Taking && term > self.term && by_us {
+            tracing::info!(%partition, term, %position, "owns the partition");
+            self.term = term;
             self.take_after = None;
             self.become_role(Role::Owner);
-            tracing::info!(partition = %self.state.partition(), term = self.term, position = %head.position, "owns the partition");
-        } else if self.role == Role::Standby && head.position >= after {
-            self.term = head.term;
+        } else if self.role == Role::Standby && position >= after {
+            self.term = term;
             self.become_role(Role::Taking);
+            self.take_over_again();
+        }
+    }
+
+    /// Asks for the term; again if the log could not be written the last time.
+    fn take_over_again(&mut self) {
+        if self.role == Role::Taking && !self.series.config_is_busy() {
             let command = Command::Partition(PartitionCommand::TakeOwnership(self.node.clone()));
             self.series.submit(Request::of_engine(command), &self.state, self.term, self.clock.now());
         }
@@ -342,10 +354,12 @@ async fn wait_until(clock: Clock, due: Option<Timestamp>) {
 
 /// Waits for another configuration entry in partition 0.
 async fn configuration_changed(journal: &mut Option<watch::Receiver<Journal>>) -> bool {
-    match journal {
-        Some(journal) if journal.changed().await.is_ok() => true,
-        Some(_) | None => std::future::pending().await,
-    }
+    let changed = match journal {
+        Some(journal) => journal.changed().await.is_ok(),
+        None => false,
+    };
+    // Where there is nothing to watch, nothing ever changes.
+    if changed { true } else { std::future::pending().await }
 }
 
 fn report(partition: PartitionId, effect: &Effect) {

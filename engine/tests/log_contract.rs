@@ -1,4 +1,5 @@
 //! The embedded log keeps the contract of every log.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod contract;
 
@@ -27,7 +28,8 @@ impl Fixture for OnDisk {
             let Self { log, dir } = *self;
             log.close().await;
             let log = Arc::new(Embedded::open(dir.path(), PARTITIONS).unwrap());
-            Box::new(Self { log, dir }) as Box<dyn Fixture>
+            let reopened: Box<dyn Fixture> = Box::new(Self { log, dir });
+            reopened
         }
         .boxed()
     }

@@ -178,8 +178,7 @@ impl Embedded {
         if partitions == 0 {
             return Err(OpenError::NoPartition);
         }
-        let directory =
-            Directory::open(dir, partitions, |path| open_guarded(path).map(|database| drop(database)))?;
+        let directory = Directory::open(dir, partitions, |path| open_guarded(path).map(drop))?;
         let path = directory.entries();
         let unchecked =
             store::journal_bytes(&path).map_err(|source| OpenError::Io { dir: path.clone(), source })?;
@@ -252,13 +251,13 @@ fn spawn(dir: &Path, name: &str, work: impl FnOnce() + Send + 'static) -> Result
 fn open_guarded(path: &Path) -> Result<(fjall::Database, fjall::Keyspace), OpenError> {
     guarded(path, || {
         store::open_database(path).map_err(|error| {
-            let dir = path.to_owned();
-            match error {
-                fjall::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                    OpenError::Io { dir, source }
-                }
-                error => OpenError::Damaged { dir, reason: error.to_string() },
+            let (dir, reason) = (path.to_owned(), error.to_string());
+            if let fjall::Error::Io(source) = error
+                && source.kind() != io::ErrorKind::UnexpectedEof
+            {
+                return OpenError::Io { dir, source };
             }
+            OpenError::Damaged { dir, reason }
         })
     })
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use tollbook_schemas::position::{PartitionId, Position};
 
 use super::OpenError;
@@ -38,11 +38,13 @@ pub(super) fn open_database(path: &Path) -> fjall::Result<(Database, Keyspace)> 
         .worker_threads(WORKERS)
         .cache_size(CACHE_BYTES)
         .max_journaling_size(JOURNAL_BYTES)
+        // Journals live for seconds, blobs for ever: compressing both costs a quarter of the processor.
+        .journal_compression(CompressionType::None)
         .open()?;
     let keyspace = database.keyspace("log", || {
-        KeyspaceCreateOptions::default()
-            .max_memtable_size(MEMTABLE_BYTES)
-            .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(BLOB_BYTES)))
+        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).with_kv_separation(Some(
+            KvSeparationOptions::default().separation_threshold(BLOB_BYTES).compression(CompressionType::Lz4),
+        ))
     })?;
     Ok((database, keyspace))
 }
@@ -79,9 +81,10 @@ pub(super) struct Run {
 
 /// What fjall answered, as a reason to stop reading at `position`.
 fn read_error(partition: PartitionId, position: Position, error: fjall::Error) -> ReadError {
-    let io = match &error {
-        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => Some(io.kind()),
-        _ => None,
+    let io = if let fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) = &error {
+        Some(io.kind())
+    } else {
+        None
     };
     match io {
         // A file that ends too early is damage, not an outage.
@@ -97,17 +100,35 @@ fn corrupt(partition: PartitionId, position: Position, reason: impl Into<String>
 }
 
 /// Some entries from the one after `after` on, at most `max`, none past `last`, each checked against the chain.
-/// `before` is the chain after `after`; without it, it is read from there.
+/// `before` is the chain after `after`; without it, it is read from there. Errors: only when not even the first can
+/// be read.
 pub(super) fn read_run(
+    keyspace: &Keyspace,
+    partition: PartitionId,
+    after: (Position, Option<Chain>),
+    last: Position,
+    max: usize,
+) -> Result<Run, ReadError> {
+    let mut run = Run { entries: Vec::new(), chain: GENESIS };
+    match extend_run(&mut run, keyspace, partition, after, last, max) {
+        // What stands before the damage is good; the next read begins at it.
+        Err(_) if !run.entries.is_empty() => Ok(run),
+        Err(error) => Err(error),
+        Ok(()) => Ok(run),
+    }
+}
+
+fn extend_run(
+    run: &mut Run,
     keyspace: &Keyspace,
     partition: PartitionId,
     (after, before): (Position, Option<Chain>),
     last: Position,
     max: usize,
-) -> Result<Run, ReadError> {
+) -> Result<(), ReadError> {
     let mut before = before.or((after == Position::ZERO).then_some(GENESIS));
     let mut expected = if before.is_some() { after.next() } else { after };
-    let (mut entries, mut bytes) = (Vec::new(), 0_usize);
+    let mut bytes = 0_usize;
     let keys = entry_key(partition, expected)..=entry_key(partition, last);
     for guard in keyspace.range(keys) {
         let (key, value) = guard.into_inner().map_err(|error| read_error(partition, expected, error))?;
@@ -121,18 +142,19 @@ pub(super) fn read_run(
                 return Err(damaged("the entry is not the one that was stored after those before it"));
             }
             bytes = bytes.saturating_add(row.payload.len());
-            entries.push(Stored { position: expected, subject: row.subject, payload: row.payload });
+            run.entries.push(Stored { position: expected, subject: row.subject, payload: row.payload });
+            run.chain = row.chain;
         }
         before = Some(row.chain);
-        if entries.len() >= max || bytes >= RUN_BYTES || expected >= last {
+        if run.entries.len() >= max || bytes >= RUN_BYTES || expected >= last {
             break;
         }
         expected = expected.next();
     }
-    match before {
-        Some(chain) if !entries.is_empty() => Ok(Run { entries, chain }),
-        Some(_) | None => Err(corrupt(partition, expected, "the entry is missing")),
+    if run.entries.is_empty() {
+        return Err(corrupt(partition, expected, "the entry is missing"));
     }
+    Ok(())
 }
 
 /// The position stored under an index key.

@@ -88,6 +88,10 @@ impl Writer {
     }
 
     fn write(&mut self, requests: Vec<Request>) {
+        if self.highest.len() > WRITERS {
+            // Between batches only: those still at work are found again by one look at what is stored.
+            self.highest.clear();
+        }
         let mut batch = Batch {
             write: self.database.batch().durability(Some(PersistMode::SyncData)),
             ids: BTreeMap::new(),
@@ -164,7 +168,11 @@ impl Writer {
         let writer = (id.partition, id.ledger.clone(), id.writer);
         let highest = match self.highest.get(&writer) {
             Some(highest) => *highest,
-            None => self.find_highest(id)?,
+            None => {
+                let stored = self.find_highest(id)?;
+                self.highest.insert(writer, stored);
+                stored
+            }
         };
         if id.count > highest {
             return Ok(None);
@@ -183,12 +191,7 @@ impl Writer {
     }
 
     fn remember(&mut self, id: &EntryId) {
-        let writer = (id.partition, id.ledger.clone(), id.writer);
-        if self.highest.len() >= WRITERS && !self.highest.contains_key(&writer) {
-            // Those still at work are found again by one look each.
-            self.highest.clear();
-        }
-        let highest = self.highest.entry(writer).or_default();
+        let highest = self.highest.entry((id.partition, id.ledger.clone(), id.writer)).or_default();
         *highest = id.count.max(*highest);
     }
 
