@@ -28,6 +28,9 @@ const TTL: Duration = Duration::from_secs(2);
 /// Three renewals may fail before the lease is lost.
 const RENEW_EVERY: Duration = Duration::from_millis(500);
 
+/// A renewal without answer is sent again: two fit before the lease is lost.
+const RENEW_TIMEOUT: Duration = Duration::from_millis(600);
+
 /// Sooner than the server's expiry, which counts from when the renewal arrived there.
 const BELIEVED: Duration = Duration::from_millis(1800);
 
@@ -156,6 +159,16 @@ impl Drop for Lease {
     }
 }
 
+/// What a renewal came to.
+enum Renewed {
+    /// The lease runs anew from when this renewal was sent.
+    Until,
+    /// An earlier renewal that seemed lost was stored; since when is not known.
+    Before,
+    /// Somebody else's, or expired.
+    Taken,
+}
+
 struct Renewal {
     bucket: Bucket,
     key: String,
@@ -172,10 +185,7 @@ impl Renewal {
         loop {
             tokio::select! {
                 biased;
-                () = &mut expiry => {
-                    tracing::error!(key = self.key, "the ownership lease was not renewed in time");
-                    return;
-                }
+                () = &mut expiry => return self.expired(),
                 given_up = &mut released => {
                     if given_up.is_ok() {
                         self.give_up().await;
@@ -185,31 +195,43 @@ impl Renewal {
                 _ = every.tick() => {}
             }
             let next = Box::pin(tokio::time::sleep(BELIEVED));
-            let put = self.bucket.put(&self.key, self.value.clone(), self.revision, Some(TTL));
-            let written = tokio::select! {
+            let renewed = tokio::select! {
                 biased;
-                () = &mut expiry => continue,
-                written = put => written,
+                () = &mut expiry => return self.expired(),
+                renewed = tokio::time::timeout(RENEW_TIMEOUT, self.renew()) => renewed,
             };
-            match written {
-                Ok(Written::Revision(revision)) => {
-                    self.revision = revision;
-                    expiry = next;
+            match renewed {
+                Ok(Ok(Renewed::Until)) => expiry = next,
+                Ok(Ok(Renewed::Before)) => {}
+                Ok(Ok(Renewed::Taken)) => {
+                    tracing::error!(key = self.key, "another node took the ownership lease");
+                    return;
                 }
-                Ok(Written::Conflict) => match self.bucket.get(&self.key).await {
-                    // A renewal that seemed lost was stored after all.
-                    Ok(Slot { revision, value: Some(value) }) if value == self.value => {
-                        self.revision = revision
-                    }
-                    Ok(_) => {
-                        tracing::error!(key = self.key, "another node took the ownership lease");
-                        return;
-                    }
-                    Err(error) => tracing::warn!(%error, "the ownership lease could not be read"),
-                },
-                Err(error) => tracing::warn!(%error, "the ownership lease could not be renewed"),
+                Ok(Err(error)) => tracing::warn!(%error, "the ownership lease could not be renewed"),
+                Err(_) => tracing::warn!(key = self.key, "renewing the ownership lease again"),
             }
         }
+    }
+
+    async fn renew(&mut self) -> Result<Renewed, BucketError> {
+        match self.bucket.put(&self.key, self.value.clone(), self.revision, Some(TTL)).await? {
+            Written::Revision(revision) => {
+                self.revision = revision;
+                Ok(Renewed::Until)
+            }
+            Written::Conflict => {
+                let slot = self.bucket.get(&self.key).await?;
+                if slot.value.as_ref() != Some(&self.value) {
+                    return Ok(Renewed::Taken);
+                }
+                self.revision = slot.revision;
+                Ok(Renewed::Before)
+            }
+        }
+    }
+
+    fn expired(&self) {
+        tracing::error!(key = self.key, "the ownership lease was not renewed in time");
     }
 
     async fn give_up(&self) {

@@ -40,6 +40,9 @@ const IN_FLIGHT_MAX: usize = 512;
 /// How long one attempt waits. Seven times the slowest full queue seen (512 entries at 700 syncs a second).
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long one question waits: a leader that died must not hold up its successor's answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// First pause before another attempt.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
@@ -78,7 +81,10 @@ pub struct JetStream {
 }
 
 struct Shared {
+    /// For appends.
     context: Context,
+    /// For everything that is asked again soon.
+    reading: Context,
     options: JetStreamOptions,
     replicas: usize,
     partitions: Vec<Arc<Partition>>,
@@ -97,12 +103,7 @@ struct Partition {
 
 impl fmt::Debug for JetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "JetStream({} partitions at {})",
-            self.shared.partitions.len(),
-            self.shared.options.urls.join(",")
-        )
+        write!(f, "JetStream({} partitions at {})", self.shared.partitions.len(), self.shared.options.urls.join(","))
     }
 }
 
@@ -117,14 +118,16 @@ impl JetStream {
             .timeout(ATTEMPT_TIMEOUT)
             // Given-up attempts hold a permit for 30 s; several rounds of them must not block the next.
             .max_ack_inflight(IN_FLIGHT_MAX.saturating_mul(16))
-            .build(client);
+            .build(client.clone());
+        let reading = ContextBuilder::new().timeout(READ_TIMEOUT).build(client);
         let mut found = Vec::new();
         // The first is created last: whoever sees it sees all.
         for number in (0..partitions).rev() {
             let id = PartitionId(number);
             let info = check::stream(&context, id, partitions, replicas).await?;
-            let stream = context.get_stream_no_info(stream_name(id)).await.map_err(|error| {
-                OpenError::JetStream { what: "look up the stream", reason: error.to_string() }
+            let stream = reading.get_stream_no_info(stream_name(id)).await.map_err(|error| OpenError::JetStream {
+                what: "look up the stream",
+                reason: error.to_string(),
             })?;
             let own = Arc::new(Own::default());
             found.push(Arc::new(Partition { id, name: stream_name(id), stream, created: info.created, own }));
@@ -132,6 +135,7 @@ impl JetStream {
         found.reverse();
         let shared = Shared {
             context,
+            reading,
             options,
             replicas,
             partitions: found,
@@ -148,7 +152,7 @@ impl JetStream {
 
     /// The connection, for what else stands on the same servers: leases, alerts, seals.
     pub fn context(&self) -> &Context {
-        &self.shared.context
+        &self.shared.reading
     }
 
     /// How many copies of each stream there are.
@@ -164,14 +168,13 @@ impl JetStream {
         }
         let subject = format!("$JS.API.STREAM.INFO.{}", stream_name(PartitionId(0)));
         let before = now_ms();
-        let answer = self.shared.context.client().request(subject, bytes::Bytes::new()).await;
+        let answer = self.shared.reading.client().request(subject, bytes::Bytes::new()).await;
         let after = now_ms();
         let unavailable = |reason: String| ReadError::Unavailable(reason);
         let answer = answer.map_err(|error| unavailable(error.to_string()))?;
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|error| unavailable(error.to_string()))?;
-        let at: jiff::Timestamp =
-            answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
+        let at: jiff::Timestamp = answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
         let middle = before.saturating_add(after.saturating_sub(before) / 2);
         Ok(at.as_millisecond().saturating_sub(middle))
     }

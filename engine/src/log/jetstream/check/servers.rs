@@ -69,7 +69,7 @@ pub(in crate::log::jetstream) async fn servers(
     version(&connected.server_name, &connected.version)?;
     payload(client)?;
     let verified = match ask(options).await {
-        Ok((asked, servers)) => judge(asked, servers),
+        Ok((asked, servers)) => judge(asked, servers, &connected),
         Err(error) => Err(error),
     };
     match verified {
@@ -183,7 +183,7 @@ async fn ask_system(
     Ok((usize::MAX, servers))
 }
 
-fn judge(asked: usize, servers: Vec<Server>) -> Result<usize, OpenError> {
+fn judge(asked: usize, servers: Vec<Server>, connected: &ServerInfo) -> Result<usize, OpenError> {
     let mut seen = BTreeMap::new();
     let mut size = 1;
     for server in servers {
@@ -203,7 +203,14 @@ fn judge(asked: usize, servers: Vec<Server>) -> Result<usize, OpenError> {
         size = size.max(jetstream.meta_cluster.map_or(1, |meta| meta.cluster_size));
         seen.insert(jetstream.server_id, name);
     }
+    let known = seen.contains_key(&connected.server_id);
     let names = seen.into_values().collect::<Vec<_>>();
+    size = size.max(names.len());
+    // Port 8222 of this machine may be another server's.
+    if !known && connected.jetstream {
+        let reason = format!("{} answered, but the connection is to {}", names.join(", "), connected.server_name);
+        return Err(OpenError::Unverified { reason });
+    }
     if asked < size {
         let reason = format!("{asked} monitoring addresses are named, and there are {size} servers");
         return Err(OpenError::Unverified { reason });
