@@ -17,8 +17,8 @@ use tollbook_tests::nats::{NatsServer, free_ports};
 /// Far beyond what an answer takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// After which an unanswered publish is repeated.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// After which what was not answered is sent again.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Somebody whom the configuration names.
 #[derive(Clone, Copy, Debug)]
@@ -105,13 +105,12 @@ impl Deployment {
     /// The streams an engine makes before anybody else arrives: a log with one entry, alerts, seals.
     pub(crate) async fn with_streams(&self) -> Caller {
         let engine = self.connect(ENGINE).await;
-        let context = engine.jetstream();
         for (name, subjects) in [
             ("TOLLBOOK_LOG_0_0", "tollbook.log.0.>"),
             ("TOLLBOOK_ALERTS", "tollbook.alerts.>"),
             ("TOLLBOOK_SEALS", "tollbook.seals.>"),
         ] {
-            context.create_stream(durable(name, subjects, self.replicas())).await.unwrap();
+            engine.make(durable(name, subjects, self.replicas())).await;
         }
         engine.put("tollbook.log.0.org.org_a", "an entry").await;
         engine
@@ -177,6 +176,13 @@ impl Caller {
     pub(crate) async fn nothing_denied(&self) {
         self.client.flush().await.unwrap();
         assert_eq!(self.denials.lock().await.try_recv().ok(), None);
+    }
+
+    /// Makes the stream as soon as the servers can place it: healthy nodes may not have heard of each other yet.
+    pub(crate) async fn make(&self, config: stream::Config) -> stream::Stream {
+        let (context, config) = (&self.jetstream(), &config);
+        eventually(DEADLINE, "the stream is made", || async move { context.create_stream(config).await.ok() })
+            .await
     }
 
     /// Publishes until a stream has it, and gives its sequence: a replicated stream that has just been made loses
