@@ -1,6 +1,8 @@
 //! A small durable map beside the log, for what must never stand in it: the keys that make personal data readable
 //! (R9), and secrets of the ledger itself.
 
+pub mod kv;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 

@@ -1,8 +1,32 @@
-//! The vocabulary of Tollbook: what stands in the log and what may be asked of it. Pure.
+//! The vocabulary of Tollbook: what stands in the log, and what a rule may answer. Pure.
 //!
-//! In reading order: [`id`], [`position`], [`amount`], [`price`], [`time`].
+//! In reading order: [`id`] and [`position`] name things, [`amount`], [`price`] and [`time`] measure them, [`role`]
+//! and [`policy`] configure them, [`sealed`] hides what is personal; [`usage`] and [`event`] are the facts, [`batch`]
+//! and [`entry`] how they are written together, [`topic`] about what, [`codec`] their bytes; [`rejection`] is what a rule says no with, and
+//! [`cloudevent`] is how usage looks outside.
 #![warn(missing_docs)]
-#![warn(clippy::arithmetic_side_effects)]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod id;
+
 pub mod position;
+
+pub mod amount;
+pub mod price;
+pub mod time;
+
+pub mod policy;
+pub mod role;
+pub mod sealed;
+
+pub mod batch;
+pub mod event;
+pub mod usage;
+
+pub mod codec;
+pub mod entry;
+pub mod topic;
+
+pub mod rejection;
+
+pub mod cloudevent;

@@ -1,0 +1,107 @@
+//! What is in force when: prices, policies, tokens of the whole ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tollbook_schemas::event::ConfigEvent;
+use tollbook_schemas::id::{DisplayName, LedgerId, ModelName, OrgId, TokenId};
+use tollbook_schemas::policy::{
+    Defaults, LagModel, QuantityLimits, RateScale, Scope, TierTable, VoucherPolicy,
+};
+use tollbook_schemas::position::Position;
+use tollbook_schemas::price::{ModelPrice, PriceList};
+use tollbook_schemas::sealed::SecretHash;
+use tollbook_schemas::time::Timestamp;
+
+/// Prices of one model, by the instant from which each holds.
+pub type PriceHistory = BTreeMap<Timestamp, ModelPrice>;
+
+/// A price book: histories by model. Shared, because every usage entry looks at it while State changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceBook(BTreeMap<ModelName, Arc<PriceHistory>>);
+
+impl PriceBook {
+    /// Everything known of one model's prices.
+    pub fn history(&self, model: &ModelName) -> Option<&Arc<PriceHistory>> {
+        self.0.get(model)
+    }
+
+    /// All models in order.
+    pub fn models(&self) -> impl Iterator<Item = (&ModelName, &PriceHistory)> {
+        self.0.iter().map(|(model, history)| (model, &**history))
+    }
+
+    /// Merges a list by model and instant (R4.11).
+    pub(crate) fn publish(&mut self, list: &PriceList) {
+        for (model, price) in &list.models {
+            let history = self.0.entry(model.clone()).or_default();
+            Arc::make_mut(history).insert(list.effective_from, price.clone());
+        }
+    }
+
+    /// Whether merging `list` would change nothing.
+    pub fn contains(&self, list: &PriceList) -> bool {
+        list.models.iter().all(|(model, price)| {
+            self.0.get(model).and_then(|history| history.get(&list.effective_from)) == Some(price)
+        })
+    }
+}
+
+/// The price in force at an instant.
+pub fn price_at(history: &PriceHistory, at: Timestamp) -> Option<&ModelPrice> {
+    // Most usage is newer than the newest price.
+    match history.last_key_value() {
+        Some((from, price)) if *from <= at => Some(price),
+        Some(_) | None => history.range(..=at).next_back().map(|(_, price)| price),
+    }
+}
+
+/// A service token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// What people call it.
+    pub name: DisplayName,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
+    /// The organizations it is limited to; `None`: all.
+    pub organizations: Option<Vec<OrgId>>,
+    /// Of its secret.
+    pub secret: SecretHash,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+}
+
+/// Configuration as one partition knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The ledger's id, currency and number of partitions, once its first entry is there.
+    pub ledger: Option<(LedgerId, String, u16)>,
+    /// Prices of everybody who has none of their own.
+    pub prices: PriceBook,
+    /// Tier tables by the instant from which each holds; empty: the default table.
+    pub tiers: BTreeMap<Timestamp, TierTable>,
+    /// The billing cycle in force.
+    pub lag: LagModel,
+    /// The voucher policy in force.
+    pub voucher_policy: VoucherPolicy,
+    /// Quantity limits in force.
+    pub quantity_limits: QuantityLimits,
+    /// Defaults in force.
+    pub defaults: Defaults,
+    /// Everybody's limits scaled, if they are.
+    pub rate_scale: Option<RateScale>,
+    /// Service tokens that work.
+    pub tokens: BTreeMap<TokenId, Token>,
+    /// In partition 0: every configuration event with its position, for the other partitions to copy.
+    pub journal: Vec<(Position, ConfigEvent)>,
+    /// In the other partitions: the position in partition 0 up to which configuration was copied.
+    pub copied_through: Position,
+}
+
+impl Config {
+    /// The tier table in force at an instant.
+    pub fn tiers_at(&self, now: Timestamp) -> TierTable {
+        self.tiers.range(..=now).next_back().map(|(_, table)| table.clone()).unwrap_or_default()
+    }
+}

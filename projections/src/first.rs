@@ -1,0 +1,119 @@
+//! The first place of every usage id, for records that carry no `producerseq` (R8.2).
+//!
+//! This index grows with usage, so it lives on disk. It is a projection of its own, filled in the log's order just
+//! ahead of State: a hit at a record's own place is the record itself, so an index ahead of State harms nothing.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+use tollbook_schemas::batch::UsageBatch;
+use tollbook_schemas::codec::{self, EncodeError};
+use tollbook_schemas::entry::Body;
+use tollbook_schemas::usage::{Occurred, Usage, UsagePlace};
+
+use crate::record::{Content, Record};
+
+/// Organization, source and id of a usage record: SHA-256 cut to 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UsageKey(pub [u8; 16]);
+
+/// Where an id came first, and what it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Where.
+    pub place: UsagePlace,
+    /// Of the content as it was sent, so without a time that we assumed: SHA-256 cut to 128 bits.
+    pub content: [u8; 16],
+}
+
+/// Where first places are kept.
+pub trait FirstPlaces {
+    /// Why they cannot be kept.
+    type Error;
+
+    /// The first place of `key`: what is known, or else `here`, which is then known.
+    fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error>;
+}
+
+/// First places in memory, for replays that fit and for tests.
+#[derive(Clone, Debug, Default)]
+pub struct FirstPlacesInMemory(HashMap<UsageKey, First>);
+
+impl FirstPlaces for FirstPlacesInMemory {
+    type Error = std::convert::Infallible;
+
+    fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error> {
+        Ok(*self.0.entry(key).or_insert(here))
+    }
+}
+
+/// What one record of the id path is, beside where its id came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where its id came first.
+    pub first: First,
+    /// What it says itself.
+    pub content: [u8; 16],
+}
+
+/// Sightings of a record's rows that carry no `producerseq`, in order.
+pub fn sightings<P: FirstPlaces>(
+    record: &Record,
+    places: &mut P,
+) -> Result<Vec<Sighting>, SightingError<P::Error>> {
+    let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
+    let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
+    if batch.rows.iter().all(|row| row.producerseq.is_some()) {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for (row, usage) in (0u32..).zip(batch.unpack()) {
+        if usage.producerseq.is_none() {
+            let content = content_hash(&usage).map_err(SightingError::Encode)?;
+            let here = First { place: UsagePlace { position: record.position, row }, content };
+            let first = places.note(key_of(&usage), here).map_err(SightingError::Places)?;
+            found.push(Sighting { first, content });
+        }
+    }
+    Ok(found)
+}
+
+/// Why sightings could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SightingError<E> {
+    /// A record that cannot be written.
+    #[error(transparent)]
+    Encode(EncodeError),
+    /// First places cannot be kept.
+    #[error("the index of usage ids cannot be used: {0}")]
+    Places(E),
+}
+
+/// How many rows of a batch go by id.
+pub fn rows_by_id(batch: &UsageBatch) -> usize {
+    batch.rows.iter().filter(|row| row.producerseq.is_none()).count()
+}
+
+fn key_of(usage: &Usage) -> UsageKey {
+    let mut hasher = Sha256::new();
+    for part in [usage.organization.as_str(), usage.source.as_str(), &usage.id] {
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    UsageKey(cut(hasher.finalize().into()))
+}
+
+fn content_hash(usage: &Usage) -> Result<[u8; 16], EncodeError> {
+    let given = match usage.occurred {
+        Occurred::Given(at) => Some(at),
+        Occurred::Assumed(_) => None,
+    };
+    let content = (&usage.charged, &usage.model, given, usage.tokens, &usage.extras);
+    Ok(cut(Sha256::digest(codec::encode_row(&content)?).into()))
+}
+
+fn cut(hash: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    half
+}

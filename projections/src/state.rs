@@ -1,0 +1,626 @@
+//! State: what the log says, and the one function that changes it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tollbook_schemas::codec::{self, DecodeError, EncodeError};
+use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
+use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
+use tollbook_schemas::id::{KeyId, NodeName, OrgId, ProjectId, Reference};
+use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::topic::Topic;
+use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
+
+use crate::config::{Config, Token};
+use crate::first::Sighting;
+use crate::organization::{At, Organization};
+use crate::record::{Content, Hash, Record};
+use crate::spend::OpenCells;
+use crate::writers::Writers;
+
+/// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    /// A record is missing or came twice.
+    #[error("expected position {expected}, found {found}")]
+    Gap {
+        /// The next position.
+        expected: Position,
+        /// The record's.
+        found: Position,
+    },
+    /// An event of a kind that this build does not fold yet.
+    #[error("this build cannot fold {0} events of this kind; use a newer one")]
+    Unsupported(&'static str),
+    /// An event stands under a topic of another family.
+    #[error("an event stands under the wrong topic")]
+    Misplaced,
+    /// An event about an organization that was never registered.
+    #[error("organization {0} was never registered")]
+    OrganizationUnknown(OrgId),
+    /// An organization was registered twice.
+    #[error("organization {0} was registered twice")]
+    OrganizationExists(OrgId),
+    /// An event about a project that was never created.
+    #[error("project {0} was never created")]
+    ProjectUnknown(ProjectId),
+    /// A project was created twice.
+    #[error("project {0} was created twice")]
+    ProjectExists(ProjectId),
+    /// A key was issued twice.
+    #[error("API key {0} was issued twice")]
+    KeyExists(KeyId),
+    /// A payment reference was booked twice (R4.7).
+    #[error("reference {0} was booked twice")]
+    ReferenceUsed(Reference),
+    /// The policy's voucher was granted twice (R4.5).
+    #[error("the policy's voucher was granted twice to {0}")]
+    VoucherTwice(OrgId),
+    /// A sum of money that cannot be kept exactly.
+    #[error("an amount leaves the range of exact numbers")]
+    AmountOutOfRange,
+    /// A count beyond 64 bits.
+    #[error("a count leaves the range of numbers")]
+    CountOutOfRange,
+    /// A usage batch whose sightings do not fit its rows.
+    #[error("usage was not looked up before it was folded")]
+    NotLookedUp,
+}
+
+/// What applying a record owes the world outside of State. A value: replays drop it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Usage was not booked (R8.1).
+    Quarantined(Box<Quarantined>),
+    /// Cells of a day became history of an organization; `position` is the entry that closed the day.
+    CellsClosed {
+        /// Whose.
+        organization: OrgId,
+        /// Which.
+        cells: OpenCells,
+        /// By what.
+        position: Position,
+    },
+    /// A message is not an entry of this ledger and partition, and was skipped.
+    Foreign {
+        /// Where.
+        position: Position,
+        /// Why.
+        reason: String,
+    },
+    /// An entry that was applied before stands here again, and was skipped.
+    Copy {
+        /// Where.
+        position: Position,
+    },
+    /// A decision of an older term than the owner's, and was skipped.
+    Voided {
+        /// Where.
+        position: Position,
+        /// Its term.
+        term: u64,
+    },
+}
+
+/// One quarantined record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Where it stands.
+    pub place: UsagePlace,
+    /// Why it was not booked.
+    pub reason: QuarantineReason,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What came.
+    pub what: QuarantinedWhat,
+}
+
+/// What came and was not booked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuarantinedWhat {
+    /// A readable record.
+    Usage(Usage),
+    /// Bytes.
+    Bytes(Unreadable),
+}
+
+/// Where a partition's fold stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The last record applied.
+    pub position: Position,
+    /// The last record's own hash, to recognize another history.
+    pub last: Hash,
+    /// Over all records so far, in order.
+    pub chain: Hash,
+    /// The latest recorded time so far: it never goes back.
+    pub recorded_at: Timestamp,
+    /// The owner's term; 0: nobody owned it yet.
+    pub term: u64,
+    /// The owner.
+    pub owner: Option<NodeName>,
+    /// The last entry on the configuration subject, applied or not.
+    pub last_config: Position,
+    /// The last billing-cycle boundary that was closed.
+    pub closed_through: Timestamp,
+    /// When that close was recorded.
+    pub closed_at: Timestamp,
+    /// Records that went to quarantine, of unknown organizations too.
+    pub quarantined: u64,
+    /// Usage records that came, so booked, repeated, or quarantined.
+    pub usage_records: u64,
+    /// Messages that were not entries of ours, or copies, or void.
+    pub skipped: u64,
+}
+
+/// What of a partition is stored beside its organizations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Common {
+    head: Head,
+    writers: Writers,
+    config: Config,
+    /// Commands that are not about one organization, as [`Organization::idempotency`].
+    idempotency: BTreeMap<[u8; 16], ([u8; 16], Position)>,
+}
+
+/// One partition's state: a pure function of its log.
+#[derive(Clone, Debug)]
+pub struct State {
+    partition: PartitionId,
+    common: Common,
+    slots: Vec<Slot>,
+    index: HashMap<OrgId, usize>,
+    /// Slots with something pending.
+    pending: BTreeSet<usize>,
+    /// Slots changed since [`State::take_changed`].
+    changed: BTreeSet<usize>,
+}
+
+/// An organization, and the hash of its bytes while they are unchanged.
+#[derive(Clone, Debug)]
+struct Slot {
+    organization: Organization,
+    hash: Option<Hash>,
+}
+
+impl State {
+    /// A partition with nothing in its log.
+    pub fn empty(partition: PartitionId) -> Self {
+        Self {
+            partition,
+            common: Common::default(),
+            slots: Vec::new(),
+            index: HashMap::new(),
+            pending: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// State again from the bytes that [`State::common_bytes`] and [`State::take_changed`] gave.
+    pub fn restore<'a>(
+        partition: PartitionId,
+        common: &[u8],
+        organizations: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, DecodeError> {
+        let mut state = Self { common: codec::decode_row(common)?, ..Self::empty(partition) };
+        for bytes in organizations {
+            let organization: Organization = codec::decode_row(bytes)?;
+            let slot = state.insert(organization);
+            if let Some(restored) = state.slots.get_mut(slot) {
+                restored.hash = Some(Sha256::digest(bytes).into());
+                if restored.organization.has_pending() {
+                    state.pending.insert(slot);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// The partition.
+    pub const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Where the fold stands.
+    pub const fn head(&self) -> &Head {
+        &self.common.head
+    }
+
+    /// What is in force.
+    pub const fn config(&self) -> &Config {
+        &self.common.config
+    }
+
+    /// What a command that is not about one organization led to, by its idempotency key.
+    pub fn idempotency(&self, key: &[u8; 16]) -> Option<&([u8; 16], Position)> {
+        self.common.idempotency.get(key)
+    }
+
+    /// Processes that ever wrote to this partition.
+    pub fn writers(&self) -> usize {
+        self.common.writers.len()
+    }
+
+    /// One organization.
+    pub fn organization(&self, id: &OrgId) -> Option<&Organization> {
+        self.slots.get(*self.index.get(id)?).map(|slot| &slot.organization)
+    }
+
+    /// All organizations, in order of id.
+    pub fn organizations(&self) -> impl Iterator<Item = &Organization> {
+        let mut all: Vec<_> = self.slots.iter().map(|slot| &slot.organization).collect();
+        all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        all.into_iter()
+    }
+
+    /// Applies the next record. `sightings` are of its usage rows that go by id ([`crate::first::sightings`]).
+    /// After an error State is not to be used any more.
+    pub fn apply(&mut self, record: &Record, sightings: &[Sighting]) -> Result<Vec<Effect>, Corrupt> {
+        let mut effects = Vec::new();
+        let expected = self.common.head.position.next();
+        if record.position != expected {
+            return Err(Corrupt::Gap { expected, found: record.position });
+        }
+        self.advance(record);
+        match &record.content {
+            Content::Foreign(reason) => self.skip(foreign(record.position, reason), &mut effects),
+            Content::Entry(topic, entry) => {
+                self.note_topic(topic, record.position);
+                if let Some(reason) = self.foreign_ledger(entry) {
+                    self.skip(foreign(record.position, &reason), &mut effects);
+                    return Ok(effects);
+                }
+                if self.common.writers.note(entry.id.writer, entry.id.count) {
+                    self.apply_entry(record.position, topic, entry, sightings, &mut effects)?;
+                } else {
+                    self.skip(Effect::Copy { position: record.position }, &mut effects);
+                }
+            }
+        }
+        Ok(effects)
+    }
+
+    fn advance(&mut self, record: &Record) {
+        let head = &mut self.common.head;
+        head.position = record.position;
+        head.last = record.hash;
+        let mut chain = Sha256::new();
+        chain.update(head.chain);
+        chain.update(record.hash);
+        head.chain = chain.finalize().into();
+    }
+
+    fn skip(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
+        self.common.head.skipped = self.common.head.skipped.saturating_add(1);
+        effects.push(effect);
+    }
+
+    /// Conditional appends compare with the last entry of a topic whatever it was, so this comes before all checks.
+    fn note_topic(&mut self, topic: &Topic, position: Position) {
+        match topic {
+            Topic::Config => self.common.head.last_config = position,
+            Topic::Organization(org) => {
+                if let Some(slot) = self.index.get(org).copied() {
+                    self.change(slot).last_decision = position;
+                }
+            }
+            Topic::Usage(_) | Topic::UsageMixed => {}
+        }
+    }
+
+    /// Why an entry is not of this ledger. The first entry of a partition says which ledger it is.
+    fn foreign_ledger(&self, entry: &Entry) -> Option<String> {
+        match &self.common.config.ledger {
+            Some((ledger, _, _)) if *ledger != entry.id.ledger => {
+                Some(format!("the entry is of ledger {}", entry.id.ledger))
+            }
+            None if !creates_ledger(entry) => Some("nothing may stand before the ledger is created".into()),
+            Some(_) | None => None,
+        }
+    }
+
+    fn apply_entry(
+        &mut self,
+        position: Position,
+        topic: &Topic,
+        entry: &Entry,
+        sightings: &[Sighting],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
+        let head = &mut self.common.head;
+        head.recorded_at = head.recorded_at.max(entry.recorded_at);
+        let at = At { position, recorded_at: head.recorded_at };
+        match &entry.body {
+            Body::Usage(batch) => self.book(batch, sightings, at, effects),
+            Body::Unreadable(refused) => {
+                self.quarantine_bytes(refused, at, effects);
+                Ok(())
+            }
+            Body::Decision(decision) => self.apply_decision(topic, decision, at, effects),
+        }
+    }
+
+    fn apply_decision(
+        &mut self,
+        topic: &Topic,
+        decision: &Decision,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
+        if self.void(decision) {
+            self.skip(Effect::Voided { position: at.position, term: decision.term }, effects);
+            return Ok(());
+        }
+        match topic {
+            Topic::Config => {
+                for event in &decision.events {
+                    match event {
+                        Event::Config(event) => self.apply_config(event, &decision.cause, at)?,
+                        Event::Partition(event) => self.apply_partition(event, at)?,
+                        Event::Organization(_)
+                        | Event::Member(_)
+                        | Event::Project(_)
+                        | Event::Key(_)
+                        | Event::Money(_)
+                        | Event::Quarantine(_)
+                        | Event::Webhook(_) => return Err(Corrupt::Misplaced),
+                    }
+                }
+                if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
+                    self.common.idempotency.insert(idempotency.key, (idempotency.content, at.position));
+                }
+                Ok(())
+            }
+            Topic::Organization(id) => self.apply_to_organization(id, decision, at),
+            Topic::Usage(_) | Topic::UsageMixed => Err(Corrupt::Misplaced),
+        }
+    }
+
+    /// Whether somebody else took the partition over before this decision got its place.
+    fn void(&self, decision: &Decision) -> bool {
+        let taken = decision.events.iter().find_map(|event| match event {
+            Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
+            Event::Partition(
+                PartitionEvent::BillingCycleClosed { .. } | PartitionEvent::MonthClosed { .. },
+            )
+            | Event::Organization(_)
+            | Event::Member(_)
+            | Event::Project(_)
+            | Event::Key(_)
+            | Event::Money(_)
+            | Event::Quarantine(_)
+            | Event::Webhook(_)
+            | Event::Config(_) => None,
+        });
+        match taken {
+            Some(term) => term <= self.common.head.term,
+            None => decision.term != self.common.head.term,
+        }
+    }
+
+    fn apply_to_organization(&mut self, id: &OrgId, decision: &Decision, at: At) -> Result<(), Corrupt> {
+        let mut events = decision.events.iter();
+        let slot = match self.index.get(id) {
+            Some(slot) => *slot,
+            None => match events.next() {
+                Some(Event::Organization(first)) => self.insert(Organization::register(id, first, at)?),
+                Some(
+                    Event::Member(_)
+                    | Event::Project(_)
+                    | Event::Key(_)
+                    | Event::Money(_)
+                    | Event::Quarantine(_)
+                    | Event::Webhook(_)
+                    | Event::Config(_)
+                    | Event::Partition(_),
+                )
+                | None => return Err(Corrupt::OrganizationUnknown(id.clone())),
+            },
+        };
+        let organization = self.change(slot);
+        organization.last_decision = at.position;
+        for event in events {
+            organization.apply(event, at)?;
+        }
+        if let Cause::Command { idempotency } = &decision.cause {
+            organization.remember(idempotency.as_ref(), at.position);
+        }
+        Ok(())
+    }
+
+    fn apply_config(&mut self, event: &ConfigEvent, cause: &Cause, at: At) -> Result<(), Corrupt> {
+        let config = &mut self.common.config;
+        match cause {
+            Cause::Copy { of } => config.copied_through = config.copied_through.max(of.position),
+            Cause::Command { .. } | Cause::Timer | Cause::Takeover if self.partition.0 == 0 => {
+                config.journal.push((at.position, event.clone()));
+            }
+            Cause::Command { .. } | Cause::Timer | Cause::Takeover => {}
+        }
+        match event {
+            ConfigEvent::LedgerCreated { ledger, currency, partitions } => {
+                config.ledger = Some((ledger.clone(), currency.clone(), *partitions));
+                self.common.head.closed_through = at.recorded_at;
+                Ok(())
+            }
+            ConfigEvent::PricesPublished(list) => {
+                config.prices.publish(list);
+                Ok(())
+            }
+            ConfigEvent::LagModelSet(lag) => {
+                config.lag = *lag;
+                // A new cycle starts here; without cycles nothing is ever pending.
+                self.common.head.closed_through = at.recorded_at;
+                if lag.cycle_seconds == 0 { self.settle(at) } else { Ok(()) }
+            }
+            ConfigEvent::TokenIssued { token, name, scopes, organizations, secret } => {
+                let issued = Token {
+                    name: name.clone(),
+                    scopes: scopes.clone(),
+                    organizations: organizations.clone(),
+                    secret: *secret,
+                    issued_at: at.recorded_at,
+                };
+                config.tokens.insert(token.clone(), issued);
+                Ok(())
+            }
+            ConfigEvent::TokenRevoked { token } => {
+                config.tokens.remove(token);
+                Ok(())
+            }
+            ConfigEvent::TiersPublished(_)
+            | ConfigEvent::VoucherPolicySet(_)
+            | ConfigEvent::QuantityLimitsSet(_)
+            | ConfigEvent::DefaultsSet(_)
+            | ConfigEvent::RateScaleSet(_)
+            | ConfigEvent::SubscriptionCreated { .. }
+            | ConfigEvent::SubscriptionRemoved { .. } => Err(Corrupt::Unsupported("configuration")),
+        }
+    }
+
+    fn apply_partition(&mut self, event: &PartitionEvent, at: At) -> Result<(), Corrupt> {
+        let head = &mut self.common.head;
+        match event {
+            PartitionEvent::OwnershipTaken { term, node, zone_database: _ } => {
+                head.term = *term;
+                head.owner = Some(node.clone());
+                Ok(())
+            }
+            PartitionEvent::BillingCycleClosed { through, cycles: _ } => {
+                head.closed_through = *through;
+                head.closed_at = at.recorded_at;
+                self.settle(at)
+            }
+            PartitionEvent::MonthClosed { .. } => Err(Corrupt::Unsupported("month close")),
+        }
+    }
+
+    fn settle(&mut self, at: At) -> Result<(), Corrupt> {
+        for slot in std::mem::take(&mut self.pending) {
+            self.change(slot).settle(at.recorded_at)?;
+        }
+        Ok(())
+    }
+
+    fn quarantine_bytes(&mut self, refused: &[Unreadable], at: At, effects: &mut Vec<Effect>) {
+        for (row, bytes) in (0u32..).zip(refused) {
+            if let Some(slot) = bytes.organization.as_ref().and_then(|org| self.index.get(org)).copied() {
+                let counts = &mut self.change(slot).counts;
+                counts.quarantined = counts.quarantined.saturating_add(1);
+            }
+            self.common.head.usage_records = self.common.head.usage_records.saturating_add(1);
+            self.common.head.quarantined = self.common.head.quarantined.saturating_add(1);
+            effects.push(Effect::Quarantined(Box::new(Quarantined {
+                place: UsagePlace { position: at.position, row },
+                reason: QuarantineReason::Unreadable(bytes.reason.clone()),
+                recorded_at: at.recorded_at,
+                what: QuarantinedWhat::Bytes(bytes.clone()),
+            })));
+        }
+    }
+
+    fn insert(&mut self, organization: Organization) -> usize {
+        let slot = self.slots.len();
+        self.index.insert(organization.id.clone(), slot);
+        self.slots.push(Slot { organization, hash: None });
+        slot
+    }
+
+    /// The slot of an organization.
+    pub(crate) fn slot_of(&self, id: &OrgId) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// An organization by its slot, for reading.
+    pub(crate) fn at_slot(&self, slot: usize) -> Option<&Organization> {
+        self.slots.get(slot).map(|slot| &slot.organization)
+    }
+
+    /// An organization by its slot, for changing: its hash is forgotten.
+    ///
+    /// Slots come from [`State::insert`] and are never removed.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a slot that does not exist is a bug that must not be folded over"
+    )]
+    pub(crate) fn change(&mut self, slot: usize) -> &mut Organization {
+        self.changed.insert(slot);
+        let slot = &mut self.slots[slot];
+        slot.hash = None;
+        &mut slot.organization
+    }
+
+    /// Notes that a slot has something pending.
+    pub(crate) fn note_pending(&mut self, slot: usize) {
+        self.pending.insert(slot);
+    }
+
+    /// Counts usage records that came, and those of them that were quarantined.
+    pub(crate) fn count_usage(&mut self, records: u64, quarantined: u64) {
+        let head = &mut self.common.head;
+        head.usage_records = head.usage_records.saturating_add(records);
+        head.quarantined = head.quarantined.saturating_add(quarantined);
+    }
+
+    /// The canonical bytes of what is not of one organization.
+    pub fn common_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+        codec::encode_row(&self.common)
+    }
+
+    /// How many organizations changed since [`State::take_changed`].
+    pub fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The canonical bytes of every organization that changed since the last call.
+    pub fn take_changed(&mut self) -> Result<Vec<(OrgId, Vec<u8>)>, EncodeError> {
+        let changed = std::mem::take(&mut self.changed);
+        let mut rows = Vec::with_capacity(changed.len());
+        for slot in changed {
+            if let Some(slot) = self.slots.get_mut(slot) {
+                let bytes = codec::encode_row(&slot.organization)?;
+                slot.hash = Some(Sha256::digest(&bytes).into());
+                rows.push((slot.organization.id.clone(), bytes));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The digest: SHA-256 over the partition's own bytes and the sorted list of organizations with the hash of each
+    /// one's canonical bytes. Equal for equal logs, in any process, on any day.
+    pub fn digest(&self) -> Result<Hash, EncodeError> {
+        let mut list = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let hash = match slot.hash {
+                Some(hash) => hash,
+                None => Sha256::digest(codec::encode_row(&slot.organization)?).into(),
+            };
+            list.push((&slot.organization.id, hash));
+        }
+        list.sort_unstable();
+        let mut digest = Sha256::new();
+        digest.update(Sha256::digest(self.common_bytes()?));
+        for (id, hash) in list {
+            digest.update(u64::try_from(id.as_str().len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(id.as_str());
+            digest.update(hash);
+        }
+        Ok(digest.finalize().into())
+    }
+}
+
+fn foreign(position: Position, reason: &str) -> Effect {
+    Effect::Foreign { position, reason: reason.to_owned() }
+}
+
+fn creates_ledger(entry: &Entry) -> bool {
+    match &entry.body {
+        Body::Decision(decision) => decision
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Config(ConfigEvent::LedgerCreated { ledger, .. }) if *ledger == entry.id.ledger)),
+        Body::Usage(_) | Body::Unreadable(_) => false,
+    }
+}

@@ -1,0 +1,223 @@
+//! State kept in sled: disposable, rebuilt from the log at will. The only file that names sled.
+//!
+//! One tree per partition, so that rows and the position they belong to change in one atomic batch:
+//!
+//! ```text
+//! s                                  what is not of one organization: head, writers, configuration
+//! o <organization>                   an organization
+//! h <organization> 0 <position>      cells of a closed day
+//! q <position> <row>                 a quarantined record
+//! f <position>                       a message that was skipped, with the reason
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tollbook_schemas::codec::{self, DecodeError, EncodeError};
+use tollbook_schemas::id::OrgId;
+use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::usage::UsagePlace;
+
+use crate::spend::OpenCells;
+use crate::state::{Effect, Quarantined, State};
+
+/// Counts up when rows change their meaning: an older view is not read but rebuilt.
+const FORMAT: u32 = 1;
+/// Memory that sled may cache with, in bytes: rows are written more than read.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// The row of what is not of one organization.
+const COMMON: &[u8] = b"s";
+
+/// Why a view cannot be used. Whatever it is, deleting the directory and starting again rebuilds it.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// sled failed.
+    #[error("the view in {path} cannot be used: {source}")]
+    Store {
+        /// Its directory.
+        path: PathBuf,
+        /// What sled said.
+        source: sled::Error,
+    },
+    /// sled gave up on what it found.
+    #[error("the view in {0} is damaged")]
+    Damaged(PathBuf),
+    /// A row is not readable.
+    #[error("a row of the view is not readable: {0}")]
+    Row(#[from] DecodeError),
+    /// A row is not writable.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// The views of all partitions of one process.
+#[derive(Clone, Debug)]
+pub struct Views {
+    db: sled::Db,
+    path: Arc<Path>,
+}
+
+impl Views {
+    /// Opens or makes the views in a directory. A damaged one is an error; see [`Views::open_or_reset`].
+    pub fn open(path: &Path) -> Result<Self, ViewError> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        // sled 0.34 panics on some damage that it finds while opening.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()))
+            .map_err(|_| ViewError::Damaged(path.into()))?;
+        let db = opened.map_err(|source| ViewError::Store { path: path.into(), source })?;
+        Ok(Self { db, path: path.into() })
+    }
+
+    /// Opens the views, or throws away what cannot be opened: the log can rebuild them.
+    pub fn open_or_reset(path: &Path) -> Result<Self, ViewError> {
+        Self::open(path).or_else(|error| {
+            let locked = matches!(&error, ViewError::Store { source: sled::Error::Io(io), .. } if io.kind() == std::io::ErrorKind::WouldBlock || io.to_string().contains("lock"));
+            if locked {
+                return Err(error);
+            }
+            tracing::warn!(%error, "throwing the view away; it is rebuilt from the log");
+            std::fs::remove_dir_all(path)
+                .map_err(|source| ViewError::Store { path: path.into(), source: sled::Error::Io(source) })?;
+            Self::open(path)
+        })
+    }
+
+    /// The view of one partition.
+    pub fn partition(&self, partition: PartitionId) -> Result<View, ViewError> {
+        let name = format!("v{FORMAT}-p{partition}");
+        let tree = self.db.open_tree(name).map_err(|source| self.failed(source))?;
+        Ok(View { tree, views: self.clone(), partition })
+    }
+
+    /// Forgets everything of one partition.
+    pub fn reset(&self, partition: PartitionId) -> Result<(), ViewError> {
+        let name = format!("v{FORMAT}-p{partition}");
+        self.db.drop_tree(name).map(|_| ()).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: sled::Error) -> ViewError {
+        ViewError::Store { path: self.path.to_path_buf(), source }
+    }
+}
+
+/// Rows that belong to one position, to be written together.
+#[derive(Debug, Default)]
+pub struct Rows(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Rows {
+    /// Everything that changed in State, and every effect that leaves a row, since the last call.
+    pub fn collect(state: &mut State, effects: &[Effect]) -> Result<Self, EncodeError> {
+        let mut rows = Vec::with_capacity(effects.len().saturating_add(state.changed()).saturating_add(1));
+        for effect in effects {
+            match effect {
+                Effect::Quarantined(record) => {
+                    rows.push((quarantine_key(record.place), codec::encode_row(record)?))
+                }
+                Effect::CellsClosed { organization, cells, position } => {
+                    rows.push((history_key(organization, *position), codec::encode_row(cells)?));
+                }
+                Effect::Foreign { position, reason } => {
+                    rows.push((skipped_key(*position), codec::encode_row(reason)?))
+                }
+                Effect::Copy { position } => {
+                    rows.push((
+                        skipped_key(*position),
+                        codec::encode_row(&"a copy of an entry applied before")?,
+                    ));
+                }
+                Effect::Voided { position, term } => {
+                    let reason = format!("a decision of term {term}, which was over");
+                    rows.push((skipped_key(*position), codec::encode_row(&reason)?));
+                }
+            }
+        }
+        for (id, bytes) in state.take_changed()? {
+            rows.push((organization_key(&id), bytes));
+        }
+        rows.push((COMMON.to_vec(), state.common_bytes()?));
+        Ok(Self(rows))
+    }
+}
+
+/// The view of one partition.
+#[derive(Clone, Debug)]
+pub struct View {
+    tree: sled::Tree,
+    views: Views,
+    partition: PartitionId,
+}
+
+impl View {
+    /// State as it was when last written; `None` when it never was.
+    pub fn load(&self) -> Result<Option<State>, ViewError> {
+        let Some(common) = self.tree.get(COMMON).map_err(|source| self.views.failed(source))? else {
+            return Ok(None);
+        };
+        let mut organizations = Vec::new();
+        for row in self.tree.scan_prefix(b"o") {
+            organizations.push(row.map_err(|source| self.views.failed(source))?.1);
+        }
+        let state = State::restore(self.partition, &common, organizations.iter().map(|bytes| &**bytes))?;
+        Ok(Some(state))
+    }
+
+    /// Writes rows in one batch, and waits until they are out of this process.
+    pub fn write(&self, rows: Rows) -> Result<(), ViewError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in rows.0 {
+            batch.insert(key, value);
+        }
+        self.tree.apply_batch(batch).map_err(|source| self.views.failed(source))?;
+        self.tree.flush().map_err(|source| self.views.failed(source))?;
+        Ok(())
+    }
+
+    /// Cells of closed days of one organization, by the position of the entry that closed them.
+    pub fn history(&self, organization: &OrgId) -> Result<Vec<(Position, OpenCells)>, ViewError> {
+        let mut closed = Vec::new();
+        for row in self.tree.scan_prefix(history_prefix(organization)) {
+            let (key, value) = row.map_err(|source| self.views.failed(source))?;
+            let position =
+                key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)));
+            closed.push((position, codec::decode_row(&value)?));
+        }
+        Ok(closed)
+    }
+
+    /// Quarantined records after a place, in the order of the log, at most `limit`.
+    pub fn quarantine(&self, after: Option<UsagePlace>, limit: usize) -> Result<Vec<Quarantined>, ViewError> {
+        let from = after.map_or_else(
+            || b"q".to_vec(),
+            |place| {
+                let mut key = quarantine_key(place);
+                key.push(0);
+                key
+            },
+        );
+        self.tree
+            .range(from..b"r".to_vec())
+            .take(limit)
+            .map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?))
+            .collect()
+    }
+}
+
+fn organization_key(id: &OrgId) -> Vec<u8> {
+    [b"o", id.as_str().as_bytes()].concat()
+}
+
+fn history_prefix(id: &OrgId) -> Vec<u8> {
+    [b"h", id.as_str().as_bytes(), &[0]].concat()
+}
+
+fn history_key(id: &OrgId, position: Position) -> Vec<u8> {
+    [&history_prefix(id), position.0.to_be_bytes().as_slice()].concat()
+}
+
+fn quarantine_key(place: UsagePlace) -> Vec<u8> {
+    [b"q".as_slice(), &place.position.0.to_be_bytes(), &place.row.to_be_bytes()].concat()
+}
+
+fn skipped_key(position: Position) -> Vec<u8> {
+    [b"f".as_slice(), &position.0.to_be_bytes()].concat()
+}

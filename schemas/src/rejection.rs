@@ -1,0 +1,246 @@
+//! Refusals: a rule said no. Codes are stable and never reused; variants stand in the order of checking.
+
+use crate::amount::Amount;
+use crate::id::{
+    DisplayName, InvitationId, KeyId, MemberId, ModelName, OrgId, ProjectId, RechargeId, Reference, TokenId,
+};
+use crate::position::LogPosition;
+use crate::role::Verification;
+use crate::time::Timestamp;
+
+/// What kind of refusal it is, which decides the HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectionKind {
+    /// The actor may not do this: 403.
+    Forbidden,
+    /// What it is about does not exist: 404.
+    NotFound,
+    /// It contradicts something recorded: 409.
+    Conflict,
+    /// A rule says no: 422.
+    Refused,
+}
+
+/// Why a command was refused. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The same idempotency key came with another request (INTERFACES, HTTP).
+    #[error("this Idempotency-Key was used for another request, recorded at {first}; use a new key")]
+    IdempotencyConflict {
+        /// What the key was first used for.
+        first: LogPosition,
+    },
+    /// No such organization.
+    #[error("there is no organization {0}")]
+    OrganizationUnknown(OrgId),
+    /// An id is taken.
+    #[error("there is an organization {0} already")]
+    OrganizationExists(OrgId),
+    /// No such project in the organization.
+    #[error("there is no project {0} in this organization")]
+    ProjectUnknown(ProjectId),
+    /// The project was archived.
+    #[error("project {0} is archived")]
+    ProjectArchived(ProjectId),
+    /// No such member in the organization.
+    #[error("there is no member {0} in this organization")]
+    MemberUnknown(MemberId),
+    /// No such key in the organization.
+    #[error("there is no API key {0} in this project")]
+    KeyUnknown(KeyId),
+    /// No such invitation, or a wrong token.
+    #[error("there is no such invitation")]
+    InvitationUnknown,
+    /// The invitation was used, revoked, or ran out.
+    #[error("invitation {invitation} can no longer be used; ask for a new one")]
+    InvitationOver {
+        /// Which.
+        invitation: InvitationId,
+    },
+    /// No such recharge in the organization.
+    #[error("there is no recharge {0} in this organization")]
+    RechargeUnknown(RechargeId),
+    /// No such service token.
+    #[error("there is no token {0}")]
+    TokenUnknown(TokenId),
+    /// The actor's role does not allow this (R3).
+    #[error("this needs {needed}")]
+    RoleMissing {
+        /// What would be enough, in words.
+        needed: &'static str,
+    },
+    /// The organization's verification level does not allow this (R2.3, R3.3).
+    #[error("this needs the organization to be {needed:?}; ask the platform to verify it")]
+    VerificationMissing {
+        /// The lowest level that is enough.
+        needed: Verification,
+    },
+    /// The creator cannot be removed or demoted (R3.5).
+    #[error("the organization's creator cannot be removed or demoted")]
+    CreatorStays,
+    /// As many active projects as allowed (R1.2).
+    #[error(
+        "the organization has {current} of at most {limit} active projects; archive one or contact sales"
+    )]
+    ProjectLimit {
+        /// Active projects now.
+        current: u32,
+        /// The limit in force.
+        limit: u32,
+    },
+    /// As many active API keys as allowed (R1.2).
+    #[error("the organization has {current} of at most {limit} active API keys; revoke one or contact sales")]
+    KeyLimit {
+        /// Active keys now.
+        current: u32,
+        /// The limit in force.
+        limit: u32,
+    },
+    /// More pending invitations than allowed.
+    #[error("the organization has {current} of at most {limit} open invitations; revoke one")]
+    InvitationLimit {
+        /// Open now.
+        current: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// Somebody is a member already.
+    #[error("{0} is a member already")]
+    MemberExists(MemberId),
+    /// A money reference came before with other content (R4.7).
+    #[error(
+        "reference {reference} was used with other content, recorded at {first}; use the payment's own reference"
+    )]
+    ReferenceConflict {
+        /// The reference.
+        reference: Reference,
+        /// Where it was first used.
+        first: LogPosition,
+    },
+    /// An amount that must be more than nothing.
+    #[error("the amount must be more than 0")]
+    AmountNotPositive,
+    /// An amount that would leave the range of exact numbers.
+    #[error("the amount would take a balance beyond what can be kept exactly")]
+    AmountOutOfRange,
+    /// No unused cash to refund (R4.8).
+    #[error("there is no unused cash to refund")]
+    NothingToRefund,
+    /// More than what is left of the recharge (R4.8).
+    #[error("only {left} of this recharge is left to reverse")]
+    ReversalTooLarge {
+        /// What is left.
+        left: Amount,
+    },
+    /// An expiry that has passed.
+    #[error("the expiry must be in the future")]
+    ExpiryPassed,
+    /// A price change that would begin before it is recorded (R4.11).
+    #[error(
+        "prices of {model} are in force, so a change may not begin before it is recorded, at {now}; leave effective_from out or in the future"
+    )]
+    PriceInThePast {
+        /// The model.
+        model: ModelName,
+        /// The earliest begin.
+        now: Timestamp,
+    },
+    /// Prices in another currency than the ledger's (R1.5).
+    #[error("the ledger's currency is {0}")]
+    CurrencyMismatch(String),
+    /// A tier table that does not rise, or begins in the past.
+    #[error("tiers must rise strictly by cumulative recharge, and may not begin before they are recorded")]
+    TiersUnordered,
+    /// A month that has not ended.
+    #[error("the month is not closed yet")]
+    MonthOpen,
+    /// A recharge that an invoice covers already (R4.10).
+    #[error("every recharge of the month has been invoiced")]
+    NothingToInvoice,
+    /// A quarantined record that is not there, or was released or dismissed.
+    #[error("there is no such record in quarantine")]
+    NotInQuarantine,
+    /// A released record whose cause is not mended.
+    #[error("the record still cannot be booked: {0}")]
+    StillUnbookable(&'static str),
+    /// A name of a subscription or tier that is taken.
+    #[error("there is a {0} already")]
+    NameTaken(DisplayName),
+}
+
+impl Rejection {
+    /// A stable code, never reused.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::IdempotencyConflict { .. } => "idempotency_conflict",
+            Self::OrganizationUnknown(_) => "organization_not_found",
+            Self::OrganizationExists(_) => "organization_exists",
+            Self::ProjectUnknown(_) => "project_not_found",
+            Self::ProjectArchived(_) => "project_archived",
+            Self::MemberUnknown(_) => "member_not_found",
+            Self::KeyUnknown(_) => "api_key_not_found",
+            Self::InvitationUnknown => "invitation_not_found",
+            Self::InvitationOver { .. } => "invitation_over",
+            Self::RechargeUnknown(_) => "recharge_not_found",
+            Self::TokenUnknown(_) => "token_not_found",
+            Self::RoleMissing { .. } => "role_missing",
+            Self::VerificationMissing { .. } => "verification_missing",
+            Self::CreatorStays => "creator_stays",
+            Self::ProjectLimit { .. } => "project_limit",
+            Self::KeyLimit { .. } => "api_key_limit",
+            Self::InvitationLimit { .. } => "invitation_limit",
+            Self::MemberExists(_) => "member_exists",
+            Self::ReferenceConflict { .. } => "reference_conflict",
+            Self::AmountNotPositive => "amount_not_positive",
+            Self::AmountOutOfRange => "amount_out_of_range",
+            Self::NothingToRefund => "nothing_to_refund",
+            Self::ReversalTooLarge { .. } => "reversal_too_large",
+            Self::ExpiryPassed => "expiry_passed",
+            Self::PriceInThePast { .. } => "price_in_the_past",
+            Self::CurrencyMismatch(_) => "currency_mismatch",
+            Self::TiersUnordered => "tiers_unordered",
+            Self::MonthOpen => "month_open",
+            Self::NothingToInvoice => "nothing_to_invoice",
+            Self::NotInQuarantine => "not_in_quarantine",
+            Self::StillUnbookable(_) => "still_unbookable",
+            Self::NameTaken(_) => "name_taken",
+        }
+    }
+
+    /// What kind of refusal it is.
+    pub const fn kind(&self) -> RejectionKind {
+        match self {
+            Self::RoleMissing { .. } | Self::VerificationMissing { .. } => RejectionKind::Forbidden,
+            Self::OrganizationUnknown(_)
+            | Self::ProjectUnknown(_)
+            | Self::MemberUnknown(_)
+            | Self::KeyUnknown(_)
+            | Self::InvitationUnknown
+            | Self::RechargeUnknown(_)
+            | Self::TokenUnknown(_)
+            | Self::NotInQuarantine => RejectionKind::NotFound,
+            Self::IdempotencyConflict { .. }
+            | Self::OrganizationExists(_)
+            | Self::ReferenceConflict { .. }
+            | Self::MemberExists(_)
+            | Self::NameTaken(_) => RejectionKind::Conflict,
+            Self::ProjectArchived(_)
+            | Self::InvitationOver { .. }
+            | Self::CreatorStays
+            | Self::ProjectLimit { .. }
+            | Self::KeyLimit { .. }
+            | Self::InvitationLimit { .. }
+            | Self::AmountNotPositive
+            | Self::AmountOutOfRange
+            | Self::NothingToRefund
+            | Self::ReversalTooLarge { .. }
+            | Self::ExpiryPassed
+            | Self::PriceInThePast { .. }
+            | Self::CurrencyMismatch(_)
+            | Self::TiersUnordered
+            | Self::MonthOpen
+            | Self::NothingToInvoice
+            | Self::StillUnbookable(_) => RejectionKind::Refused,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The store beside the log.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tollbook_engine::side::SideStore;
+use tollbook_engine::side::kv::KvSide;
+use tollbook_tests::nats::NatsServer;
+
+use super::open;
+
+/// Whether any file below `directory` has these bytes.
+fn on_disk(directory: &Path, bytes: &[u8]) -> bool {
+    fs::read_dir(directory).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return on_disk(&path, bytes);
+        }
+        fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
+#[tokio::test]
+async fn of_two_writers_one_wins_and_both_learn_which() {
+    let server = NatsServer::start().await;
+    let side = KvSide::open(&open(&server).await).await.unwrap();
+    for round in 0..20 {
+        let key = format!("mem.{round}");
+        let writers = (0..8).map(|writer| side.put_new(&key, Bytes::from(format!("value {writer}"))));
+        let answers: Vec<Bytes> = join_all(writers).await.into_iter().map(|answer| answer.unwrap()).collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        assert_eq!(side.get(&key).await.unwrap().as_ref(), Some(&answers[0]));
+    }
+    assert!(side.get("a b").await.is_err());
+    assert!(side.get("a..b").await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_erased_is_gone_from_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = NatsServer::builder().store(directory.path()).start().await;
+    let log = open(&server).await;
+    let side = KvSide::open(&log).await.unwrap();
+    let (gone, kept) = (b"the key to be erased", b"the key to be kept..");
+    side.put_new("gone", Bytes::from_static(gone)).await.unwrap();
+    side.put_new("kept", Bytes::from_static(kept)).await.unwrap();
+    assert!(on_disk(directory.path(), gone) && on_disk(directory.path(), kept));
+    side.erase("gone").await.unwrap();
+    side.erase("gone").await.unwrap();
+    assert_eq!(side.get("gone").await.unwrap(), None);
+    assert!(!on_disk(directory.path(), gone), "overwritten");
+    server.restart().await;
+    let side = KvSide::open(&open(&server).await).await.unwrap();
+    assert_eq!(side.get("gone").await.unwrap(), None);
+    assert_eq!(side.get("kept").await.unwrap().as_deref(), Some(&kept[..]));
+    assert_eq!(side.put_new("gone", Bytes::from_static(b"new")).await.unwrap(), Bytes::from_static(b"new"));
+}
