@@ -28,10 +28,9 @@ pub(crate) struct Principal {
 }
 
 pub(crate) const ENGINE: Principal = Principal { placeholder: "REPLACE_ENGINE_NKEY", inbox: "_INBOX" };
-pub(crate) const SPOOL: Principal =
-    Principal { placeholder: "REPLACE_ENGINE_SPOOL_NKEY", inbox: "_INBOX_spool" };
+pub(crate) const SPOOL: Principal = Principal { placeholder: "REPLACE_ENGINE_SPOOL_NKEY", inbox: "_INBOX" };
 pub(crate) const MONITOR: Principal =
-    Principal { placeholder: "REPLACE_ENGINE_MONITOR_NKEY", inbox: "_INBOX_monitor" };
+    Principal { placeholder: "REPLACE_ENGINE_MONITOR_NKEY", inbox: "_INBOX" };
 pub(crate) const PUBLISHER: Principal =
     Principal { placeholder: "REPLACE_PUBLISHER_NKEY", inbox: "_INBOX_publisher" };
 pub(crate) const GATEWAY: Principal =
@@ -79,12 +78,17 @@ impl Deployment {
         self.servers.len()
     }
 
+    /// The secret half of the principal's key.
+    pub(crate) fn seed(&self, principal: Principal) -> String {
+        self.seeds[principal.placeholder].clone()
+    }
+
     /// A client with the principal's key; each principal has a server of its own where there are several.
     pub(crate) async fn connect(&self, principal: Principal) -> Caller {
         let turn = PRINCIPALS.iter().position(|other| other.placeholder == principal.placeholder).unwrap();
         let server = &self.servers[turn % self.servers.len()];
         let (send, denials) = mpsc::unbounded_channel();
-        let client = ConnectOptions::with_nkey(self.seeds[principal.placeholder].clone())
+        let client = ConnectOptions::with_nkey(self.seed(principal))
             .custom_inbox_prefix(principal.inbox)
             .request_timeout(Some(DEADLINE))
             .event_callback(move |event| {
