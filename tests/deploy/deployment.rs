@@ -17,8 +17,8 @@ use tollbook_tests::nats::{NatsServer, free_ports};
 /// Far beyond what an answer takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// After which an unanswered publish is repeated.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// After which what was not answered is sent again.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Somebody whom the configuration names.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +28,9 @@ pub(crate) struct Principal {
 }
 
 pub(crate) const ENGINE: Principal = Principal { placeholder: "REPLACE_ENGINE_NKEY", inbox: "_INBOX" };
-pub(crate) const SPOOL: Principal =
-    Principal { placeholder: "REPLACE_ENGINE_SPOOL_NKEY", inbox: "_INBOX_spool" };
+pub(crate) const SPOOL: Principal = Principal { placeholder: "REPLACE_ENGINE_SPOOL_NKEY", inbox: "_INBOX" };
 pub(crate) const MONITOR: Principal =
-    Principal { placeholder: "REPLACE_ENGINE_MONITOR_NKEY", inbox: "_INBOX_monitor" };
+    Principal { placeholder: "REPLACE_ENGINE_MONITOR_NKEY", inbox: "_INBOX" };
 pub(crate) const PUBLISHER: Principal =
     Principal { placeholder: "REPLACE_PUBLISHER_NKEY", inbox: "_INBOX_publisher" };
 pub(crate) const GATEWAY: Principal =
@@ -79,12 +78,17 @@ impl Deployment {
         self.servers.len()
     }
 
+    /// The secret half of the principal's key.
+    pub(crate) fn seed(&self, principal: Principal) -> String {
+        self.seeds[principal.placeholder].clone()
+    }
+
     /// A client with the principal's key; each principal has a server of its own where there are several.
     pub(crate) async fn connect(&self, principal: Principal) -> Caller {
         let turn = PRINCIPALS.iter().position(|other| other.placeholder == principal.placeholder).unwrap();
         let server = &self.servers[turn % self.servers.len()];
         let (send, denials) = mpsc::unbounded_channel();
-        let client = ConnectOptions::with_nkey(self.seeds[principal.placeholder].clone())
+        let client = ConnectOptions::with_nkey(self.seed(principal))
             .custom_inbox_prefix(principal.inbox)
             .request_timeout(Some(DEADLINE))
             .event_callback(move |event| {
@@ -105,13 +109,12 @@ impl Deployment {
     /// The streams an engine makes before anybody else arrives: a log with one entry, alerts, seals.
     pub(crate) async fn with_streams(&self) -> Caller {
         let engine = self.connect(ENGINE).await;
-        let context = engine.jetstream();
         for (name, subjects) in [
             ("TOLLBOOK_LOG_0_0", "tollbook.log.0.>"),
             ("TOLLBOOK_ALERTS", "tollbook.alerts.>"),
             ("TOLLBOOK_SEALS", "tollbook.seals.>"),
         ] {
-            context.create_stream(durable(name, subjects, self.replicas())).await.unwrap();
+            engine.make(durable(name, subjects, self.replicas())).await;
         }
         engine.put("tollbook.log.0.org.org_a", "an entry").await;
         engine
@@ -177,6 +180,13 @@ impl Caller {
     pub(crate) async fn nothing_denied(&self) {
         self.client.flush().await.unwrap();
         assert_eq!(self.denials.lock().await.try_recv().ok(), None);
+    }
+
+    /// Makes the stream as soon as the servers can place it: healthy nodes may not have heard of each other yet.
+    pub(crate) async fn make(&self, config: stream::Config) -> stream::Stream {
+        let (context, config) = (&self.jetstream(), &config);
+        eventually(DEADLINE, "the stream is made", || async move { context.create_stream(config).await.ok() })
+            .await
     }
 
     /// Publishes until a stream has it, and gives its sequence: a replicated stream that has just been made loses

@@ -7,7 +7,14 @@ use async_nats::jetstream::{consumer, kv};
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use crate::deployment::{DEADLINE, Deployment, MONITOR};
+use tollbook_engine::lease::Leases;
+use tollbook_engine::log::jetstream::{Credentials, JetStream, JetStreamOptions};
+use tollbook_engine::side::SideStore;
+use tollbook_engine::side::kv::KvSide;
+use tollbook_schemas::position::{PartitionId, WriterId};
+use tollbook_tests::nats::NatsServer;
+
+use crate::deployment::{DEADLINE, Deployment, ENGINE, MONITOR};
 
 #[tokio::test]
 async fn an_engine_makes_streams_and_buckets_appends_and_reads() {
@@ -65,6 +72,32 @@ pub(crate) async fn works(deployment: &Deployment) {
     let mail = consumer::pull::Config { durable_name: Some("mail".to_owned()), ..Default::default() };
     alerts.create_consumer(mail).await.unwrap();
     engine.nothing_denied().await;
+}
+
+#[tokio::test]
+async fn the_log_the_lease_and_the_side_store_open_with_the_shipped_keys() {
+    let deployment = Deployment::one_node().await;
+    opens(&deployment).await;
+}
+
+/// The engine's own code with the engine's keys. It finds out by itself that every server syncs.
+pub(crate) async fn opens(deployment: &Deployment) {
+    let mut options = JetStreamOptions::new(deployment.servers.iter().map(NatsServer::url).collect());
+    options.credentials = Credentials::Nkey(deployment.seed(ENGINE));
+    options.system = Some(Credentials::Nkey(deployment.seed(MONITOR)));
+    let log = JetStream::open(options, 1).await.unwrap();
+    assert_eq!(log.replicas(), deployment.replicas());
+    log.verify_servers().await.unwrap();
+
+    let side = KvSide::open(&log).await.unwrap();
+    side.put_new("mem.1", "a key".into()).await.unwrap();
+    side.erase("mem.1").await.unwrap();
+    assert_eq!(side.get("mem.1").await.unwrap(), None);
+
+    let leases = Leases::open(&log).await.unwrap();
+    let acquire = leases.acquire(PartitionId(0), "node", WriterId(1));
+    let lease = tokio::time::timeout(DEADLINE, acquire).await.unwrap();
+    lease.release().await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use tollbook_tests::eventually;
 
-use crate::deployment::{DEADLINE, Deployment, FORGOTTEN, GATEWAY, PUBLISHER};
+use crate::deployment::{ATTEMPT, DEADLINE, Deployment, FORGOTTEN, GATEWAY, PUBLISHER};
 
 /// Plays the engine's ingress with an engine's key. `careful` answers as engines do, only to inboxes and to requests
 /// from another account; otherwise to whatever the sender names.
@@ -36,7 +36,8 @@ pub(crate) async fn ingress(engine: &Client, careful: bool) -> JoinHandle<()> {
 /// Waits until this client's usage finds the ingress.
 pub(crate) async fn until_answered(publisher: &Client) {
     eventually(DEADLINE, "usage is answered", || async move {
-        publisher.request("tollbook.usage.org_a", "usage".into()).await.ok()
+        let answer = publisher.request("tollbook.usage.org_a", "usage".into());
+        tokio::time::timeout(ATTEMPT, answer).await.ok()?.ok()
     })
     .await;
 }

@@ -21,7 +21,7 @@ pub(crate) async fn with_stream(deployment: &Deployment) -> Caller {
         duplicate_window: Duration::from_millis(100),
         ..durable("TOLLBOOK_SPOOL", "tollbook.spool.*", 1)
     };
-    let stream = spool.jetstream().create_stream(config).await.unwrap();
+    let stream = spool.make(config).await;
     let consumer = pull::Config { durable_name: Some("engine".to_owned()), ..Default::default() };
     stream.create_consumer(consumer).await.unwrap();
     spool

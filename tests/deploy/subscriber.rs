@@ -57,7 +57,7 @@ pub(crate) async fn reads_its_own(deployment: &Deployment) {
         .await;
     subscriber.may_not_subscribe(&[">", "tollbook.alerts.>"]).await;
 
-    // A pull that finds nothing is answered with an empty message, which deletes a stream where it may.
+    // A pull that finds nothing is answered with an empty message, and that is what deletes a stream where it arrives.
     for reply in [
         "$JS.API.STREAM.DELETE.TOLLBOOK_SPOOL",
         "$JS.API.STREAM.DELETE.TOLLBOOK_ALERTS",

@@ -30,3 +30,9 @@ async fn three_nodes_serve_alerts() {
     let deployment = Deployment::three_nodes().await;
     subscriber::reads_its_own(&deployment).await;
 }
+
+#[tokio::test]
+async fn three_nodes_open_with_the_shipped_keys() {
+    let deployment = Deployment::three_nodes().await;
+    engine::opens(&deployment).await;
+}
