@@ -1,4 +1,11 @@
 //! What is not an entry is refused: no panic, and no more memory than its bytes justify.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails may panic"
+)]
 
 use std::fs;
 
