@@ -1,4 +1,8 @@
 //! The Tollbook server: the event log, the owner of State, and every way in and out.
+//!
+//! In reading order: [`log`] keeps entries and [`side`] what must not stand among them; [`decide`] makes entries of
+//! commands, [`ingress`] of usage; [`feed`] brings them back and [`owner`] applies them; [`node`] puts all of it
+//! together, [`http`] and [`nats`] open it to others, [`server`] runs it. [`import`], [`demo`] and [`bench`] use it.
 
 pub mod clock;
 pub mod metrics;
@@ -13,3 +17,5 @@ pub mod feed;
 pub mod ingress;
 pub mod owner;
 pub mod writer;
+
+pub mod import;

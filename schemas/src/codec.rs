@@ -17,6 +17,10 @@ pub const ENTRY_VERSION: u8 = 1;
 /// First byte of every view row that this code writes.
 pub const ROW_VERSION: u8 = 1;
 
+/// Most that one entry or row may claim while it is decoded, in bytes: without it a forged length of a text would be
+/// allocated before anybody sees that the bytes end earlier. Far above the largest entry.
+const DECODE_MAX: usize = 64 * 1024 * 1024;
+
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -71,8 +75,9 @@ fn decode<T: DeserializeOwned>(known: u8, bytes: &[u8]) -> Result<T, DecodeError
     if *version != known {
         return Err(DecodeError::Version(*version));
     }
-    let (value, read) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    let (value, read) =
+        bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<DECODE_MAX>())
+            .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     match rest.len().checked_sub(read) {
         Some(0) => Ok(value),
         Some(more) => Err(DecodeError::Trailing(more)),
