@@ -11,11 +11,15 @@ pub mod partition;
 pub mod lease;
 pub mod log;
 pub mod side;
+pub mod ledger;
+pub mod contacts;
 
 pub mod decide;
 pub mod feed;
 pub mod ingress;
 pub mod owner;
 pub mod writer;
+
+pub mod node;
 
 pub mod import;

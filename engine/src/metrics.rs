@@ -83,6 +83,12 @@ pub fn cycle_closed(partition: PartitionId, late_seconds: i64) {
     );
 }
 
+/// How far this machine's clock is from the broker's.
+pub fn clock_skew(offset_ms: i64) {
+    #[expect(clippy::as_conversions, clippy::float_arithmetic, reason = "gauges are floats")]
+    gauge!("tollbook_clock_skew_seconds").set(offset_ms as f64 / 1_000.0);
+}
+
 fn set(name: &'static str, partition: String, value: u64) {
     #[expect(clippy::as_conversions, reason = "gauges are floats; positions stay exact up to 2^53")]
     gauge!(name, "partition" => partition).set(value as f64);

@@ -80,6 +80,9 @@ pub enum OwnerError {
     /// Rows cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A task panicked.
+    #[error("a task of the engine panicked: {0}")]
+    Panicked(String),
     /// The view writer's thread is gone.
     #[error("the view writer stopped")]
     ViewWriterGone,
@@ -181,10 +184,7 @@ impl Owner {
                     self.take_over_again();
                     self.write_views()?;
                 }
-                stopped = stop.wait_for(|stop| *stop) => {
-                    drop(stopped);
-                    return self.finish().await;
-                }
+                () = told(&mut stop) => return self.finish().await,
             }
             self.copy_configuration();
         }
@@ -262,7 +262,7 @@ impl Owner {
     fn take(&mut self, message: Message) {
         match message {
             Message::Decide(request) if self.role == Role::Owner => {
-                self.series.submit(request, &self.state, self.term, self.clock.now());
+                self.series.submit(*request, &self.state, self.term, self.clock.now());
             }
             Message::Decide(request) => request.answer(Err(CommandError::NotOwner)),
             Message::Read(read) => read(&self.state),
@@ -342,6 +342,13 @@ impl Owner {
         self.views.idle().await?;
         self.write_views()?;
         self.views.idle().await
+    }
+}
+
+/// Waits until told to stop. A sender that is gone says the same.
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        tracing::debug!("whoever says when to stop is gone");
     }
 }
 

@@ -42,6 +42,9 @@ pub enum CommandError {
     /// This process does not own the partition; another does, or will.
     #[error("this node does not own the partition now; try again shortly")]
     NotOwner,
+    /// This machine's clock is more than a second from the broker's.
+    #[error("this engine's clock is off, so it writes nothing; try another node")]
+    ClockSkewed,
     /// As much waits as may.
     #[error("too many commands are waiting; try again shortly")]
     Busy,
@@ -98,7 +101,7 @@ impl Request {
 
 /// What the owner's task takes.
 pub(super) enum Message {
-    Decide(Request),
+    Decide(Box<Request>),
     Read(Box<dyn FnOnce(&State) + Send>),
     LeaseHeld { through: Position },
     LeaseLost,
@@ -191,7 +194,7 @@ impl OwnerHandle {
     ) -> Result<Done, CommandError> {
         let (reply, answer) = oneshot::channel();
         let cause = Cause::Command { idempotency };
-        self.send(Message::Decide(Request { command, actor, cause, reply: Some(reply) }))?;
+        self.send(Message::Decide(Box::new(Request { command, actor, cause, reply: Some(reply) })))?;
         answer.await.map_err(|_| CommandError::Stopping)?
     }
 

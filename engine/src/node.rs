@@ -1,0 +1,213 @@
+//! One process's engine without its doors: log, owners, ingress, views. What HTTP, NATS, benchmarks and Rust callers
+//! use.
+
+mod settings;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tollbook_projections::view::View;
+use tollbook_schemas::command::Command;
+use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
+use tollbook_schemas::event::Event;
+use tollbook_schemas::id::OrgId;
+use tollbook_schemas::position::{LogPosition, PartitionId};
+use tollbook_schemas::usage::{Unreadable, Usage};
+
+pub use self::settings::{LogSettings, Settings};
+pub use self::start::StartError;
+use crate::clock::Clock;
+use crate::contacts::Contacts;
+use crate::ingress::{Ingress, IngressError};
+use crate::ledger::Ledger;
+use crate::log::jetstream::JetStream;
+use crate::log::{EventLog, ReadError};
+use crate::owner::{CommandError, Done, OwnerError, OwnerHandle};
+use crate::partition::partition_of;
+
+/// Furthest that this machine's clock may be from the broker's: one fast node would push everybody's recorded times
+/// ahead.
+const SKEW_MAX_MS: i64 = 1_000;
+
+/// One process's engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ledger: Ledger,
+    log: Arc<dyn EventLog>,
+    jetstream: Option<JetStream>,
+    clock: Clock,
+    contacts: Contacts,
+    ingress: Ingress,
+    owners: Vec<(OwnerHandle, View)>,
+    clock_trusted: AtomicBool,
+}
+
+/// What must be awaited: the node's tasks, until the first of them fails or all are told to stop.
+#[derive(Debug)]
+pub struct Running {
+    tasks: JoinSet<Result<(), OwnerError>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Opens log, ledger and views, and starts folding. Errors: what to do about it.
+    pub async fn start(settings: Settings, clock: Clock) -> Result<(Self, Running), StartError> {
+        start::start(settings, clock).await
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Where time comes from.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<dyn EventLog> {
+        &self.shared.log
+    }
+
+    /// The log's connection, where it is on JetStream.
+    pub fn jetstream(&self) -> Option<&JetStream> {
+        self.shared.jetstream.as_ref()
+    }
+
+    /// Personal data.
+    pub fn contacts(&self) -> &Contacts {
+        &self.shared.contacts
+    }
+
+    /// Every partition's owner, in order.
+    pub fn owners(&self) -> impl Iterator<Item = &OwnerHandle> {
+        self.shared.owners.iter().map(|(owner, _)| owner)
+    }
+
+    /// The partition of an organization.
+    pub fn partition_of(&self, organization: &OrgId) -> PartitionId {
+        partition_of(organization, self.shared.ledger.partitions)
+    }
+
+    /// The owner of a partition.
+    pub fn owner(&self, partition: PartitionId) -> Result<&OwnerHandle, CommandError> {
+        self.shared
+            .owners
+            .get(usize::from(partition.0))
+            .map(|(owner, _)| owner)
+            .ok_or(CommandError::NotOwner)
+    }
+
+    /// The owner of an organization's partition.
+    pub fn owner_of(&self, organization: &OrgId) -> Result<&OwnerHandle, CommandError> {
+        self.owner(self.partition_of(organization))
+    }
+
+    /// The view of a partition.
+    pub fn view(&self, partition: PartitionId) -> Option<&View> {
+        self.shared.owners.get(usize::from(partition.0)).map(|(_, view)| view)
+    }
+
+    /// Has a command decided where it belongs.
+    pub async fn decide(
+        &self,
+        command: Command,
+        actor: Actor,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done, CommandError> {
+        if !self.clock_trusted() {
+            return Err(CommandError::ClockSkewed);
+        }
+        let owner = match &command {
+            Command::Organization(organization, _) => self.owner_of(organization)?,
+            Command::Config(_) | Command::Partition(_) => self.owner(PartitionId(0))?,
+        };
+        owner.decide(command, actor, idempotency).await
+    }
+
+    /// Takes checked usage; answers once it is durable.
+    pub async fn submit(&self, usage: Vec<Usage>) -> Result<LogPosition, IngressError> {
+        self.may_write()?;
+        self.shared.ingress.submit(usage).await
+    }
+
+    /// Takes bytes that nobody can read as usage, and that nobody waits for, into quarantine.
+    pub async fn quarantine(&self, refused: Unreadable) -> Result<LogPosition, IngressError> {
+        self.may_write()?;
+        self.shared.ingress.quarantine(refused).await
+    }
+
+    /// What an entry of the log decided: for answering a repeated command as the first time.
+    pub async fn events_at(&self, at: LogPosition) -> Result<Vec<Event>, ReadError> {
+        let stored = self.shared.log.get(at.partition, at.position).await?;
+        let entry: Option<Entry> =
+            stored.and_then(|stored| tollbook_schemas::codec::decode_entry(&stored.payload).ok());
+        match entry.map(|entry| entry.body) {
+            Some(Body::Decision(decision)) => Ok(decision.events),
+            Some(Body::Usage(_) | Body::Unreadable(_)) | None => Err(ReadError::Corrupt {
+                partition: at.partition,
+                position: at.position,
+                reason: "there is no decision any more".into(),
+            }),
+        }
+    }
+
+    /// Whether this machine's clock is near enough to the broker's.
+    pub fn clock_trusted(&self) -> bool {
+        self.shared.clock_trusted.load(Ordering::Relaxed)
+    }
+
+    fn may_write(&self) -> Result<(), IngressError> {
+        if self.clock_trusted() {
+            Ok(())
+        } else {
+            Err(IngressError::Closed("its clock is more than a second from the broker's".into()))
+        }
+    }
+
+    /// Notes how far this machine's clock is from the broker's.
+    fn note_skew(&self, offset_ms: i64) {
+        crate::metrics::clock_skew(offset_ms);
+        let trusted = offset_ms.saturating_abs() <= SKEW_MAX_MS;
+        let before = self.shared.clock_trusted.swap(trusted, Ordering::Relaxed);
+        match (before, trusted) {
+            (true, false) => tracing::error!(offset_ms, "this machine's clock is off: nothing is written until it is right"),
+            (false, true) => tracing::info!(offset_ms, "this machine's clock is right again"),
+            (true, true) | (false, false) => {}
+        }
+    }
+}
+
+impl Running {
+    /// Waits until something fails that nothing can go on after.
+    pub async fn failed(&mut self) -> OwnerError {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(Err(error))) => return error,
+                Some(Ok(Ok(()))) => {}
+                Some(Err(error)) => return OwnerError::Panicked(error.to_string()),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops folding once everything that was answered for is applied and viewed. Close the doors before.
+    pub async fn stop(mut self) -> Result<(), OwnerError> {
+        self.stop.send_replace(true);
+        let mut result = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.unwrap_or_else(|error| Err(OwnerError::Panicked(error.to_string())));
+            result = result.and(ended);
+        }
+        result
+    }
+}
