@@ -11,8 +11,9 @@ pub mod partition;
 pub mod lease;
 pub mod log;
 pub mod side;
-pub mod ledger;
+
 pub mod contacts;
+pub mod ledger;
 
 pub mod decide;
 pub mod feed;
@@ -21,5 +22,9 @@ pub mod owner;
 pub mod writer;
 
 pub mod node;
+
+pub mod config;
+pub mod http;
+pub mod server;
 
 pub mod import;

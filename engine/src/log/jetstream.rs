@@ -103,7 +103,12 @@ struct Partition {
 
 impl fmt::Debug for JetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JetStream({} partitions at {})", self.shared.partitions.len(), self.shared.options.urls.join(","))
+        write!(
+            f,
+            "JetStream({} partitions at {})",
+            self.shared.partitions.len(),
+            self.shared.options.urls.join(",")
+        )
     }
 }
 
@@ -125,9 +130,8 @@ impl JetStream {
         for number in (0..partitions).rev() {
             let id = PartitionId(number);
             let info = check::stream(&context, id, partitions, replicas).await?;
-            let stream = reading.get_stream_no_info(stream_name(id)).await.map_err(|error| OpenError::JetStream {
-                what: "look up the stream",
-                reason: error.to_string(),
+            let stream = reading.get_stream_no_info(stream_name(id)).await.map_err(|error| {
+                OpenError::JetStream { what: "look up the stream", reason: error.to_string() }
             })?;
             let own = Arc::new(Own::default());
             found.push(Arc::new(Partition { id, name: stream_name(id), stream, created: info.created, own }));
@@ -174,7 +178,8 @@ impl JetStream {
         let answer = answer.map_err(|error| unavailable(error.to_string()))?;
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|error| unavailable(error.to_string()))?;
-        let at: jiff::Timestamp = answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
+        let at: jiff::Timestamp =
+            answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
         let middle = before.saturating_add(after.saturating_sub(before) / 2);
         Ok(at.as_millisecond().saturating_sub(middle))
     }
