@@ -145,10 +145,15 @@ impl State {
 
     /// Waits for one thing to happen; gives an entry if it was the next one.
     async fn step(&mut self) -> Result<Option<Stored>, Trouble> {
-        self.from_memory = match self.from_memory {
-            true => self.foreign_streak < FOREIGN_STREAK && self.idle_streak < IDLE_STREAK,
-            false => self.own_streak >= OWN_STREAK,
-        };
+        let others = self.foreign_streak >= FOREIGN_STREAK || self.idle_streak >= IDLE_STREAK;
+        if self.from_memory && others {
+            self.from_memory = false;
+            self.own_streak = 0;
+        } else if !self.from_memory && self.own_streak >= OWN_STREAK {
+            self.from_memory = true;
+            self.foreign_streak = 0;
+            self.idle_streak = 0;
+        }
         if self.from_memory {
             self.consumer = None;
             return self.step_from_memory().await;
