@@ -82,9 +82,9 @@ pub struct JetStream {
 
 struct Shared {
     /// For appends.
-    context: Context,
+    appending: Context,
     /// For everything that is asked again soon.
-    reading: Context,
+    context: Context,
     options: JetStreamOptions,
     replicas: usize,
     partitions: Vec<Arc<Partition>>,
@@ -138,8 +138,8 @@ impl JetStream {
         }
         found.reverse();
         let shared = Shared {
-            context,
-            reading,
+            appending: context,
+            context: reading,
             options,
             replicas,
             partitions: found,
@@ -151,12 +151,12 @@ impl JetStream {
 
     /// Verifies once more that every server syncs before it acknowledges, as one may have come back changed.
     pub async fn verify_servers(&self) -> Result<(), OpenError> {
-        check::servers(&self.shared.options, &self.shared.context.client()).await.map(drop)
+        check::servers(&self.shared.options, &self.shared.appending.client()).await.map(drop)
     }
 
     /// The connection, for what else stands on the same servers: leases, alerts, seals.
     pub fn context(&self) -> &Context {
-        &self.shared.reading
+        &self.shared.context
     }
 
     /// How many copies of each stream there are.
@@ -172,14 +172,13 @@ impl JetStream {
         }
         let subject = format!("$JS.API.STREAM.INFO.{}", stream_name(PartitionId(0)));
         let before = now_ms();
-        let answer = self.shared.reading.client().request(subject, bytes::Bytes::new()).await;
+        let answer = self.shared.context.client().request(subject, bytes::Bytes::new()).await;
         let after = now_ms();
-        let unavailable = |reason: String| ReadError::Unavailable(reason);
-        let answer = answer.map_err(|error| unavailable(error.to_string()))?;
-        let answer: Answer =
-            serde_json::from_slice(&answer.payload).map_err(|error| unavailable(error.to_string()))?;
+        let answer = answer.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let answer: Answer = serde_json::from_slice(&answer.payload)
+            .map_err(|error| ReadError::Unavailable(error.to_string()))?;
         let at: jiff::Timestamp =
-            answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
+            answer.ts.parse().map_err(|error: jiff::Error| ReadError::Unavailable(error.to_string()))?;
         let middle = before.saturating_add(after.saturating_sub(before) / 2);
         Ok(at.as_millisecond().saturating_sub(middle))
     }
