@@ -14,9 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::client::ClientArgs;
-use crate::bench;
 use crate::config::ServeArgs;
-use crate::demo::DemoArgs;
 
 /// Event-sourced ledger and quota engine for prepaid, metered APIs
 #[derive(Debug, Parser)]
@@ -43,8 +41,6 @@ struct LogArgs {
 enum Command {
     /// Run the server
     Serve(Box<ServeArgs>),
-    /// Play an hour of traffic that ends now, then serve
-    Demo(Box<DemoArgs>),
     /// Put usage files into the log; doing it again changes nothing
     Import(Box<import::ImportArgs>),
     /// Organizations
@@ -74,9 +70,6 @@ enum Command {
     /// Usage that could not be booked
     #[command(subcommand)]
     Usage(manage::UsageCommand),
-    /// Measure this machine: folding, appending, ingesting
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
 }
 
 /// Whatever a command can fail with, told to a person.
@@ -97,12 +90,6 @@ pub enum CliError {
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
-    /// The demo failed.
-    #[error(transparent)]
-    Demo(#[from] crate::demo::DemoError),
-    /// A benchmark failed.
-    #[error(transparent)]
-    Bench(#[from] bench::BenchError),
     /// The runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -130,7 +117,6 @@ pub fn main(cli: Cli) -> ExitCode {
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::serve(*args).await,
-        Command::Demo(args) => Ok(crate::demo::run(*args, serve::told_to_stop()).await?),
         Command::Import(args) => Ok(import::run(*args).await?),
         Command::Org(command) => Ok(manage::organizations(command).await?),
         Command::Project(command) => Ok(manage::projects(command).await?),
@@ -142,7 +128,6 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Balance(args) => Ok(manage::balance(args).await?),
         Command::Spend(args) => Ok(manage::spend(args).await?),
         Command::Usage(command) => Ok(manage::usage(command).await?),
-        Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }
 
@@ -156,7 +141,10 @@ fn start_logging(args: &LogArgs) {
     if args.log_json {
         registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
     } else {
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(colours)
+            .with_target(false);
         registry.with(layer).init();
     }
     if let Some(error) = bad {
@@ -177,5 +165,17 @@ fn complain(error: &CliError) {
         }
         told = text;
         source = inner.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

@@ -27,7 +27,7 @@ use crate::owner::told;
 use auth::Auth;
 
 /// Largest body: a batch of 1,000 events of a usual size several times over (INTERFACES, Usage in).
-const BODY_MAX: usize = 1024 * 1024;
+pub const BODY_MAX: usize = 1024 * 1024;
 
 /// What every handler can reach.
 #[derive(Clone, Debug)]

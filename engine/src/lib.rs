@@ -23,6 +23,7 @@ pub mod writer;
 
 pub mod node;
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod server;

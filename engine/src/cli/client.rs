@@ -22,7 +22,7 @@ pub struct ClientArgs {
     token: Option<String>,
     /// The server's data directory, for its admin token
     #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true)]
-    data: PathBuf,
+    server_data: PathBuf,
     /// Print the answer as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -90,7 +90,7 @@ impl ClientArgs {
     pub fn caller(&self) -> Result<Caller, ClientError> {
         let token = match &self.token {
             Some(token) => token.clone(),
-            None => admin_token(&self.data)?,
+            None => admin_token(&self.server_data)?,
         };
         let url = self.server.clone().unwrap_or_else(|| format!("http://{LISTEN}"));
         Ok(Caller { http: http_client(), url: url.trim_end_matches('/').to_owned(), token, json: self.json })
@@ -175,9 +175,9 @@ impl Caller {
 }
 
 /// A table of the named members of each row; `a.b` reaches into an object.
-pub fn table(columns: &[&str], rows: &[&Value]) -> Table {
+fn table(columns: &[&str], rows: &[&Value]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
     for row in rows {
         table.add_row(columns.iter().map(|column| {
             let cell = column.split('.').try_fold(*row, |value, part| value.get(part));

@@ -11,8 +11,7 @@ use super::client::{Caller, ClientArgs, ClientError};
 const ORGANIZATION: &[&str] = &["id", "name", "email", "time_zone", "verification", "created_at"];
 const PROJECT: &[&str] = &["id", "name", "state", "created_at"];
 const KEY: &[&str] = &["id", "name", "project", "member", "hint", "state", "created_at"];
-const BALANCE: &[&str] =
-    &["cash", "vouchers", "available", "cumulative_recharge", "tier", "currency"];
+const BALANCE: &[&str] = &["cash", "vouchers", "available", "cumulative_recharge", "tier", "currency"];
 
 /// Organizations.
 #[derive(Debug, Subcommand)]
@@ -257,7 +256,8 @@ pub(super) async fn organizations(command: OrgCommand) -> Result<(), ClientError
     match command {
         OrgCommand::Create { name, email, creator_name, creator_email, time_zone, client } => {
             let caller = client.caller()?;
-            let creator = json!({ "name": creator_name, "email": creator_email.unwrap_or_else(|| email.clone()) });
+            let creator =
+                json!({ "name": creator_name, "email": creator_email.unwrap_or_else(|| email.clone()) });
             let body = json!({ "name": name, "email": email, "creator": creator, "time_zone": time_zone });
             let answer = caller.write(Method::POST, "/v1/organizations", &body).await?;
             caller.show(&answer, ORGANIZATION);
@@ -316,8 +316,15 @@ pub(super) async fn recharge(args: RechargeArgs) -> Result<(), ClientError> {
     let path = format!("/v1/organizations/{}/recharges", args.organization);
     let body = json!({ "amount": args.amount, "reference": args.reference });
     let answer = caller.write(Method::POST, &path, &body).await?;
-    let columns =
-        ["id", "amount", "voucher.amount", "balance.cash", "balance.vouchers", "balance.available", "balance.tier"];
+    let columns = [
+        "id",
+        "amount",
+        "voucher.amount",
+        "balance.cash",
+        "balance.vouchers",
+        "balance.available",
+        "balance.tier",
+    ];
     caller.show(&answer, &columns);
     Ok(())
 }
@@ -325,7 +332,8 @@ pub(super) async fn recharge(args: RechargeArgs) -> Result<(), ClientError> {
 pub(super) async fn prices(command: PriceCommand) -> Result<(), ClientError> {
     let (caller, answer) = match command {
         PriceCommand::Set { model, input, cached_input, output, from, client } => {
-            let price = json!({ "model": model, "input": input, "cached_input": cached_input, "output": output });
+            let price =
+                json!({ "model": model, "input": input, "cached_input": cached_input, "output": output });
             let body = json!({ "effective_from": from, "models": [price] });
             put_prices(&client, &body).await?
         }
@@ -346,7 +354,10 @@ pub(super) async fn prices(command: PriceCommand) -> Result<(), ClientError> {
         caller.show(&answer, &[]);
     } else {
         let rows = json!({ "items": answer.get("models") });
-        caller.show(&rows, &["model", "effective_from", "input", "cached_input", "output", "max_output_tokens"]);
+        caller.show(
+            &rows,
+            &["model", "effective_from", "input", "cached_input", "output", "max_output_tokens"],
+        );
     }
     Ok(())
 }
@@ -435,7 +446,14 @@ pub(super) async fn spend(args: SpendArgs) -> Result<(), ClientError> {
         })
         .collect();
     let columns = [
-        "start", "project", "model", "api_key", "requests", "input_tokens", "cached_input_tokens", "output_tokens",
+        "start",
+        "project",
+        "model",
+        "api_key",
+        "requests",
+        "input_tokens",
+        "cached_input_tokens",
+        "output_tokens",
         "cost",
     ];
     caller.show(&json!({ "items": rows, "next_page": answer.get("next_page") }), &columns);

@@ -222,7 +222,9 @@ pub(super) async fn budgets(
     let mut body = read.await?.ok_or(Rejection::ProjectUnknown(project))?;
     let cycle = api.node.owner_of(&organization)?.read(|state| {
         let closes_at = crate::decide::cycle::next_close(state).map(|at| at.to_string());
-        json!({ "closes_at": closes_at, "last_closed_at": state.head().closed_at.to_string() })
+        let closed = state.head().closed_at;
+        let last_closed_at = (closed != Timestamp::EPOCH).then(|| closed.to_string());
+        json!({ "closes_at": closes_at, "last_closed_at": last_closed_at })
     });
     if let Some(members) = body.as_object_mut() {
         members.insert("cycle".into(), cycle.await?);
