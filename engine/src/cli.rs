@@ -26,11 +26,14 @@ pub struct Cli {
     command: Command,
 }
 
+/// Our own doings; of libraries only what is wrong.
+const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
+
 /// What is logged, to standard error.
 #[derive(Args, Debug)]
 struct LogArgs {
     /// What to log: a level, or filters such as `info,tollbook_engine=debug`
-    #[arg(long, env = "TOLLBOOK_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    #[arg(long, env = "TOLLBOOK_LOG", default_value = LOG_FILTER, global = true, value_name = "FILTER")]
     log: String,
     /// Log as lines of JSON
     #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
@@ -134,7 +137,7 @@ async fn run(command: Command) -> Result<(), CliError> {
 fn start_logging(args: &LogArgs) {
     let (filter, bad) = match EnvFilter::try_new(&args.log) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
     };
     let colours = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);
@@ -148,7 +151,7 @@ fn start_logging(args: &LogArgs) {
         registry.with(layer).init();
     }
     if let Some(error) = bad {
-        tracing::warn!(%error, filter = args.log, "this is no log filter; logging at level info");
+        tracing::warn!(%error, filter = args.log, "this is no log filter; logging as usual");
     }
 }
 

@@ -180,7 +180,8 @@ pub(super) async fn quarantine(
             Some(_) | None => None,
         };
         // Rows reach the view a little after they are applied.
-        owner.wait_viewed(owner.applied()).await?;
+        let last = owner.read(|state| state.head().quarantined_at).await?;
+        owner.wait_viewed(last).await?;
         let Some(view) = api.node.view(partition).cloned() else { continue };
         let wanted = page.limit.saturating_add(1).saturating_sub(items.len());
         let read = tokio::task::spawn_blocking(move || view.quarantine(after, wanted)).await;

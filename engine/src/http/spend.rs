@@ -78,19 +78,19 @@ async fn all_cells(node: &Node, organization: &OrgId) -> Result<(Zone, Vec<(Cell
     let owner = node.owner_of(organization)?;
     let id = organization.clone();
     let read = owner.read(move |state| {
-        state.organization(&id).map(|known| (known.zone.clone(), known.open.clone(), state.head().position))
+        state.organization(&id).map(|known| (known.zone.clone(), known.open.clone(), known.history_at))
     });
-    let (zone, open, position): (Zone, OpenCells, Position) =
+    let (zone, open, history_at): (Zone, OpenCells, Position) =
         read.await?.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()))?;
-    // What State no longer holds is in the view once the view has come to where State was read.
-    owner.wait_viewed(position).await?;
+    // What State no longer holds is in the view a little later.
+    owner.wait_viewed(history_at).await?;
     let view = node.view(owner.partition()).cloned().ok_or_else(|| Problem::internal("no view"))?;
     let id = organization.clone();
     let history = tokio::task::spawn_blocking(move || view.history(&id)).await;
     let history = history
         .map_err(|error| Problem::internal(error.to_string()))?
         .map_err(|error| Problem::internal(error.to_string()))?;
-    let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= position);
+    let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= history_at);
     let cells = closed.flat_map(|(_, closed)| closed.cells).chain(open.cells);
     Ok((zone, cells.collect()))
 }
