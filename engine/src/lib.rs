@@ -23,3 +23,4 @@ pub mod writer;
 pub mod node;
 
 pub mod import;
+pub mod bench;
