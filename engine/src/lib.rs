@@ -29,3 +29,4 @@ pub mod http;
 pub mod server;
 
 pub mod import;
+pub mod bench;
