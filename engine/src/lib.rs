@@ -21,5 +21,6 @@ pub mod owner;
 pub mod writer;
 
 pub mod node;
+pub mod nats;
 
 pub mod import;
