@@ -11,8 +11,9 @@ pub mod partition;
 pub mod lease;
 pub mod log;
 pub mod side;
-pub mod ledger;
+
 pub mod contacts;
+pub mod ledger;
 
 pub mod decide;
 pub mod feed;
@@ -22,5 +23,10 @@ pub mod writer;
 
 pub mod node;
 pub mod nats;
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod server;
 
 pub mod import;
