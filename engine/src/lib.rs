@@ -22,6 +22,7 @@ pub mod owner;
 pub mod writer;
 
 pub mod node;
+pub mod nats;
 
 pub mod cli;
 pub mod config;
