@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::client::ClientArgs;
+use crate::bench;
 use crate::config::ServeArgs;
 
 /// Event-sourced ledger and quota engine for prepaid, metered APIs
@@ -73,6 +74,9 @@ enum Command {
     /// Usage that could not be booked
     #[command(subcommand)]
     Usage(manage::UsageCommand),
+    /// Measure this machine: folding, appending, ingesting
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Whatever a command can fail with, told to a person.
@@ -93,6 +97,9 @@ pub enum CliError {
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    /// A benchmark failed.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// The runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -131,6 +138,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Balance(args) => Ok(manage::balance(args).await?),
         Command::Spend(args) => Ok(manage::spend(args).await?),
         Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }
 

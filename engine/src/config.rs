@@ -10,6 +10,7 @@ use tollbook_schemas::id::{NameError, NodeName};
 
 use crate::clock;
 use crate::log::jetstream::{Credentials, JetStreamOptions};
+use crate::nats::spool::SpoolSettings;
 use crate::node::{LogSettings, Settings};
 
 /// Where the server listens unless told otherwise.
@@ -94,7 +95,7 @@ struct NatsFile {
     /// `[nats.system]`: a user of the system account, instead of monitoring addresses.
     system: Option<UserFile>,
     /// `[nats.spool]`: the engine's user in the spool's account.
-    spool: Option<UserFile>,
+    spool: SpoolFile,
 }
 
 /// A user of NATS.
@@ -103,8 +104,33 @@ struct NatsFile {
 struct UserFile {
     nkey: Option<PathBuf>,
     creds: Option<PathBuf>,
-    /// Bytes that the spool may hold; only of `[nats.spool]`.
-    max_bytes: Option<i64>,
+}
+
+/// `[nats.spool]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpoolFile {
+    /// Whether there is a spool. Unless told: where it has credentials of its own, or nobody has any.
+    enabled: Option<bool>,
+    nkey: Option<PathBuf>,
+    creds: Option<PathBuf>,
+    /// Bytes that a new spool may hold.
+    max_bytes: Option<u64>,
+}
+
+impl SpoolFile {
+    /// The spool's settings. An engine that has credentials must not open a spool without: in its own account a
+    /// publisher could have answers stored where they do not belong (decision record 12).
+    fn settings(&self, log: &LogSettings) -> Result<Option<SpoolSettings>, ConfigError> {
+        let LogSettings::JetStream(options) = log else { return Ok(None) };
+        let own = credentials(self.nkey.as_deref(), self.creds.as_deref())?;
+        let open = matches!(options.credentials, Credentials::None);
+        if !self.enabled.unwrap_or(open || !matches!(own, Credentials::None)) {
+            return Ok(None);
+        }
+        let settings = SpoolSettings::new(own);
+        Ok(Some(SpoolSettings { max_bytes: self.max_bytes.unwrap_or(settings.max_bytes), ..settings }))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,20 +157,8 @@ pub struct ServerConfig {
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The spool, where the log is on NATS.
-    pub spool: Option<SpoolConfig>,
+    pub spool: Option<SpoolSettings>,
 }
-
-/// How to reach the spool.
-#[derive(Clone, Debug)]
-pub struct SpoolConfig {
-    /// The engine's user in the spool's account.
-    pub credentials: Credentials,
-    /// Bytes that it may hold.
-    pub max_bytes: i64,
-}
-
-/// The spool's size unless told otherwise: 4 GiB.
-const SPOOL_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 
 /// Why the configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -186,15 +200,10 @@ impl ServerConfig {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
-        let nats_file = file.nats.unwrap_or_default();
-        let spool = match (&nats_file.spool, args.nats.urls_or(nats_file.url.is_some())) {
-            (Some(user), true) => Some(SpoolConfig {
-                credentials: credentials(user.nkey.as_deref(), user.creds.as_deref())?,
-                max_bytes: user.max_bytes.unwrap_or(SPOOL_BYTES),
-            }),
-            (Some(_) | None, _) => None,
-        };
+        let mut nats_file = file.nats.unwrap_or_default();
+        let spool = std::mem::take(&mut nats_file.spool);
         let log = log_settings(args.nats, nats_file)?;
+        let spool = spool.settings(&log)?;
         let currency = args.currency.or(file.currency);
         if let Some(code) = &currency
             && !(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()))
@@ -221,10 +230,6 @@ impl ServerConfig {
 }
 
 impl NatsArgs {
-    fn urls_or(&self, of_file: bool) -> bool {
-        !self.nats.is_empty() || of_file
-    }
-
     /// Where the log is, by flags and variables alone.
     pub fn log_settings(self) -> Result<LogSettings, ConfigError> {
         log_settings(self, NatsFile::default())
