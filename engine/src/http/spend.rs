@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
@@ -12,6 +12,7 @@ use tollbook_schemas::time::{Day, Timestamp, Zone};
 
 use super::Api;
 use super::auth::Caller;
+use super::extract::{Named, Params};
 use super::organizations::READERS;
 use super::problem::Problem;
 use super::reads::{Page, bad_query, organization_id, read_organization, wait_for};
@@ -39,8 +40,8 @@ type Group = (Option<ProjectId>, Option<ModelName>, Option<KeyId>);
 pub(super) async fn spend(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(org): Named<String>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
@@ -191,8 +192,8 @@ fn bucket_json(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, 
 pub(super) async fn budgets(
     State(api): State<Api>,
     caller: Caller,
-    Path((org, project)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Named((org, project)): Named<(String, String)>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
