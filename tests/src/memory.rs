@@ -197,6 +197,12 @@ impl MemoryLedger {
 
     /// Packs usage as ingress does, writes it as one entry, and applies it.
     pub fn usage(&mut self, usage: &[Usage]) -> Vec<Effect> {
+        let (topic, entry) = self.pack(usage);
+        self.append(&topic, &entry).expect("usage can always be folded")
+    }
+
+    /// Packs usage as ingress does.
+    pub fn pack(&mut self, usage: &[Usage]) -> (Topic, Entry) {
         let mut builder = BatchBuilder::new(self.now);
         for usage in usage {
             builder.push(usage);
@@ -206,7 +212,7 @@ impl MemoryLedger {
             None => Topic::UsageMixed,
         };
         let entry = self.entry(Body::Usage(builder.finish()));
-        self.append(&topic, &entry).expect("usage can always be folded")
+        (topic, entry)
     }
 
     /// Writes bytes that ingress could not read.
