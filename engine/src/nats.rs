@@ -38,7 +38,7 @@ const SUBJECTS: &str = "tollbook.usage.*";
 /// Engines share the work: each message goes to one of them.
 const QUEUE: &str = "ingress";
 /// Largest payload, as over HTTP.
-pub const PAYLOAD_MAX: usize = 1024 * 1024;
+pub const PAYLOAD_MAX: usize = crate::http::BODY_MAX;
 /// Memory for requests under way: far more than the log has in flight, far less than a server has. A client that keeps
 /// publishing while the log is away would otherwise fill this process.
 const ROOM_KIB: u32 = 128 * 1024;
