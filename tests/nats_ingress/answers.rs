@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tollbook_engine::nats::PAYLOAD_MAX;
 use tollbook_tests::nats::NatsServer;
 
+use crate::DEADLINE;
 use crate::engine::{Engine, Totals, USAGE, event, publish, publisher};
 
 #[tokio::test]
@@ -124,5 +125,15 @@ async fn a_stopping_engine_answers_for_what_it_took() {
     assert_eq!(engine.totals().await, Totals::booked(taken));
     let refused = context.publish(USAGE, event("late").to_string().into()).await.unwrap().await;
     assert_eq!(refused.unwrap_err().kind(), PublishErrorKind::StreamNotFound);
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn an_engine_closes_its_door_also_while_the_server_is_away() {
+    let (mut server, data) = (NatsServer::start().await, TempDir::new().unwrap());
+    let mut engine = Engine::start(&server, &data).await;
+    server.kill();
+    tokio::time::timeout(DEADLINE, engine.close_doors()).await.unwrap();
+    server.restart().await;
     engine.stop().await;
 }

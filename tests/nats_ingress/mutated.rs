@@ -3,13 +3,17 @@
 use futures_util::{StreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollbook_tests::nats::NatsServer;
 
-use crate::engine::{Engine, USAGE, event, publish, publisher};
+use crate::engine::{Engine, SPOOL, USAGE, event, publish, publisher};
+use crate::spool;
 
 const PAYLOADS: usize = 10_000;
+/// Of which this many through the spool.
+const SPOOLED: usize = 1_000;
 /// Requests at once.
 const AT_ONCE: usize = 256;
 const SEED: u64 = 0x70_11_b0_0c;
@@ -90,9 +94,9 @@ fn payload(random: &mut StdRng, id: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many events an accepted payload has.
+/// How many events a payload has; what is no array is one, readable or not.
 fn events(payload: &[u8]) -> u64 {
-    let array: Option<Vec<Value>> = serde_json::from_slice(payload).ok();
+    let array: Option<Vec<&RawValue>> = serde_json::from_slice(payload).ok();
     array.map_or(1, |events| u64::try_from(events.len()).unwrap())
 }
 
@@ -133,5 +137,26 @@ async fn every_payload_is_answered_and_accepted_usage_adds_up() {
     assert!(totals.quarantined > 0, "{totals:?}");
     publish(&context, USAGE, &event("the next good one")).await;
     assert_eq!(engine.totals().await.booked, totals.booked + 1);
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn every_spooled_payload_is_booked_or_quarantined() {
+    let (server, data) = (NatsServer::start().await, TempDir::new().unwrap());
+    let engine = Engine::start_with_spool(&server, &data).await;
+    let (_client, context) = publisher(&server).await;
+    spool::ready(&context).await;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let payloads: Vec<Vec<u8>> = (0..SPOOLED).map(|id| payload(&mut random, id)).collect();
+    for payload in &payloads {
+        context.publish(SPOOL, payload.clone().into()).await.unwrap().await.unwrap();
+    }
+    publish(&context, SPOOL, &event("the next good one")).await;
+    spool::empty(&context).await;
+    let totals = engine.totals().await;
+    // What holds no events is a record in quarantine.
+    let records: u64 = payloads.iter().map(|payload| events(payload).max(1)).sum();
+    assert_eq!(totals.records(), records + 1, "{totals:?}");
+    assert!(totals.booked > 100 && totals.quarantined > 100, "{totals:?}");
     engine.stop().await;
 }

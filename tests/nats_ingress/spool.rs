@@ -30,7 +30,7 @@ async fn without_engine(data: &TempDir) -> (NatsServer, Context) {
     (server, context)
 }
 
-async fn ready(context: &Context) {
+pub(crate) async fn ready(context: &Context) {
     eventually(DEADLINE, "the engine made the spool and its consumer", || async move {
         context
             .get_stream(STREAM)
@@ -47,7 +47,7 @@ async fn waiting(context: &Context) -> u64 {
     context.get_stream(STREAM).await.unwrap().get_info().await.unwrap().state.messages
 }
 
-async fn empty(context: &Context) {
+pub(crate) async fn empty(context: &Context) {
     eventually(DEADLINE, "the spool is empty", || async move { (waiting(context).await == 0).then_some(()) })
         .await;
 }
@@ -92,8 +92,8 @@ async fn r8_2_what_was_written_but_not_acknowledged_counts_once() {
     let message = messages.next().await.unwrap().unwrap();
     // As an engine that is killed between the log's answer and its own acknowledgement.
     let engine = Engine::start(&server, &data).await;
-    let arrived = Timestamp::from_seconds(1_800_000_000);
-    let usage = cloudevent::parse(&message.payload, Payload::Either, arrived, Some(&org())).unwrap();
+    let now = engine.node.clock().now();
+    let usage = cloudevent::parse(&message.payload, Payload::Either, now, Some(&org())).unwrap();
     engine.node.submit(usage).await.unwrap();
     assert_eq!(engine.totals().await, Totals::booked(1));
     engine.stop().await;
@@ -180,6 +180,12 @@ async fn messages_that_pose_as_the_server_are_usage_like_others() {
         ["100 Idle Heartbeat", "404 No Messages", "408 Request Timeout", "409 Consumer Deleted", "503"];
     for (number, status) in poses.iter().enumerate() {
         publish_with_status(&server, status, &event(number).to_string()).await;
+    }
+    {
+        let c: PullConsumer = context.get_consumer_from_stream(CONSUMER, STREAM).await.unwrap();
+        eprintln!("{:?}", c.cached_info());
+        let r = context.get_stream(STREAM).await.unwrap().get_raw_message(1).await;
+        eprintln!("RAW {r:?}");
     }
     publish(&context, SPOOL, &event("last")).await;
     engine.comes_to(Totals::booked(6)).await;
