@@ -14,6 +14,7 @@ pub mod refusal;
 pub mod spool;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subject, Subscriber};
@@ -38,13 +39,17 @@ const SUBJECTS: &str = "tollbook.usage.*";
 /// Engines share the work: each message goes to one of them.
 const QUEUE: &str = "ingress";
 /// Largest payload, as over HTTP.
-pub const PAYLOAD_MAX: usize = 1024 * 1024;
+pub const PAYLOAD_MAX: usize = crate::http::BODY_MAX;
 /// Memory for requests under way: far more than the log has in flight, far less than a server has. A client that keeps
 /// publishing while the log is away would otherwise fill this process.
-const ROOM_KIB: u32 = 128 * 1024;
+const ROOM_KIB: usize = 128 * 1024;
 /// What the smallest request counts for, its task and records included; so at most 16,384 are under way, as many as one
 /// partition takes.
 const REQUEST_KIB: u32 = 8;
+/// Senders being told that there is no room; more are not told, and their requests time out.
+const TURNED_AWAY_MAX: usize = 4_096;
+/// How long a stopping engine waits for the log to take what was taken here: longer than an append is tried.
+const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// How long a stopping engine waits for what the server has still on its way: a round trip, unless the server is away.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -62,12 +67,21 @@ pub enum ServeError {
 /// The way in for usage that waits for an answer.
 #[derive(Debug)]
 pub struct Door {
-    node: Node,
-    client: Client,
+    shared: Arc<Shared>,
     messages: Subscriber,
-    room: Arc<Semaphore>,
     /// Whether somebody named a reply that no engine answers; said once, or they could fill the log with it.
     warned: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    node: Node,
+    client: Client,
+    room: Arc<Semaphore>,
+    /// For telling those whom there is no room for.
+    turned_away: Arc<Semaphore>,
+    /// Whether the last message without a reply was lost; what changes is said, not every message.
+    losing: AtomicBool,
 }
 
 impl Door {
@@ -79,8 +93,14 @@ impl Door {
             .await
             .map_err(|error| failed(error.to_string()))?;
         client.flush().await.map_err(|error| failed(error.to_string()))?;
-        let room = Arc::new(Semaphore::new(usize::try_from(ROOM_KIB).unwrap_or(Semaphore::MAX_PERMITS)));
-        Ok(Self { node, client, messages, room, warned: false })
+        let shared = Shared {
+            node,
+            client,
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
+            losing: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared), messages, warned: false })
     }
 
     /// Answers until told to stop, then what was taken before, and ends. Stop the node afterwards.
@@ -96,24 +116,35 @@ impl Door {
                 () = told(&mut stop) => break Ok(()),
             }
         };
+        self.close(requests).await;
+        result
+    }
+
+    /// Answers for what was taken. Every step is bounded: the server may be away, and then the client waits for it.
+    async fn close(mut self, mut requests: JoinSet<()>) {
         // The server hands no new ones to us; those on their way still come, and the stream ends after them.
-        if self.messages.drain().await.is_ok() {
-            let rest = async {
+        let rest = async {
+            if self.messages.drain().await.is_ok() {
                 while let Some(message) = self.messages.next().await {
                     self.take(message, &mut requests);
                 }
-            };
-            if tokio::time::timeout(DRAIN_MAX, rest).await.is_err() {
-                tracing::warn!("NATS did not confirm the end of the subscription in time");
             }
+        };
+        if tokio::time::timeout(DRAIN_MAX, rest).await.is_err() {
+            tracing::warn!("NATS did not confirm the end of the subscription in time");
         }
-        while let Some(ended) = requests.join_next().await {
-            note(ended);
+        let answered = async {
+            while let Some(ended) = requests.join_next().await {
+                note(ended);
+            }
+        };
+        if tokio::time::timeout(ANSWER_MAX, answered).await.is_err() {
+            tracing::warn!("some usage was not answered; its senders will try again");
         }
-        if let Err(error) = self.client.flush().await {
-            tracing::warn!(%error, "the last answers may not have left");
+        let flushed = tokio::time::timeout(DRAIN_MAX, self.shared.client.flush()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!("the last answers may not have left; their receivers will try again");
         }
-        result
     }
 
     fn take(&mut self, message: Message, requests: &mut JoinSet<()>) {
@@ -126,11 +157,14 @@ impl Door {
                 "somebody waits for an answer outside of `_INBOX`, where engines never answer (said once)"
             );
         }
-        let request = Request { node: self.node.clone(), client: self.client.clone(), reply };
-        match room_for(&self.room, message.payload.len()) {
-            Some(room) => requests.spawn(request.run(message, room)),
-            None => requests.spawn(request.turn_away()),
-        };
+        let request = Request { shared: self.shared.clone(), reply };
+        if let Some(room) = room_for(&self.shared.room, message.payload.len()) {
+            requests.spawn(request.run(message, room));
+        } else if let Ok(place) = self.shared.turned_away.clone().try_acquire_owned() {
+            requests.spawn(request.turn_away(place));
+        } else {
+            metrics::received("nats", "lost", 1);
+        }
     }
 }
 
@@ -153,15 +187,14 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
 
 /// One message, and whom to answer.
 struct Request {
-    node: Node,
-    client: Client,
+    shared: Arc<Shared>,
     reply: Option<Subject>,
 }
 
 impl Request {
     async fn run(self, message: Message, room: OwnedSemaphorePermit) {
         let delivery = Delivery {
-            arrived: self.node.clock().now(),
+            arrived: self.shared.node.clock().now(),
             subject: message.subject.to_string(),
             headers: message.headers,
             payload: message.payload,
@@ -185,7 +218,7 @@ impl Request {
     async fn submit(&self, delivery: &Delivery) -> Result<LogPosition, Refusal> {
         let usage = delivery.read()?;
         let events = usage.len();
-        let position = self.node.submit(usage).await?;
+        let position = self.shared.node.submit(usage).await?;
         metrics::received("nats", "accepted", events);
         Ok(position)
     }
@@ -194,13 +227,14 @@ impl Request {
     /// that is published without waiting can be.
     async fn keep(&self, delivery: &Delivery) {
         let sorted = delivery.sort(&Ingress::Nats { subject: delivery.subject.clone() });
-        if let Err(error) = sorted.take(&self.node, "nats").await {
-            self.lost(&error);
+        match sorted.take(&self.shared.node, "nats").await {
+            Ok(()) => self.shared.losing.store(false, Ordering::Relaxed),
+            Err(error) => self.lost(&error),
         }
     }
 
     /// There is no room for this message.
-    async fn turn_away(self) {
+    async fn turn_away(self, place: OwnedSemaphorePermit) {
         match self.reply {
             Some(_) => {
                 let refusal = Refusal::Busy;
@@ -210,16 +244,19 @@ impl Request {
             // To quarantine it would take the room that there is not.
             None => self.lost(&IngressError::Busy),
         }
+        drop(place);
     }
 
     fn lost(&self, error: &IngressError) {
         metrics::received("nats", "lost", 1);
-        tracing::warn!(%error, "usage that nobody waited for is lost");
+        if !self.shared.losing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "usage that nobody waits for is being lost");
+        }
     }
 
     async fn answer(&self, answer: Bytes) {
         if let Some(reply) = self.reply.clone()
-            && let Err(error) = self.client.publish(reply, answer).await
+            && let Err(error) = self.shared.client.publish(reply, answer).await
         {
             tracing::warn!(%error, "an answer did not leave; its sender will try again");
         }

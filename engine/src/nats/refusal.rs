@@ -98,8 +98,7 @@ impl Refusal {
             | Self::TooMany { .. }
             | Self::Header(_)
             | Self::Subject(_) => "refused",
-            Self::Busy => "busy",
-            Self::Log(_) | Self::Closed(_) => "failed",
+            Self::Busy | Self::Log(_) | Self::Closed(_) => "unavailable",
         }
     }
 

@@ -23,8 +23,9 @@ use tollbook_schemas::usage::Ingress;
 use super::PAYLOAD_MAX;
 use super::delivery::Delivery;
 use super::pull::{Pull, PullError};
+use crate::config::SpoolConfig;
 use crate::ingress::IngressError;
-use crate::log::jetstream::{Credentials, JetStreamOptions, OpenError, WrongSetting, connect_as};
+use crate::log::jetstream::{JetStreamOptions, OpenError, WrongSetting, connect_as};
 use crate::node::Node;
 use crate::owner::told;
 
@@ -33,8 +34,6 @@ pub const STREAM: &str = "TOLLBOOK_SPOOL";
 /// The durable consumer that all engines share.
 pub const CONSUMER: &str = "engine";
 const SUBJECTS: &str = "tollbook.spool.*";
-/// Space for the spool unless configured: some three million single events, an hour of a busy platform's.
-pub const BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// A payload as over NATS otherwise, and room for headers. The server refuses longer ones to their sender.
 const MESSAGE_MAX: usize = PAYLOAD_MAX + 64 * 1024;
 /// The least that the server takes. Message ids are unique per stream, so a longer window lets one sender hide another's.
@@ -52,22 +51,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// First and longest pause before the stream is looked for again: its only node may be away for long.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// What the spool needs.
-#[derive(Clone, Debug)]
-pub struct SpoolSettings {
-    /// The engine's user in the spool's account.
-    pub credentials: Credentials,
-    /// How much may wait in a new spool, in bytes; then publishers are refused.
-    pub max_bytes: u64,
-}
-
-impl SpoolSettings {
-    /// With space for [`BYTES_MAX`].
-    pub const fn new(credentials: Credentials) -> Self {
-        Self { credentials, max_bytes: BYTES_MAX }
-    }
-}
 
 /// Why the spool is not emptied just now. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -94,16 +77,16 @@ enum Trouble {
 pub struct Spool {
     client: Client,
     context: Context,
-    max_bytes: u64,
+    max_bytes: i64,
 }
 
 impl Spool {
     /// Connects to the log's servers with the spool's credentials. Errors: servers or credentials are wrong; a stream that
     /// is away is none.
-    pub async fn connect(options: &JetStreamOptions, settings: &SpoolSettings) -> Result<Self, OpenError> {
-        let client = connect_as(options, &settings.credentials, "tollbook spool").await?;
+    pub async fn connect(options: &JetStreamOptions, config: &SpoolConfig) -> Result<Self, OpenError> {
+        let client = connect_as(options, &config.credentials, "tollbook spool").await?;
         let context = ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone());
-        Ok(Self { client, context, max_bytes: settings.max_bytes })
+        Ok(Self { client, context, max_bytes: config.max_bytes })
     }
 
     /// Empties the spool until told to stop, through restarts of its server. Ends when what it took is written.
@@ -169,7 +152,7 @@ impl Spool {
             storage: StorageType::File,
             num_replicas: 1,
             discard: DiscardPolicy::New,
-            max_bytes: i64::try_from(self.max_bytes).unwrap_or(i64::MAX),
+            max_bytes: self.max_bytes,
             max_message_size: i32::try_from(MESSAGE_MAX).unwrap_or(i32::MAX),
             max_age: Duration::ZERO,
             duplicate_window: DUPLICATE_WINDOW,
