@@ -10,7 +10,6 @@ use tollbook_schemas::id::{NameError, NodeName};
 
 use crate::clock;
 use crate::log::jetstream::{Credentials, JetStreamOptions};
-use crate::nats::spool::SpoolSettings;
 use crate::node::{LogSettings, Settings};
 
 /// Where the server listens unless told otherwise.
@@ -115,21 +114,20 @@ struct SpoolFile {
     nkey: Option<PathBuf>,
     creds: Option<PathBuf>,
     /// Bytes that a new spool may hold.
-    max_bytes: Option<u64>,
+    max_bytes: Option<i64>,
 }
 
 impl SpoolFile {
     /// The spool's settings. An engine that has credentials must not open a spool without: in its own account a
     /// publisher could have answers stored where they do not belong (decision record 12).
-    fn settings(&self, log: &LogSettings) -> Result<Option<SpoolSettings>, ConfigError> {
+    fn settings(&self, log: &LogSettings) -> Result<Option<SpoolConfig>, ConfigError> {
         let LogSettings::JetStream(options) = log else { return Ok(None) };
         let own = credentials(self.nkey.as_deref(), self.creds.as_deref())?;
         let open = matches!(options.credentials, Credentials::None);
         if !self.enabled.unwrap_or(open || !matches!(own, Credentials::None)) {
             return Ok(None);
         }
-        let settings = SpoolSettings::new(own);
-        Ok(Some(SpoolSettings { max_bytes: self.max_bytes.unwrap_or(settings.max_bytes), ..settings }))
+        Ok(Some(SpoolConfig { credentials: own, max_bytes: self.max_bytes.unwrap_or(SPOOL_BYTES) }))
     }
 }
 
@@ -157,8 +155,20 @@ pub struct ServerConfig {
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The spool, where the log is on NATS.
-    pub spool: Option<SpoolSettings>,
+    pub spool: Option<SpoolConfig>,
 }
+
+/// How to reach the spool.
+#[derive(Clone, Debug)]
+pub struct SpoolConfig {
+    /// The engine's user in the spool's account.
+    pub credentials: Credentials,
+    /// Bytes that a new spool may hold; then publishers are refused.
+    pub max_bytes: i64,
+}
+
+/// A new spool's size unless told otherwise: 4 GiB.
+const SPOOL_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 
 /// Why the configuration is not usable.
 #[derive(Debug, thiserror::Error)]
