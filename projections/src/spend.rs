@@ -86,13 +86,15 @@ impl Cell {
 ///
 /// Booking asks for the same cells all the time, and comparing four texts on the way through a tree would cost more
 /// than everything else that is done with a record. So a cell is also found by the addresses of State's own copies of
-/// those texts, which stay the same as long as anybody keeps them: and `found` keeps them.
+/// those texts, which stay the same as long as anybody keeps them: and `kept` does.
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
     /// Places in `cells`.
     order: BTreeMap<CellKey, usize>,
     cells: Vec<Cell>,
-    found: HashMap<Address, Found, BuildHasherDefault<AddressHasher>>,
+    found: HashMap<Address, usize, BuildHasherDefault<AddressHasher>>,
+    /// Keeps the addresses in `found` from ever meaning something else.
+    kept: Vec<CellKey>,
 }
 
 /// Where the texts of a cell's key stand in memory; 0: no key.
@@ -102,13 +104,6 @@ struct Address {
     model: usize,
     key: usize,
     day: Day,
-}
-
-#[derive(Clone, Debug)]
-struct Found {
-    place: usize,
-    /// Keeps the addresses from ever meaning something else.
-    _key: CellKey,
 }
 
 /// Addresses are as good as random but for their lowest bits.
@@ -160,29 +155,32 @@ impl Cells {
         self.cells.get(*self.order.get(key)?)
     }
 
-    /// A cell, empty if it is new. Ids and names should be copies that State holds: others are found as well, but only
-    /// as slowly as in any tree.
-    pub(crate) fn entry(
+    /// The place of a cell, which is made if it is new. Places last as long as these cells. Ids and names should be
+    /// copies that State holds: others are found as well, but only as slowly as in any tree.
+    pub(crate) fn place(
         &mut self,
         day: Day,
         project: &ProjectId,
         model: &ModelName,
         key: Option<&KeyId>,
-    ) -> Option<&mut Cell> {
+    ) -> usize {
         let address = Address {
             project: project.as_str().as_ptr().addr(),
             model: model.as_str().as_ptr().addr(),
             key: key.map_or(0, |key| key.as_str().as_ptr().addr()),
             day,
         };
-        let place = match self.found.get(&address) {
-            Some(found) => found.place,
+        match self.found.get(&address) {
+            Some(found) => *found,
             None => {
-                let key =
-                    CellKey { day, project: project.clone(), model: model.clone(), key: key.cloned() };
+                let key = CellKey { day, project: project.clone(), model: model.clone(), key: key.cloned() };
                 self.find(address, key)
             }
-        };
+        }
+    }
+
+    /// The cell at a place.
+    pub(crate) fn at(&mut self, place: usize) -> Option<&mut Cell> {
         self.cells.get_mut(place)
     }
 
@@ -193,10 +191,12 @@ impl Cells {
             self.cells.push(Cell::default());
         }
         // State holds one copy of each text, or two after it was restored. More were not State's.
-        if self.found.len() > self.cells.len().saturating_mul(4) {
+        if self.kept.len() > self.cells.len().saturating_mul(4) {
             self.found.clear();
+            self.kept.clear();
         }
-        self.found.insert(address, Found { place, _key: key });
+        self.found.insert(address, place);
+        self.kept.push(key);
         place
     }
 }
@@ -214,7 +214,7 @@ impl FromIterator<(CellKey, Cell)> for Cells {
         // Through a map, so that of two with the same key only one stays.
         let all: BTreeMap<CellKey, Cell> = cells.into_iter().collect();
         let (keys, cells): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        Self { order: keys.into_iter().zip(0..).collect(), cells, found: HashMap::default() }
+        Self { order: keys.into_iter().zip(0..).collect(), cells, ..Self::default() }
     }
 }
 

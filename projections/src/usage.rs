@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! entry ─ dictionaries ─> resolved once          organization, project, price history
-//!       └ rows ─> repetition? ─> lane (payer, model, day): tokens and cost summed
-//!                     └─> quarantine                 └─ at the end of the entry ─> cells, pending, purse
+//!       └ rows ─> repetition? ─> cell (day, project, model, key): tokens and cost
+//!                     └─> quarantine    └─ summed, at the end of the entry ─> pending, purse
 //! ```
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::first::Sighting;
 use crate::organization::{At, Organization};
 use crate::purse::sum;
 use crate::sequence::{Sequence, SequenceWindow};
-use crate::spend::{Cell, OpenCells};
+use crate::spend::OpenCells;
 use crate::state::{Corrupt, Effect, Quarantined, QuarantinedWhat, State};
 
 /// How long before its arrival a record without `producerseq` may have occurred: two months, in seconds. An older
@@ -33,7 +33,7 @@ pub const HORIZON_SECONDS: i64 = 62 * 24 * 60 * 60;
 
 /// Whom a payer of the batch's dictionary is, or why it cannot be charged. Ids are State's own copies.
 enum Payer {
-    Known { organization: usize, project: ProjectId, key: Option<KeyId> },
+    Known { organization: usize, project: ProjectId, key: Option<KeyId>, spent_today: Option<Amount> },
     Unbookable { organization: usize, reason: QuarantineReason },
 }
 
@@ -55,14 +55,6 @@ struct Model {
     /// The price book's own copy where there is one.
     name: ModelName,
     prices: Option<Arc<PriceHistory>>,
-}
-
-/// What one payer consumed of one model on one day, summed over the rows of an entry.
-struct Lane {
-    payer: usize,
-    model: usize,
-    day: DaySpan,
-    cell: Cell,
 }
 
 /// What became of one row.
@@ -110,9 +102,8 @@ struct Booking<'a> {
     payers: Vec<Payer>,
     windows: Vec<SequenceWindow>,
     models: Vec<Model>,
-    /// Place in `lanes` plus one, by payer and model; 0: none yet.
-    lane_of: Vec<u32>,
-    lanes: Vec<Lane>,
+    /// Place of today's cell plus one, by payer and model; 0: not asked for yet.
+    cell_of: Vec<u32>,
     quarantined: Vec<(usize, QuarantineReason)>,
 }
 
@@ -157,8 +148,7 @@ impl<'a> Booking<'a> {
             payers,
             windows,
             models: models.collect(),
-            lane_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
-            lanes: Vec::new(),
+            cell_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
             quarantined: Vec::new(),
             organizations,
         })
@@ -197,7 +187,7 @@ impl<'a> Booking<'a> {
         row: &Row,
         sighting: Option<&Sighting>,
     ) -> Result<Fate, Corrupt> {
-        let Some(payer) = self.payers.get(place(row.payer)) else { return Ok(Fate::Duplicate) };
+        let Some(payer) = self.payers.get_mut(place(row.payer)) else { return Ok(Fate::Duplicate) };
         if let Payer::Unbookable { reason: reason @ QuarantineReason::UnknownOrganization, .. } = payer {
             return Ok(Fate::Quarantined(reason.clone()));
         }
@@ -233,51 +223,58 @@ impl<'a> Booking<'a> {
         if occurred > at.recorded_at.plus_seconds(AHEAD_MAX_SECONDS) {
             return Ok(Fate::Quarantined(QuarantineReason::Ahead));
         }
-        let organization = match payer {
-            Payer::Known { organization, .. } => *organization,
+        let (organization, project, key, spent_today) = match payer {
+            Payer::Known { organization, project, key, spent_today } => {
+                (*organization, project, key, spent_today)
+            }
             Payer::Unbookable { reason, .. } => return Ok(Fate::Quarantined(reason.clone())),
         };
-        let prices = self.models.get(place(row.model)).and_then(|model| model.prices.as_deref());
-        let cost = match price(row, prices, occurred) {
+        let Some(model) = self.models.get(place(row.model)) else { return Ok(Fate::Duplicate) };
+        let cost = match price(row, model.prices.as_deref(), occurred) {
             Ok(cost) => cost,
             Err(reason) => return Ok(Fate::Quarantined(reason)),
         };
         let Some(involved) = self.organizations.get_mut(organization) else { return Ok(Fate::Duplicate) };
+        let Some(slot) = involved.slot else { return Ok(Fate::Duplicate) };
         match involved.room.checked_sub(cost) {
             Some(left) if !left.is_negative() => involved.room = left,
             Some(_) | None => return Ok(Fate::Quarantined(QuarantineReason::Absurd)),
         }
-        let today = involved.today;
-        let day = match involved.slot {
-            Some(slot) if !today.holds(occurred) => state.day_of(slot, occurred),
-            Some(_) | None => today,
-        };
-        let Some(lane) = self.lane(row, day) else { return Ok(Fate::Duplicate) };
-        lane.cell.count(row.tokens, row.extras.as_ref().map(|extras| &extras.meters), cost)?;
-        Ok(Fate::Booked)
-    }
-
-    /// Where a row is summed. A lane of another day goes on as one that no row finds any more.
-    fn lane(&mut self, row: &Row, day: DaySpan) -> Option<&mut Lane> {
-        let (payer, model) = (place(row.payer), place(row.model));
-        let table = payer.saturating_mul(self.models.len()).saturating_add(model);
-        let known = self.lane_of.get_mut(table)?;
-        let found = place(*known).checked_sub(1);
-        let same = found.filter(|found| self.lanes.get(*found).is_some_and(|lane| lane.day.day == day.day));
-        let index = match same {
-            Some(index) => index,
-            None => {
-                self.lanes.push(Lane { payer, model, day, cell: Cell::default() });
-                *known = u32::try_from(self.lanes.len()).ok()?;
-                self.lanes.len().saturating_sub(1)
+        // From here it is booked.
+        involved.spent = Some(sum(involved.spent.unwrap_or_default(), cost)?);
+        let is_today = involved.today.holds(occurred);
+        let day = if is_today { involved.today.day } else { state.day_of(slot, occurred).day };
+        let open = &mut state.change(slot).open.cells;
+        let known = place(row.payer).saturating_mul(self.models.len()).saturating_add(place(row.model));
+        let cell = match self.cell_of.get_mut(known) {
+            Some(known) if is_today => {
+                if *known == 0 {
+                    let found = open.place(day, project, &model.name, key.as_ref());
+                    *known = u32::try_from(found.saturating_add(1)).map_err(|_| Corrupt::CountOutOfRange)?;
+                }
+                open.at(place(*known).saturating_sub(1))
+            }
+            Some(_) | None => {
+                let found = open.place(day, project, &model.name, key.as_ref());
+                open.at(found)
             }
         };
-        self.lanes.get_mut(index)
+        let cell = cell.ok_or(Corrupt::CountOutOfRange)?;
+        cell.count(row.tokens, row.extras.as_ref().map(|extras| &extras.meters), cost)?;
+        if is_today {
+            *spent_today = Some(sum(spent_today.unwrap_or_default(), cost)?);
+        } else {
+            let at_once = state.config().lag.cycle_seconds == 0;
+            spend(state.change(slot), project, day, cost, at_once.then_some(involved.today.day))?;
+        }
+        Ok(Fate::Booked)
     }
 
     /// Writes what was summed into State, and puts back what was taken out.
     fn finish(mut self, state: &mut State, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
-        for ((organization, source), window) in self.batch.sources.iter().zip(std::mem::take(&mut self.windows)) {
+        for ((organization, source), window) in
+            self.batch.sources.iter().zip(std::mem::take(&mut self.windows))
+        {
             // A window that was taken out and is still empty stands as an empty one; there is none to put back.
             if let Some(slot) = self.organizations.get(place(*organization)).and_then(|known| known.slot)
                 && window != SequenceWindow::default()
@@ -291,8 +288,16 @@ impl<'a> Booking<'a> {
                 }
             }
         }
-        self.finish_lanes(state)?;
         let at_once = state.config().lag.cycle_seconds == 0;
+        for payer in &self.payers {
+            let Payer::Known { organization, project, spent_today: Some(spent), .. } = payer else {
+                continue;
+            };
+            let Some(Involved { slot: Some(slot), today, .. }) = self.organizations.get(*organization) else {
+                continue;
+            };
+            spend(state.change(*slot), project, today.day, *spent, at_once.then_some(today.day))?;
+        }
         let mut quarantined = 0u64;
         for Involved { slot, counted, spent, .. } in &self.organizations {
             quarantined = quarantined.saturating_add(counted.quarantined);
@@ -313,32 +318,21 @@ impl<'a> Booking<'a> {
         quarantine(self.batch, self.quarantined, self.at, effects);
         Ok(())
     }
+}
 
-    fn finish_lanes(&mut self, state: &mut State) -> Result<(), Corrupt> {
-        let at_once = state.config().lag.cycle_seconds == 0;
-        for lane in &self.lanes {
-            let (Some(Payer::Known { organization, project, key }), Some(model)) =
-                (self.payers.get(lane.payer), self.models.get(lane.model))
-            else {
-                continue;
-            };
-            let Some(involved) = self.organizations.get_mut(*organization) else { continue };
-            let Some(slot) = involved.slot else { continue };
-            let cost = lane.cell.cost;
-            involved.spent = Some(sum(involved.spent.unwrap_or_default(), cost)?);
-            let organization = state.change(slot);
-            if let Some(known) = organization.projects.get_mut(project) {
-                known.spend.add_pending(lane.day.day, cost)?;
-                if at_once {
-                    known.spend.settle(involved.today.day)?;
-                }
-            }
-            let cells = &mut organization.open.cells;
-            if let Some(cell) = cells.entry(lane.day.day, project, &model.name, key.as_ref()) {
-                cell.add(&lane.cell)?;
-            }
-        }
-        Ok(())
+/// What budgets see: pending until the cycle closes, or settled at once on `settle_on`.
+fn spend(
+    organization: &mut Organization,
+    project: &ProjectId,
+    day: Day,
+    cost: Amount,
+    settle_on: Option<Day>,
+) -> Result<(), Corrupt> {
+    let Some(project) = organization.projects.get_mut(project) else { return Ok(()) };
+    project.spend.add_pending(day, cost)?;
+    match settle_on {
+        Some(today) => project.spend.settle(today),
+        None => Ok(()),
     }
 }
 
@@ -421,12 +415,15 @@ fn resolve_payer(place: usize, organization: &Organization, charged: &Charged) -
     match charged {
         Charged::Key(id) => match organization.keys.get_key_value(id) {
             Some((id, key)) => {
-                Payer::Known { organization: place, project: key.project.clone(), key: Some(id.clone()) }
+                let (project, key) = (key.project.clone(), Some(id.clone()));
+                Payer::Known { organization: place, project, key, spent_today: None }
             }
             None => unbookable(QuarantineReason::UnknownKey),
         },
         Charged::Project(id) => match organization.projects.get_key_value(id) {
-            Some((id, _)) => Payer::Known { organization: place, project: id.clone(), key: None },
+            Some((id, _)) => {
+                Payer::Known { organization: place, project: id.clone(), key: None, spent_today: None }
+            }
             None => unbookable(QuarantineReason::UnknownProject),
         },
     }

@@ -75,9 +75,10 @@ fn by_sequence(options: &Fold, log: &Log) -> Result<(), BenchError> {
         digest = Some(found);
         log.parts(decode, read, apply)?;
         let watch = Stopwatch::start();
-        let hashes = log.usage.iter().fold(0u8, |all, (_, payload)| {
-            all ^ Sha256::digest(payload).first().copied().unwrap_or(0)
-        });
+        let hashes = log
+            .usage
+            .iter()
+            .fold(0u8, |all, (_, payload)| all ^ Sha256::digest(payload).first().copied().unwrap_or(0));
         sha.add(log.records, watch.elapsed());
         let watch = Stopwatch::start();
         let mut copied = Vec::with_capacity(1 << 20);
@@ -138,7 +139,8 @@ impl Log {
         let at: Timestamp = "2026-11-20T10:00:00Z".parse().map_err(BenchError::made)?;
         let ledger = LedgerId::from_bits(1);
         let mut traffic = Traffic::new(1 << 64, at, by_id)?;
-        let mut log = Self { setup: setup(&ledger, &traffic, at)?, ledger, usage: Vec::new(), records: 0, bytes: 0 };
+        let mut log =
+            Self { setup: setup(&ledger, &traffic, at)?, ledger, usage: Vec::new(), records: 0, bytes: 0 };
         let entries = options.records.div_ceil(options.per_entry.max(1));
         for number in 0..entries {
             let recorded_at = at.plus_nanos(i64::try_from(number).unwrap_or(0).saturating_mul(10_000_000));

@@ -140,5 +140,12 @@ pub(super) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let build = if cfg!(debug_assertions) { "debug build: figures mean nothing" } else { "release build" };
-    format!("{cores} cores,{}, {build}", model.trim_start_matches([' ', '\t', ':']).split(" @").next().map_or(String::new(), |m| format!(" {m}")))
+    format!(
+        "{cores} cores,{}, {build}",
+        model
+            .trim_start_matches([' ', '\t', ':'])
+            .split(" @")
+            .next()
+            .map_or(String::new(), |m| format!(" {m}"))
+    )
 }

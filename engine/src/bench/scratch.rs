@@ -14,7 +14,8 @@ impl Scratch {
     pub(super) fn new(parent: Option<&Path>) -> Result<Self, BenchError> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let path = parent.join(format!("tollbook-bench-{:032x}", clock::new_id_bits()));
-        std::fs::create_dir_all(&path).map_err(|source| BenchError::Directory { path: path.clone(), source })?;
+        std::fs::create_dir_all(&path)
+            .map_err(|source| BenchError::Directory { path: path.clone(), source })?;
         Ok(Self(path))
     }
 

@@ -66,7 +66,8 @@ impl Random {
 
     /// Spread over powers of two from `2^low` up to `2^high`, as token counts are.
     fn spread(&mut self, low: u32, high: u32) -> u64 {
-        let power = low.saturating_add(u32::try_from(self.next() % u64::from(high.saturating_sub(low))).unwrap_or(0));
+        let power =
+            low.saturating_add(u32::try_from(self.next() % u64::from(high.saturating_sub(low))).unwrap_or(0));
         let floor = 1_u64.checked_shl(power).unwrap_or(1);
         floor.saturating_add(self.next().checked_rem(floor).unwrap_or(0))
     }
@@ -148,8 +149,7 @@ impl Traffic {
         let mut commands =
             vec![Command::Config(ConfigCommand::PublishPrices { currency: currency.to_owned(), list })];
         for (number, customer) in (0u128..).zip(&self.customers) {
-            let mut about =
-                |command| commands.push(Command::Organization(customer.id.clone(), command));
+            let mut about = |command| commands.push(Command::Organization(customer.id.clone(), command));
             about(register(number)?);
             about(OrganizationCommand::Recharge {
                 recharge: RechargeId::from_bits(number),
