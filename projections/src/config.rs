@@ -27,6 +27,11 @@ impl PriceBook {
         self.0.get(model)
     }
 
+    /// The book's own copy of a model's name, and its prices.
+    pub fn listed(&self, model: &ModelName) -> Option<(&ModelName, &Arc<PriceHistory>)> {
+        self.0.get_key_value(model)
+    }
+
     /// All models in order.
     pub fn models(&self) -> impl Iterator<Item = (&ModelName, &PriceHistory)> {
         self.0.iter().map(|(model, history)| (model, &**history))

@@ -9,7 +9,7 @@ use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{KeyId, NodeName, OrgId, ProjectId, Reference};
 use tollbook_schemas::position::{PartitionId, Position};
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{DaySpan, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
 
@@ -176,15 +176,20 @@ pub struct State {
     index: HashMap<OrgId, usize>,
     /// Slots with something pending.
     pending: BTreeSet<usize>,
-    /// Slots changed since [`State::take_changed`].
-    changed: BTreeSet<usize>,
+    /// Slots changed since [`State::take_changed`], each once.
+    changed: Vec<usize>,
 }
 
-/// An organization, and the hash of its bytes while they are unchanged.
+/// An organization, and what is known about it while it does not change.
 #[derive(Clone, Debug)]
 struct Slot {
     organization: Organization,
+    /// Of its bytes.
     hash: Option<Hash>,
+    /// Whether it stands in `changed`.
+    changed: bool,
+    /// The local day that was last asked for.
+    day: Option<DaySpan>,
 }
 
 impl State {
@@ -196,7 +201,7 @@ impl State {
             slots: Vec::new(),
             index: HashMap::new(),
             pending: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
         }
     }
 
@@ -421,6 +426,7 @@ impl State {
                 | None => return Err(Corrupt::OrganizationUnknown(id.clone())),
             },
         };
+        self.forget_day(slot);
         let organization = self.change(slot);
         organization.last_decision = at.position;
         for event in events {
@@ -526,7 +532,7 @@ impl State {
     fn insert(&mut self, organization: Organization) -> usize {
         let slot = self.slots.len();
         self.index.insert(organization.id.clone(), slot);
-        self.slots.push(Slot { organization, hash: None });
+        self.slots.push(Slot { organization, hash: None, changed: false, day: None });
         slot
     }
 
@@ -548,10 +554,33 @@ impl State {
         reason = "a slot that does not exist is a bug that must not be folded over"
     )]
     pub(crate) fn change(&mut self, slot: usize) -> &mut Organization {
-        self.changed.insert(slot);
-        let slot = &mut self.slots[slot];
-        slot.hash = None;
-        &mut slot.organization
+        let found = &mut self.slots[slot];
+        if !found.changed {
+            found.changed = true;
+            self.changed.push(slot);
+        }
+        found.hash = None;
+        &mut found.organization
+    }
+
+    /// The local day of an organization in which `at` lies; asking for the same day again costs next to nothing.
+    pub(crate) fn day_of(&mut self, slot: usize, at: Timestamp) -> DaySpan {
+        let Some(slot) = self.slots.get_mut(slot) else { return DaySpan::of(&Zone::utc(), at) };
+        match slot.day {
+            Some(day) if day.holds(at) => day,
+            Some(_) | None => {
+                let day = DaySpan::of(&slot.organization.zone, at);
+                slot.day = Some(day);
+                day
+            }
+        }
+    }
+
+    /// A decision may have moved the organization to another zone.
+    fn forget_day(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.day = None;
+        }
     }
 
     /// Notes that a slot has something pending.
@@ -581,10 +610,12 @@ impl State {
 
     /// The canonical bytes of every organization that changed since the last call.
     pub fn take_changed(&mut self) -> Result<Vec<(OrgId, Vec<u8>)>, EncodeError> {
-        let changed = std::mem::take(&mut self.changed);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
         let mut rows = Vec::with_capacity(changed.len());
         for slot in changed {
             if let Some(slot) = self.slots.get_mut(slot) {
+                slot.changed = false;
                 let bytes = codec::encode_row(&slot.organization)?;
                 slot.hash = Some(Sha256::digest(&bytes).into());
                 rows.push((slot.organization.id.clone(), bytes));
