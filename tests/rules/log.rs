@@ -164,7 +164,7 @@ fn spent(ledger: &MemoryLedger) -> Amount {
 #[test]
 fn entries_in_flight_are_applied_in_any_order() {
     let (mut ledger, usage) = shop();
-    let (topic, first) = ledger.pack(&[usage.clone()]);
+    let (topic, first) = ledger.pack(std::slice::from_ref(&usage));
     ledger.skip_counts(4_094);
     let other = Usage { id: "r2".into(), ..usage.clone() };
     ledger.usage(&[other]);
@@ -178,7 +178,7 @@ fn entries_in_flight_are_applied_in_any_order() {
 #[ignore = "found: the index of ids notes places of entries that the fold then skips"]
 fn r8_2_an_entry_that_is_skipped_takes_no_ids() {
     let (mut ledger, usage) = shop();
-    let (topic, given_up) = ledger.pack(&[usage.clone()]);
+    let (topic, given_up) = ledger.pack(std::slice::from_ref(&usage));
     ledger.skip_counts(4_096);
     let other = Usage { id: "r2".into(), ..usage.clone() };
     ledger.usage(&[other]);
@@ -193,7 +193,7 @@ fn r8_2_an_entry_that_is_skipped_takes_no_ids() {
 fn r8_2_an_organization_stands_once_in_an_entry() {
     let (mut ledger, usage) = shop();
     let counted = Usage { producerseq: Some(1), ..usage };
-    ledger.usage(&[counted.clone()]);
+    ledger.usage(std::slice::from_ref(&counted));
     let mut builder = BatchBuilder::new(Timestamp::EPOCH);
     builder.push(&counted);
     builder.push(&counted);
