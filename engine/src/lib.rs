@@ -11,8 +11,9 @@ pub mod partition;
 pub mod lease;
 pub mod log;
 pub mod side;
-pub mod ledger;
+
 pub mod contacts;
+pub mod ledger;
 
 pub mod decide;
 pub mod feed;
@@ -20,6 +21,13 @@ pub mod ingress;
 pub mod owner;
 pub mod writer;
 
+pub mod nats;
 pub mod node;
 
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod server;
+
+pub mod bench;
 pub mod import;

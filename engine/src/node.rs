@@ -100,11 +100,7 @@ impl Node {
 
     /// The owner of a partition.
     pub fn owner(&self, partition: PartitionId) -> Result<&OwnerHandle, CommandError> {
-        self.shared
-            .owners
-            .get(usize::from(partition.0))
-            .map(|(owner, _)| owner)
-            .ok_or(CommandError::NotOwner)
+        self.shared.owners.get(usize::from(partition.0)).map(|(owner, _)| owner).ok_or(CommandError::NotOwner)
     }
 
     /// The owner of an organization's partition.
@@ -180,7 +176,10 @@ impl Node {
         let trusted = offset_ms.saturating_abs() <= SKEW_MAX_MS;
         let before = self.shared.clock_trusted.swap(trusted, Ordering::Relaxed);
         match (before, trusted) {
-            (true, false) => tracing::error!(offset_ms, "this machine's clock is off: nothing is written until it is right"),
+            (true, false) => tracing::error!(
+                offset_ms,
+                "this machine's clock is off: nothing is written until it is right"
+            ),
             (false, true) => tracing::info!(offset_ms, "this machine's clock is right again"),
             (true, true) | (false, false) => {}
         }

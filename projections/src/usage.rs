@@ -448,6 +448,7 @@ fn close_cells(organization: &mut Organization, at: At, effects: &mut Vec<Effect
     chain.update(at.position.0.to_be_bytes());
     chain.update(bytes);
     organization.history = chain.finalize().into();
+    organization.history_at = at.position;
     effects.push(Effect::CellsClosed {
         organization: organization.id.clone(),
         cells: closed,

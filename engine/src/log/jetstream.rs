@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, watch};
 use tollbook_schemas::position::{PartitionId, Position};
 
 pub use self::check::{OpenError, WrongSetting};
-pub use self::connect::{Credentials, JetStreamOptions};
+pub use self::connect::{Credentials, JetStreamOptions, connect_as};
 use self::own::Own;
 use super::{Append, AppendError, EventLog, ReadError, Stored, Tail, Topic};
 
@@ -82,9 +82,9 @@ pub struct JetStream {
 
 struct Shared {
     /// For appends.
-    context: Context,
+    appending: Context,
     /// For everything that is asked again soon.
-    reading: Context,
+    context: Context,
     options: JetStreamOptions,
     replicas: usize,
     partitions: Vec<Arc<Partition>>,
@@ -103,7 +103,12 @@ struct Partition {
 
 impl fmt::Debug for JetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JetStream({} partitions at {})", self.shared.partitions.len(), self.shared.options.urls.join(","))
+        write!(
+            f,
+            "JetStream({} partitions at {})",
+            self.shared.partitions.len(),
+            self.shared.options.urls.join(",")
+        )
     }
 }
 
@@ -125,17 +130,16 @@ impl JetStream {
         for number in (0..partitions).rev() {
             let id = PartitionId(number);
             let info = check::stream(&context, id, partitions, replicas).await?;
-            let stream = reading.get_stream_no_info(stream_name(id)).await.map_err(|error| OpenError::JetStream {
-                what: "look up the stream",
-                reason: error.to_string(),
+            let stream = reading.get_stream_no_info(stream_name(id)).await.map_err(|error| {
+                OpenError::JetStream { what: "look up the stream", reason: error.to_string() }
             })?;
             let own = Arc::new(Own::default());
             found.push(Arc::new(Partition { id, name: stream_name(id), stream, created: info.created, own }));
         }
         found.reverse();
         let shared = Shared {
-            context,
-            reading,
+            appending: context,
+            context: reading,
             options,
             replicas,
             partitions: found,
@@ -147,12 +151,12 @@ impl JetStream {
 
     /// Verifies once more that every server syncs before it acknowledges, as one may have come back changed.
     pub async fn verify_servers(&self) -> Result<(), OpenError> {
-        check::servers(&self.shared.options, &self.shared.context.client()).await.map(drop)
+        check::servers(&self.shared.options, &self.shared.appending.client()).await.map(drop)
     }
 
     /// The connection, for what else stands on the same servers: leases, alerts, seals.
     pub fn context(&self) -> &Context {
-        &self.shared.reading
+        &self.shared.context
     }
 
     /// How many copies of each stream there are.
@@ -168,13 +172,13 @@ impl JetStream {
         }
         let subject = format!("$JS.API.STREAM.INFO.{}", stream_name(PartitionId(0)));
         let before = now_ms();
-        let answer = self.shared.reading.client().request(subject, bytes::Bytes::new()).await;
+        let answer = self.shared.context.client().request(subject, bytes::Bytes::new()).await;
         let after = now_ms();
-        let unavailable = |reason: String| ReadError::Unavailable(reason);
-        let answer = answer.map_err(|error| unavailable(error.to_string()))?;
-        let answer: Answer =
-            serde_json::from_slice(&answer.payload).map_err(|error| unavailable(error.to_string()))?;
-        let at: jiff::Timestamp = answer.ts.parse().map_err(|error: jiff::Error| unavailable(error.to_string()))?;
+        let answer = answer.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let answer: Answer = serde_json::from_slice(&answer.payload)
+            .map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let at: jiff::Timestamp =
+            answer.ts.parse().map_err(|error: jiff::Error| ReadError::Unavailable(error.to_string()))?;
         let middle = before.saturating_add(after.saturating_sub(before) / 2);
         Ok(at.as_millisecond().saturating_sub(middle))
     }

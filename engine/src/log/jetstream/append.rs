@@ -106,7 +106,7 @@ impl Call<'_> {
         if let Some(expected) = self.expected {
             message = message.expected_last_subject_sequence(expected);
         }
-        let acknowledgement = match self.shared.context.send_publish(self.subject.clone(), message).await {
+        let acknowledgement = match self.shared.appending.send_publish(self.subject.clone(), message).await {
             Ok(acknowledgement) => acknowledgement,
             Err(error) => return classify(&error, self.payload.len()),
         };

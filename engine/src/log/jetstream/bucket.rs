@@ -10,7 +10,8 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
 use bytes::Bytes;
 
-use super::found;
+use super::check::CREATE_DEADLINE;
+use super::{BACKOFF_FIRST, found, pause};
 
 /// Tells the marker of a deleted key from a value; clients of every language do it so.
 const OPERATION_HEADER: &str = "KV-Operation";
@@ -78,18 +79,17 @@ impl Bucket {
             subject_delete_marker_ttl: markers,
             ..Default::default()
         };
-        let missing = match context.get_stream(&stream_name).await {
-            Ok(_) => false,
-            Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(answer) if answer.error_code().0 == 10059 => true,
-                GetStreamErrorKind::JetStream(_)
-                | GetStreamErrorKind::Request
-                | GetStreamErrorKind::EmptyName
-                | GetStreamErrorKind::InvalidStreamName => return Err(failed(error.to_string())),
-            },
+        let mut reason = "no answer".to_owned();
+        let attempts = async {
+            let mut backoff = BACKOFF_FIRST;
+            while let Err(error) = find_or_create(context, &config).await {
+                reason = error;
+                pause(&mut backoff).await;
+            }
         };
-        if missing {
-            context.create_stream(config).await.map_err(|error| failed(error.to_string()))?;
+        // As for the log's streams: an election is no reason not to start.
+        if tokio::time::timeout(CREATE_DEADLINE, attempts).await.is_err() {
+            return Err(failed(reason));
         }
         let stream = context.get_stream_no_info(stream_name).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
@@ -168,4 +168,18 @@ impl Bucket {
     fn failed(&self, error: impl ToString) -> BucketError {
         BucketError { bucket: self.name, reason: error.to_string() }
     }
+}
+
+async fn find_or_create(context: &Context, config: &Config) -> Result<(), String> {
+    match context.get_stream(&config.name).await {
+        Ok(_) => return Ok(()),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(answer) if answer.error_code().0 == 10059 => {}
+            GetStreamErrorKind::JetStream(_)
+            | GetStreamErrorKind::Request
+            | GetStreamErrorKind::EmptyName
+            | GetStreamErrorKind::InvalidStreamName => return Err(error.to_string()),
+        },
+    }
+    context.create_stream(config.clone()).await.map(drop).map_err(|error| error.to_string())
 }

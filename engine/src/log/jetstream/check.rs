@@ -26,7 +26,7 @@ const HEADERS_MAX: usize = 4096;
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// How long a cluster that has just started may take to place a stream.
-const CREATE_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const CREATE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The stream metadata that remembers how many partitions the ledger has.
 const PARTITIONS_KEY: &str = "tollbook_partitions";

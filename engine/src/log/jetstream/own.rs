@@ -133,6 +133,18 @@ impl Reader {
         entries.trim();
     }
 
+    /// Whether an own entry after `sequence` was acknowledged.
+    pub(super) fn reaches_beyond(&self, sequence: u64) -> bool {
+        self.own.entries().acknowledged.last_key_value().is_some_and(|(last, _)| *last > sequence)
+    }
+
+    /// Waits until the own entry at `sequence` is acknowledged; for ever if it is somebody else's.
+    pub(super) async fn arrives(&mut self, sequence: u64) {
+        while self.at(sequence).is_none() {
+            self.changed().await;
+        }
+    }
+
     /// Waits for the next acknowledgement since the last call.
     pub(super) async fn changed(&mut self) {
         if self.acknowledged.changed().await.is_err() {

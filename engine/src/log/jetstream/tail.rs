@@ -1,9 +1,9 @@
 //! Reading a partition in order, for ever, through restarts and elections.
 //!
 //! ```text
-//! at the start, and while others append:  consumer with payloads ──────────────┐
-//! while all comes from this process:      own entries, as acknowledged ────────┼──> next position, or wait
-//!                                         consumer of headers: notices others ─┘    other's payload: fetched
+//! at the start, when idle, and while others append:  consumer ──────────────────────────┐
+//! while all comes from this process:  own entries, as acknowledged ─────────────────────┼──> next position
+//!                                     none for 50 ms, or a hole for 5 ms: ask for it ───┘
 //! ```
 //!
 //! A plain pull consumer, not the client's ordered one: that recreates itself, and forgets where to start when it
@@ -35,11 +35,20 @@ const PULL_EXPIRES: Duration = Duration::from_secs(2);
 /// The server forgets a consumer nobody pulls from.
 const CONSUMER_IDLE: Duration = Duration::from_secs(10);
 
-/// After so many own entries in a row, others are unlikely enough to fetch their payloads one by one.
+/// After so many own entries in a row, reading them back from the server is given up.
 const OWN_STREAK: u32 = 64;
 
-/// After so many foreign entries in a row, a consumer with payloads is cheaper.
+/// After so many foreign entries in a row, a consumer is cheaper than asking for each.
 const FOREIGN_STREAK: u32 = 8;
+
+/// How late a foreign entry may be noticed while own ones are read from memory.
+const FOREIGN_AFTER: Duration = Duration::from_millis(50);
+
+/// Acknowledgements may overtake each other by less than this.
+const HOLE_AFTER: Duration = Duration::from_millis(5);
+
+/// After so many questions in vain nobody appends: a consumer waits without asking.
+const IDLE_STREAK: u32 = 20;
 
 /// How often a loss must be seen, a second apart: a leader just elected may not have applied everything yet.
 const CONFIRMATIONS: u32 = 12;
@@ -53,9 +62,10 @@ pub(super) fn tail(partition: Arc<Partition>, after: Position) -> Tail {
         own,
         sequence,
         consumer: None,
-        headers_only: false,
+        from_memory: false,
         own_streak: 0,
         foreign_streak: 0,
+        idle_streak: 0,
         suspicions: 0,
         backoff: BACKOFF_FIRST,
         ended: false,
@@ -76,9 +86,11 @@ struct State {
     /// The last sequence that was given out.
     sequence: u64,
     consumer: Option<Consumer>,
-    headers_only: bool,
+    /// Own entries come from memory, and nothing is read back.
+    from_memory: bool,
     own_streak: u32,
     foreign_streak: u32,
+    idle_streak: u32,
     suspicions: u32,
     backoff: Duration,
     ended: bool,
@@ -88,7 +100,6 @@ struct Consumer {
     messages: pull::Stream,
     /// It must not deliver anything before.
     start: u64,
-    headers_only: bool,
 }
 
 /// Why there is no consumer.
@@ -134,17 +145,24 @@ impl State {
 
     /// Waits for one thing to happen; gives an entry if it was the next one.
     async fn step(&mut self) -> Result<Option<Stored>, Trouble> {
-        self.headers_only = match self.headers_only {
-            true => self.foreign_streak < FOREIGN_STREAK,
-            false => self.own_streak >= OWN_STREAK,
-        };
-        let headers_only = self.headers_only;
-        let consumer = match self.consumer.take().filter(|consumer| consumer.headers_only == headers_only) {
+        let others = self.foreign_streak >= FOREIGN_STREAK || self.idle_streak >= IDLE_STREAK;
+        if self.from_memory && others {
+            self.from_memory = false;
+            self.own_streak = 0;
+        } else if !self.from_memory && self.own_streak >= OWN_STREAK {
+            self.from_memory = true;
+            self.foreign_streak = 0;
+            self.idle_streak = 0;
+        }
+        if self.from_memory {
+            self.consumer = None;
+            return self.step_from_memory().await;
+        }
+        let consumer = match self.consumer.take() {
             Some(consumer) => self.consumer.insert(consumer),
             None => {
                 let opened = self.open().await?;
                 self.suspicions = 0;
-                // An own entry may have been acknowledged meanwhile.
                 self.consumer.insert(opened)
             }
         };
@@ -175,7 +193,7 @@ impl State {
         if sequence > next {
             return Err(self.gap(next, sequence).await);
         }
-        if headers_only { self.resolve(&message).await.map(Some) } else { Ok(Some(self.take(message))) }
+        Ok(Some(self.take(message)))
     }
 
     /// The next entry came with its payload.
@@ -194,25 +212,27 @@ impl State {
         self.give(Body { subject: message.subject.to_string(), payload: message.message.payload })
     }
 
-    /// The next entry came without its payload: an own one before its acknowledgement, or a foreign one.
-    async fn resolve(&mut self, message: &jetstream::Message) -> Result<Stored, Trouble> {
-        let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str());
-        if let Some(body) = header(ID_HEADER).and_then(|id| self.own.in_flight(id)) {
-            let size = header("Nats-Msg-Size").and_then(|size| size.parse().ok());
-            if size == Some(body.payload.len()) && message.subject.as_str() == body.subject {
-                self.foreign_streak = 0;
-                return Ok(self.give(body));
-            }
+    /// Waits for the next own entry; asks for a foreign one when it does not come.
+    async fn step_from_memory(&mut self) -> Result<Option<Stored>, Trouble> {
+        let next = self.sequence.saturating_add(1);
+        let hole = self.own.reaches_beyond(next);
+        let patience = if hole { HOLE_AFTER } else { FOREIGN_AFTER };
+        if tokio::time::timeout(patience, self.own.arrives(next)).await.is_ok() {
+            return Ok(None);
         }
-        self.foreign_streak = self.foreign_streak.saturating_add(1);
-        self.own_streak = 0;
-        let sequence = self.sequence.saturating_add(1);
-        match self.partition.message(sequence).await {
+        match self.partition.message(next).await {
             Ok(Some(message)) => {
+                self.foreign_streak = self.foreign_streak.saturating_add(1);
+                self.own_streak = 0;
                 let Stored { subject, payload, .. } = stored(message);
-                Ok(self.give(Body { subject, payload }))
+                Ok(Some(self.give(Body { subject, payload })))
             }
-            Ok(None) => Err(self.gap(sequence, sequence.saturating_add(1)).await),
+            Ok(None) if hole => Err(self.gap(next, next.saturating_add(1)).await),
+            Ok(None) => {
+                self.idle_streak = self.idle_streak.saturating_add(1);
+                self.own_streak = 0;
+                Ok(None)
+            }
             Err(error) => Err(Trouble::Later(error.to_string())),
         }
     }
@@ -220,6 +240,7 @@ impl State {
     fn give(&mut self, body: Body) -> Stored {
         self.sequence = self.sequence.saturating_add(1);
         self.own.passed(self.sequence);
+        self.idle_streak = 0;
         Stored { position: position_of(self.sequence), subject: body.subject, payload: body.payload }
     }
 
@@ -248,7 +269,6 @@ impl State {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
             ack_policy: AckPolicy::None,
-            headers_only: self.headers_only,
             inactive_threshold: CONSUMER_IDLE,
             num_replicas: 1,
             memory_storage: true,
@@ -257,12 +277,9 @@ impl State {
         let consumer =
             self.partition.stream.create_consumer(config).await.map_err(|error| later(error.to_string()))?;
         let mut pull = consumer.stream().max_messages_per_batch(BATCH).expires(PULL_EXPIRES);
-        pull = pull.heartbeat(PULL_EXPIRES / 2);
-        if !self.headers_only {
-            pull = pull.max_bytes_per_batch(BATCH_BYTES);
-        }
+        pull = pull.heartbeat(PULL_EXPIRES / 2).max_bytes_per_batch(BATCH_BYTES);
         let messages = pull.messages().await.map_err(|error| later(error.to_string()))?;
-        Ok(Consumer { messages, start, headers_only: self.headers_only })
+        Ok(Consumer { messages, start })
     }
 
     /// Whether this is still the same stream, with everything in it.

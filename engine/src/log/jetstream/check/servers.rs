@@ -208,7 +208,8 @@ fn judge(asked: usize, servers: Vec<Server>, connected: &ServerInfo) -> Result<u
     size = size.max(names.len());
     // Port 8222 of this machine may be another server's.
     if !known && connected.jetstream {
-        let reason = format!("{} answered, but the connection is to {}", names.join(", "), connected.server_name);
+        let reason =
+            format!("{} answered, but the connection is to {}", names.join(", "), connected.server_name);
         return Err(OpenError::Unverified { reason });
     }
     if asked < size {

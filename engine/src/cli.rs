@@ -1,0 +1,192 @@
+//! The command line: what each command takes, and a file per family for what it does.
+
+mod client;
+mod import;
+mod manage;
+mod serve;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use self::client::ClientArgs;
+use crate::bench;
+use crate::config::ServeArgs;
+
+/// Event-sourced ledger and quota engine for prepaid, metered APIs
+#[derive(Debug, Parser)]
+#[command(name = "tollbook", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Our own doings; of libraries only what is wrong.
+const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
+
+/// What is logged, to standard error.
+#[derive(Args, Debug)]
+struct LogArgs {
+    /// What to log: a level, or filters such as `info,tollbook_engine=debug`
+    #[arg(long, env = "TOLLBOOK_LOG", default_value = LOG_FILTER, global = true, value_name = "FILTER")]
+    log: String,
+    /// Log as lines of JSON
+    #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Box<ServeArgs>),
+    /// Put usage files into the log; doing it again changes nothing
+    Import(Box<import::ImportArgs>),
+    /// Organizations
+    #[command(subcommand)]
+    Org(manage::OrgCommand),
+    /// Projects
+    #[command(subcommand)]
+    Project(manage::ProjectCommand),
+    /// API keys
+    #[command(subcommand)]
+    Key(manage::KeyCommand),
+    /// Book a recharge
+    Recharge(manage::RechargeArgs),
+    /// Prices
+    #[command(subcommand)]
+    Price(manage::PriceCommand),
+    /// The billing cycle, by which budgets learn of consumption
+    #[command(subcommand)]
+    Cycle(manage::CycleCommand),
+    /// Service tokens
+    #[command(subcommand)]
+    Token(manage::TokenCommand),
+    /// An organization's balance
+    Balance(manage::OrgArgs),
+    /// Consumption by day or month
+    Spend(manage::SpendArgs),
+    /// Usage that could not be booked
+    #[command(subcommand)]
+    Usage(manage::UsageCommand),
+    /// Measure this machine: folding, appending, ingesting
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Whatever a command can fail with, told to a person.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The server failed.
+    #[error(transparent)]
+    Server(#[from] crate::server::ServerError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] crate::node::StartError),
+    /// A server's answer to a client command.
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// An import failed.
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
+    /// A benchmark failed.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+    /// The runtime could not be started.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs a command: 0 when it did what it was asked to, 1 when not. clap itself ends with 2 for wrong usage.
+pub fn main(cli: Cli) -> ExitCode {
+    start_logging(&cli.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime);
+    let result = runtime.and_then(|runtime| {
+        let result = runtime.block_on(run(cli.command));
+        // What still runs is only waiting for connections of others.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Serve(args) => serve::serve(*args).await,
+        Command::Import(args) => Ok(import::run(*args).await?),
+        Command::Org(command) => Ok(manage::organizations(command).await?),
+        Command::Project(command) => Ok(manage::projects(command).await?),
+        Command::Key(command) => Ok(manage::keys(command).await?),
+        Command::Recharge(args) => Ok(manage::recharge(args).await?),
+        Command::Price(command) => Ok(manage::prices(command).await?),
+        Command::Cycle(command) => Ok(manage::cycle(command).await?),
+        Command::Token(command) => Ok(manage::tokens(command).await?),
+        Command::Balance(args) => Ok(manage::balance(args).await?),
+        Command::Spend(args) => Ok(manage::spend(args).await?),
+        Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Bench(command) => Ok(bench::run(command).await?),
+    }
+}
+
+fn start_logging(args: &LogArgs) {
+    let (filter, bad) = match EnvFilter::try_new(&args.log) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
+    };
+    let colours = std::io::stderr().is_terminal();
+    let registry = tracing_subscriber::registry().with(filter);
+    if args.log_json {
+        registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
+    } else {
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(colours)
+            .with_target(false);
+        registry.with(layer).init();
+    }
+    if let Some(error) = bad {
+        tracing::warn!(%error, filter = args.log, "this is no log filter; logging as usual");
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command tells a person why it failed")]
+fn complain(error: &CliError) {
+    eprintln!("tollbook: {error}");
+    let mut source = std::error::Error::source(error);
+    let mut told = error.to_string();
+    while let Some(inner) = source {
+        // Many errors already say what caused them.
+        let text = inner.to_string();
+        if !told.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        told = text;
+        source = inner.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,194 @@
+//! Calling a server's HTTP API, and showing what it answers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::Value;
+
+use crate::config::{DATA, LISTEN};
+use crate::server::ADMIN_TOKEN;
+
+/// Which server, and who calls.
+#[derive(Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// The server [default: http://127.0.0.1:8480]
+    #[arg(long, env = "TOLLBOOK_SERVER", value_name = "URL", global = true)]
+    server: Option<String>,
+    /// A service token; else the admin token in the data directory
+    #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
+    token: Option<String>,
+    /// The server's data directory, for its admin token
+    #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true)]
+    server_data: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Why a client command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no token to call with.
+    #[error("no token: give --token, set TOLLBOOK_TOKEN, or name the data directory whose {ADMIN_TOKEN} to use ({}: {source})", path.display())]
+    NoToken {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why it was not found.
+        source: std::io::Error,
+    },
+    /// The server did not answer.
+    #[error("no answer from {url}: {source}")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// A file that a command names is not usable.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The server said no.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// What a server said no with.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The problem's code, detail and faults.
+    pub body: Value,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |name: &str| self.body.get(name).and_then(Value::as_str).unwrap_or_default();
+        write!(f, "{} ({}, {})", text("detail"), text("code"), self.status.as_u16())?;
+        for fault in self.body.get("errors").and_then(Value::as_array).into_iter().flatten() {
+            let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
+            write!(f, "\n  ")?;
+            if let Some(index) = fault.get("index") {
+                write!(f, "event {index}: ")?;
+            }
+            write!(f, "{} {}", part("field"), part("reason"))?;
+        }
+        Ok(())
+    }
+}
+
+impl ClientArgs {
+    /// A caller of that server.
+    pub fn caller(&self) -> Result<Caller, ClientError> {
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => admin_token(&self.server_data)?,
+        };
+        let url = self.server.clone().unwrap_or_else(|| format!("http://{LISTEN}"));
+        Ok(Caller { http: http_client(), url: url.trim_end_matches('/').to_owned(), token, json: self.json })
+    }
+}
+
+/// An HTTP client; TLS needs its provider chosen once per process.
+pub(crate) fn http_client() -> Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        if rustls::crypto::ring::default_provider().install_default().is_err() {
+            tracing::debug!("a TLS provider was chosen before");
+        }
+    });
+    Client::new()
+}
+
+fn admin_token(data: &Path) -> Result<String, ClientError> {
+    let path = data.join(ADMIN_TOKEN);
+    let secret = std::fs::read_to_string(&path).map_err(|source| ClientError::NoToken { path, source })?;
+    Ok(secret.trim().to_owned())
+}
+
+/// Calls one server with one token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    http: Client,
+    url: String,
+    token: String,
+    json: bool,
+}
+
+impl Caller {
+    /// A GET with query parameters; absent ones are left out.
+    pub async fn get(&self, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, ClientError> {
+        let query: Vec<(&str, &String)> =
+            query.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?))).collect();
+        self.send(self.request(Method::GET, path).query(&query)).await
+    }
+
+    /// A write with a JSON body.
+    pub async fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(self.request(method, path).json(body)).await
+    }
+
+    /// A request to this server, with the token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+
+    /// Sends a request and reads its answer. Errors: no answer, or a refusal.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Value, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() { Ok(body) } else { Err(ClientError::Refused(Refusal { status, body })) }
+    }
+
+    /// Shows an answer: as JSON if wanted, else as a table with these columns. Items of a list are its rows.
+    #[expect(clippy::print_stdout, reason = "this is a command's output")]
+    pub fn show(&self, answer: &Value, columns: &[&str]) {
+        if self.json {
+            println!("{answer:#}");
+            return;
+        }
+        let rows = match answer.get("items").and_then(Value::as_array) {
+            Some(items) => items.iter().collect(),
+            None => vec![answer],
+        };
+        println!("{}", table(columns, &rows));
+        if let Some(next) = answer.get("next_page").and_then(Value::as_str) {
+            println!("more: --after {next}");
+        }
+    }
+
+    /// Whether answers are shown as JSON.
+    pub const fn wants_json(&self) -> bool {
+        self.json
+    }
+}
+
+/// A table of the named members of each row; `a.b` reaches into an object.
+fn table(columns: &[&str], rows: &[&Value]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
+    for row in rows {
+        table.add_row(columns.iter().map(|column| {
+            let cell = column.split('.').try_fold(*row, |value, part| value.get(part));
+            match cell {
+                None | Some(Value::Null) => "–".to_owned(),
+                Some(Value::String(text)) => text.clone(),
+                Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
+                    other.to_string()
+                }
+            }
+        }));
+    }
+    table
+}

@@ -1,0 +1,300 @@
+//! Configuration: flags, then `TOLLBOOK_…` variables, then a TOML file; checked once, at the start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+use tollbook_schemas::id::{NameError, NodeName};
+
+use crate::clock;
+use crate::log::jetstream::{Credentials, JetStreamOptions};
+use crate::node::{LogSettings, Settings};
+
+/// Where the server listens unless told otherwise.
+pub const LISTEN: &str = "127.0.0.1:8480";
+/// Where the server keeps its data unless told otherwise.
+pub const DATA: &str = "tollbook-data";
+
+/// What `serve` can be told.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// Directory for the views, the admin token, and the embedded log
+    #[arg(long, env = "TOLLBOOK_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to serve HTTP on
+    #[arg(long, env = "TOLLBOOK_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Partitions of a new ledger; fixed for ever
+    #[arg(long, env = "TOLLBOOK_PARTITIONS", value_name = "P", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: Option<u16>,
+    /// Currency of a new ledger, such as USD; fixed for ever
+    #[arg(long, env = "TOLLBOOK_CURRENCY", value_name = "CODE")]
+    pub currency: Option<String>,
+    /// This server's name among those of its ledger
+    #[arg(long, env = "TOLLBOOK_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// Further settings, in TOML
+    #[arg(long, env = "TOLLBOOK_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub nats: NatsArgs,
+}
+
+/// How to reach NATS.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NatsArgs {
+    /// Keep the log on NATS JetStream, at these servers (separated by commas)
+    #[arg(long, env = "TOLLBOOK_NATS", value_name = "URL", value_delimiter = ',')]
+    pub nats: Vec<String>,
+    /// Monitoring addresses of all those servers, where their settings are verified
+    #[arg(long, env = "TOLLBOOK_NATS_MONITOR", value_name = "URL", value_delimiter = ',')]
+    pub nats_monitor: Vec<String>,
+    /// File with the engine's nkey seed
+    #[arg(long, env = "TOLLBOOK_NATS_NKEY", value_name = "FILE")]
+    pub nats_nkey: Option<PathBuf>,
+    /// Credentials file of the engine's user
+    #[arg(long, env = "TOLLBOOK_NATS_CREDS", value_name = "FILE")]
+    pub nats_creds: Option<PathBuf>,
+    /// Certificates to trust; requires TLS
+    #[arg(long, env = "TOLLBOOK_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+    /// Copies of each stream; else three where there are three servers
+    #[arg(long, env = "TOLLBOOK_REPLICAS", value_name = "N")]
+    pub replicas: Option<usize>,
+    /// Start even if nobody can verify that the servers sync before they acknowledge
+    #[arg(long, env = "TOLLBOOK_ALLOW_UNVERIFIED_DURABILITY")]
+    pub allow_unverified_durability: bool,
+}
+
+/// The TOML file. Unknown keys are refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    partitions: Option<u16>,
+    currency: Option<String>,
+    node: Option<String>,
+    nats: Option<NatsFile>,
+}
+
+/// `[nats]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct NatsFile {
+    url: Option<OneOrMany>,
+    monitor: Option<OneOrMany>,
+    nkey: Option<PathBuf>,
+    creds: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    replicas: Option<usize>,
+    allow_unverified_durability: bool,
+    /// `[nats.system]`: a user of the system account, instead of monitoring addresses.
+    system: Option<UserFile>,
+    /// `[nats.spool]`: the engine's user in the spool's account.
+    spool: SpoolFile,
+}
+
+/// A user of NATS.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct UserFile {
+    nkey: Option<PathBuf>,
+    creds: Option<PathBuf>,
+}
+
+/// `[nats.spool]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpoolFile {
+    /// Whether there is a spool. Unless told: where it has credentials of its own, or nobody has any.
+    enabled: Option<bool>,
+    nkey: Option<PathBuf>,
+    creds: Option<PathBuf>,
+    /// Bytes that a new spool may hold.
+    max_bytes: Option<i64>,
+}
+
+impl SpoolFile {
+    /// The spool's settings. An engine that has credentials must not open a spool without: in its own account a
+    /// publisher could have answers stored where they do not belong (decision record 12).
+    fn settings(&self, log: &LogSettings) -> Result<Option<SpoolConfig>, ConfigError> {
+        let LogSettings::JetStream(options) = log else { return Ok(None) };
+        let own = credentials(self.nkey.as_deref(), self.creds.as_deref())?;
+        let open = matches!(options.credentials, Credentials::None);
+        if !self.enabled.unwrap_or(open || !matches!(own, Credentials::None)) {
+            return Ok(None);
+        }
+        Ok(Some(SpoolConfig { credentials: own, max_bytes: self.max_bytes.unwrap_or(SPOOL_BYTES) }))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn list(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// Everything a server needs.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The engine.
+    pub settings: Settings,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// The spool, where the log is on NATS.
+    pub spool: Option<SpoolConfig>,
+}
+
+/// How to reach the spool.
+#[derive(Clone, Debug)]
+pub struct SpoolConfig {
+    /// The engine's user in the spool's account.
+    pub credentials: Credentials,
+    /// Bytes that a new spool may hold; then publishers are refused.
+    pub max_bytes: i64,
+}
+
+/// A new spool's size unless told otherwise: 4 GiB.
+const SPOOL_BYTES: i64 = 4 * 1024 * 1024 * 1024;
+
+/// Why the configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{} is not a configuration: {reason}", path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The default address does not parse; it does.
+    #[error("listen: {0}")]
+    Listen(#[from] std::net::AddrParseError),
+    /// The node's name is not one.
+    #[error("node {0}")]
+    Node(#[from] NameError),
+    /// The currency is not a code.
+    #[error("currency must be three letters such as USD, not {0:?}")]
+    Currency(String),
+    /// Both an nkey and a credentials file.
+    #[error("name either an nkey or a credentials file, not both")]
+    TwoUsers,
+}
+
+impl ServerConfig {
+    /// Puts flags, variables and the file together.
+    pub fn load(args: ServeArgs) -> Result<Self, ConfigError> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let mut nats_file = file.nats.unwrap_or_default();
+        let spool = std::mem::take(&mut nats_file.spool);
+        let log = log_settings(args.nats, nats_file)?;
+        let spool = spool.settings(&log)?;
+        let currency = args.currency.or(file.currency);
+        if let Some(code) = &currency
+            && !(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()))
+        {
+            return Err(ConfigError::Currency(code.clone()));
+        }
+        // Two processes on one machine must not take each other for themselves.
+        let node = args.node.or(file.node).unwrap_or_else(|| {
+            format!("{}-{:08x}", host_name(), clock::new_writer().0 & u64::from(u32::MAX))
+        });
+        let settings = Settings {
+            data: args.data.or(file.data).unwrap_or_else(|| PathBuf::from(DATA)),
+            log,
+            partitions: args.partitions.or(file.partitions),
+            currency,
+            node: NodeName::parse(&node)?,
+        };
+        let listen = match args.listen.or(file.listen) {
+            Some(listen) => listen,
+            None => LISTEN.parse()?,
+        };
+        Ok(Self { settings, listen, spool })
+    }
+}
+
+impl NatsArgs {
+    /// Where the log is, by flags and variables alone.
+    pub fn log_settings(self) -> Result<LogSettings, ConfigError> {
+        log_settings(self, NatsFile::default())
+    }
+}
+
+fn log_settings(args: NatsArgs, file: NatsFile) -> Result<LogSettings, ConfigError> {
+    let list = |flag: Vec<String>, file: Option<OneOrMany>| {
+        if flag.is_empty() { file.map(OneOrMany::list).unwrap_or_default() } else { flag }
+    };
+    let urls = list(args.nats, file.url);
+    if urls.is_empty() {
+        return Ok(LogSettings::Embedded);
+    }
+    let nkey = args.nats_nkey.or(file.nkey);
+    let creds = args.nats_creds.or(file.creds);
+    let system = match &file.system {
+        Some(user) => Some(credentials(user.nkey.as_deref(), user.creds.as_deref())?),
+        None => None,
+    };
+    Ok(LogSettings::JetStream(Box::new(JetStreamOptions {
+        credentials: credentials(nkey.as_deref(), creds.as_deref())?,
+        tls_root: args.nats_ca.or(file.tls_ca),
+        monitor_urls: list(args.nats_monitor, file.monitor),
+        system,
+        allow_unverified_durability: args.allow_unverified_durability || file.allow_unverified_durability,
+        replicas: args.replicas.or(file.replicas),
+        ..JetStreamOptions::new(urls)
+    })))
+}
+
+fn credentials(nkey: Option<&Path>, creds: Option<&Path>) -> Result<Credentials, ConfigError> {
+    match (nkey, creds) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoUsers),
+        (Some(path), None) => {
+            let seed = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+            Ok(Credentials::Nkey(seed.trim().to_owned()))
+        }
+        (None, Some(path)) => Ok(Credentials::File(path.to_path_buf())),
+        (None, None) => Ok(Credentials::None),
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    toml::from_str(&text)
+        .map_err(|error| ConfigError::Toml { path: path.to_path_buf(), reason: error.to_string() })
+}
+
+/// The machine's name as the kernel has it, or `node`.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    if plain.is_empty() { "node".to_owned() } else { plain }
+}

@@ -1,0 +1,211 @@
+//! Errors of the management API: RFC 9457 problem details with a stable `code`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tollbook_schemas::rejection::{Rejection, RejectionKind};
+
+use crate::contacts::ContactError;
+use crate::ingress::IngressError;
+use crate::log::ReadError;
+use crate::owner::CommandError;
+
+/// Seconds after which somebody who was told 503 should try again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Which field, or which event of a batch and which field of it.
+    pub(crate) field: String,
+    /// Which event of a batch, counted from 0.
+    pub(crate) index: Option<usize>,
+    /// What came, if it is short and no secret.
+    pub(crate) value: Option<Value>,
+    /// Why it is refused.
+    pub(crate) reason: String,
+}
+
+/// A refusal on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), faults: Vec::new() }
+    }
+
+    /// Not readable at all: 400.
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+    }
+
+    /// Readable, with fields that are wrong: 400.
+    pub(crate) fn fields(faults: Vec<Fault>) -> Self {
+        let detail = match faults.first() {
+            Some(first) if faults.len() == 1 => format!("{} {}", first.field, first.reason),
+            Some(first) => {
+                format!("{} {}, and {} more", first.field, first.reason, faults.len().saturating_sub(1))
+            }
+            None => String::new(),
+        };
+        Self {
+            faults,
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_fields", "Some fields are not valid", detail)
+        }
+    }
+
+    /// No token, or none that works: 401.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A service token is needed", detail)
+    }
+
+    /// A token that may not do this: 403.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "The token may not do this", detail)
+    }
+
+    /// Nothing there: 404.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+    }
+
+    /// A body of a kind that is not taken here: 415.
+    pub(crate) fn media_type(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type",
+            "The media type is not taken here",
+            detail,
+        )
+    }
+
+    /// Too much at once: 413.
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large", detail)
+    }
+
+    /// Not now: 503 with `Retry-After`.
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Not available now", detail)
+    }
+
+    /// Our own fault: 500.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        tracing::error!(detail, "answered 500");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong here", detail)
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let (status, title) = match rejection.kind() {
+            RejectionKind::Forbidden => (StatusCode::FORBIDDEN, "Not allowed"),
+            RejectionKind::NotFound => (StatusCode::NOT_FOUND, "Not found"),
+            RejectionKind::Conflict => (StatusCode::CONFLICT, "It contradicts what is recorded"),
+            RejectionKind::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "A rule says no"),
+        };
+        Self::new(status, rejection.code(), title, rejection.to_string())
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Rejected(rejection) => rejection.into(),
+            CommandError::NotOwner => Self::unavailable("not_owner", error.to_string()),
+            CommandError::Busy => Self::unavailable("busy", error.to_string()),
+            CommandError::ClockSkewed => Self::unavailable("clock_skewed", error.to_string()),
+            CommandError::Stopping => Self::unavailable("stopping", error.to_string()),
+            CommandError::Log(_) => Self::unavailable("log_unavailable", error.to_string()),
+            CommandError::Encode(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<IngressError> for Problem {
+    fn from(error: IngressError) -> Self {
+        let code = match error {
+            IngressError::Busy => "busy",
+            IngressError::Log(_) => "log_unavailable",
+            IngressError::Closed(_) => "not_ready",
+        };
+        Self::unavailable(code, error.to_string())
+    }
+}
+
+impl From<ContactError> for Problem {
+    fn from(error: ContactError) -> Self {
+        Self::unavailable("contacts_unavailable", error.to_string())
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        Self::unavailable("log_unavailable", error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("https://tollbook.dev/problems/{}", self.code.replace('_', "-")),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if !self.faults.is_empty()
+            && let Some(members) = body.as_object_mut()
+        {
+            members.insert("errors".into(), self.faults.iter().map(Fault::to_json).collect());
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl Fault {
+    fn to_json(&self) -> Value {
+        let mut members = serde_json::Map::new();
+        if let Some(index) = self.index {
+            members.insert("index".into(), index.into());
+        }
+        members.insert("field".into(), self.field.clone().into());
+        if let Some(value) = &self.value {
+            members.insert("value".into(), value.clone());
+        }
+        members.insert("reason".into(), self.reason.clone().into());
+        Value::Object(members)
+    }
+}
+
+/// No such path.
+pub(super) async fn no_route() -> Problem {
+    Problem::not_found("there is nothing at this path")
+}
+
+/// A path that does not take this method.
+pub(super) async fn no_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "The method is not taken here",
+        "the path exists, but not with this method",
+    )
+}
