@@ -110,3 +110,39 @@ impl Config {
         self.tiers.range(..=now).next_back().map(|(_, table)| table.clone()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_11_the_price_in_force_is_the_latest_that_has_begun() {
+        let price = |text: &str| ModelPrice {
+            input: text.parse().unwrap(),
+            cached_input: text.parse().unwrap(),
+            output: text.parse().unwrap(),
+            meters: BTreeMap::new(),
+            max_output_tokens: None,
+        };
+        let model = ModelName::parse("m").unwrap();
+        let list = |from: i64, text: &str| PriceList {
+            effective_from: Timestamp::from_seconds(from),
+            models: BTreeMap::from([(model.clone(), price(text))]),
+        };
+        let mut book = PriceBook::default();
+        book.publish(&list(100, "2"));
+        book.publish(&list(50, "1"));
+        book.publish(&list(200, "3"));
+        let history = book.history(&model).unwrap();
+        let at =
+            |seconds: i64, nanos: i64| price_at(history, Timestamp::from_seconds(seconds).plus_nanos(nanos));
+        assert_eq!(at(50, -1), None);
+        assert_eq!(at(50, 0), Some(&price("1")));
+        assert_eq!(at(100, -1), Some(&price("1")));
+        assert_eq!(at(199, 0), Some(&price("2")));
+        assert_eq!(at(200, 0), Some(&price("3")));
+        assert_eq!(price_at(history, Timestamp::MAX), Some(&price("3")));
+        assert!(book.contains(&list(100, "2")));
+        assert!(!book.contains(&list(100, "3")) && !book.contains(&list(101, "2")));
+    }
+}

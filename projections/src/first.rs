@@ -117,3 +117,90 @@ fn cut(hash: [u8; 32]) -> [u8; 16] {
     half.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     half
 }
+
+#[cfg(test)]
+mod tests {
+    use tollbook_schemas::amount::Amount;
+    use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId, SourceName};
+    use tollbook_schemas::time::Timestamp;
+    use tollbook_schemas::usage::{Charged, Extras, Tokens};
+
+    use super::*;
+
+    fn usage() -> Usage {
+        Usage {
+            organization: OrgId::from_bits(1),
+            charged: Charged::Key(KeyId::from_bits(1)),
+            model: ModelName::parse("m").unwrap(),
+            source: SourceName::parse("gw").unwrap(),
+            id: "r1".into(),
+            occurred: Occurred::Given(Timestamp::from_seconds(1)),
+            producerseq: None,
+            tokens: Tokens { input: 1, cached_input: 0, output: 1 },
+            extras: None,
+        }
+    }
+
+    #[test]
+    fn r8_2_a_record_is_named_by_organization_source_and_id_alone() {
+        let known = key_of(&usage());
+        let same: [fn(&mut Usage); 3] = [
+            |usage| usage.tokens.input = 9,
+            |usage| usage.occurred = Occurred::Assumed(Timestamp::EPOCH),
+            |usage| usage.charged = Charged::Project(ProjectId::from_bits(1)),
+        ];
+        for change in same {
+            let mut usage = usage();
+            change(&mut usage);
+            assert_eq!(key_of(&usage), known);
+        }
+        let other: [fn(&mut Usage); 4] = [
+            |usage| usage.organization = OrgId::from_bits(2),
+            |usage| usage.source = SourceName::parse("gw2").unwrap(),
+            |usage| usage.id = "r2".into(),
+            // The same bytes, cut at another place.
+            |usage| (usage.source, usage.id) = (SourceName::parse("gwr").unwrap(), "1".into()),
+        ];
+        for change in other {
+            let mut usage = usage();
+            change(&mut usage);
+            assert_ne!(key_of(&usage), known);
+        }
+    }
+
+    #[test]
+    fn r8_2_content_is_what_was_sent_without_an_assumed_time() {
+        let said = |change: fn(&mut Usage)| {
+            let mut usage = usage();
+            change(&mut usage);
+            content_hash(&usage).unwrap()
+        };
+        let known = said(|_| {});
+        let assumed = said(|usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(1)));
+        assert_eq!(assumed, said(|usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(2))));
+        let changes: [fn(&mut Usage); 6] = [
+            |usage| usage.occurred = Occurred::Given(Timestamp::from_seconds(2)),
+            |usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(1)),
+            |usage| usage.model = ModelName::parse("n").unwrap(),
+            |usage| usage.charged = Charged::Project(ProjectId::from_bits(1)),
+            |usage| usage.tokens.cached_input = 1,
+            |usage| usage.extras = Some(Box::new(Extras { cost: Some(Amount::ZERO), ..Extras::default() })),
+        ];
+        for change in changes {
+            assert_ne!(said(change), known);
+        }
+    }
+
+    #[test]
+    fn r8_2_the_first_place_stays_the_first() {
+        let mut places = FirstPlacesInMemory::default();
+        let first = |position, content| First {
+            place: UsagePlace { position: tollbook_schemas::position::Position(position), row: 0 },
+            content: [content; 16],
+        };
+        let key = UsageKey([1; 16]);
+        assert_eq!(places.note(key, first(1, 1)), Ok(first(1, 1)));
+        assert_eq!(places.note(key, first(2, 2)), Ok(first(1, 1)));
+        assert_eq!(places.note(UsageKey([2; 16]), first(2, 2)), Ok(first(2, 2)));
+    }
+}

@@ -316,3 +316,60 @@ impl ProjectSpend {
             .try_fold(Amount::ZERO, |all, (_, cost)| sum(all, *cost))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(text: &str) -> Amount {
+        text.parse().unwrap()
+    }
+
+    fn day(text: &str) -> Day {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn r6_3_settling_moves_everything_once_and_forgets_ended_periods() {
+        let mut spend = ProjectSpend::default();
+        spend.add_pending(day("2026-10-31"), amount("1")).unwrap();
+        spend.add_pending(day("2026-11-19"), amount("2")).unwrap();
+        spend.add_pending(day("2026-11-20"), amount("4")).unwrap();
+        let november = day("2026-11-20").month();
+        assert_eq!(spend.pending_in(november), Ok(amount("6")));
+        spend.settle(day("2026-11-20")).unwrap();
+        spend.settle(day("2026-11-20")).unwrap();
+        assert!(!spend.has_pending());
+        assert_eq!(spend.settled_on(day("2026-11-20")), amount("4"));
+        assert_eq!(spend.settled_on(day("2026-11-19")), Amount::ZERO, "no budget can ask for it any more");
+        assert_eq!(spend.settled_in(november), amount("6"));
+        assert_eq!(spend.settled_in(day("2026-10-31").month()), Amount::ZERO);
+        spend.settle(day("2026-12-01")).unwrap();
+        assert_eq!(spend, ProjectSpend::default(), "memory does not grow with time");
+    }
+
+    #[test]
+    fn r6_3_what_occurred_a_little_ahead_waits_for_its_day() {
+        let mut spend = ProjectSpend::default();
+        spend.add_pending(day("2026-12-01"), amount("1")).unwrap();
+        spend.settle(day("2026-11-30")).unwrap();
+        spend.settle(day("2026-12-01")).unwrap();
+        assert_eq!(spend.settled_on(day("2026-12-01")), amount("1"));
+        assert_eq!(spend.settled_in(day("2026-12-01").month()), amount("1"));
+    }
+
+    #[test]
+    fn r8_4_cells_add_up_with_their_meters() {
+        let image = MeterName::parse("image").unwrap();
+        let tokens = Tokens { input: u64::MAX, cached_input: 1, output: 2 };
+        let mut cell = Cell::default();
+        cell.count(tokens, Some(&BTreeMap::from([(image.clone(), u64::MAX)])), amount("1")).unwrap();
+        let other = cell.clone();
+        cell.add(&other).unwrap();
+        assert_eq!(cell.input_tokens, u128::from(u64::MAX) * 2);
+        assert_eq!(cell.meters[&image], u128::from(u64::MAX) * 2);
+        assert_eq!((cell.requests, cell.cost), (2, amount("2")));
+        cell.cost = Amount::MAX;
+        assert_eq!(cell.add(&other), Err(Corrupt::AmountOutOfRange));
+    }
+}

@@ -202,7 +202,7 @@ impl Walk {
             _ => self.close(),
         }
         assert_eq!(self.ledger.state.head().recorded_at, self.oracle.recorded_at, "{}", self.place());
-        if self.step % THOROUGH == 0 {
+        if self.step.is_multiple_of(THOROUGH) {
             self.compare_all();
         }
     }

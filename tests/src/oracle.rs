@@ -60,9 +60,11 @@ pub struct Oracle {
     /// Commands about the whole ledger that carried a key.
     remembered: Vec<(Idempotency, u64)>,
     /// Every id that ever came without a count, with what it said and where.
-    ids: BTreeMap<(OrgId, SourceName, String), (Said, (u64, u32))>,
+    ids: BTreeMap<Named, (Said, (u64, u32))>,
 }
 
+/// What a record that goes by id is called.
+type Named = (OrgId, SourceName, String);
 /// The content of a record that goes by id, without a time that was assumed.
 type Said = (Charged, ModelName, Option<Timestamp>, Tokens, Option<Box<Extras>>);
 

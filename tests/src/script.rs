@@ -39,7 +39,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tollbook_projections::record::Record;
 use tollbook_projections::spend::Cell;
-use tollbook_projections::state::{Corrupt, Effect, Quarantined};
+use tollbook_projections::state::{Corrupt, Effect};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
@@ -636,7 +636,7 @@ fn fates(effects: &[Effect]) -> Vec<String> {
         Effect::Quarantined(record) => Some(record),
         _ => None,
     });
-    quarantined.map(|record: &Box<Quarantined>| format!("quarantined {}", record.reason.code())).collect()
+    quarantined.map(|record| format!("quarantined {}", record.reason.code())).collect()
 }
 
 fn refusal(rejection: &Rejection) -> String {
