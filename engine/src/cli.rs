@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::client::ClientArgs;
+use crate::bench;
 use crate::config::ServeArgs;
 
 /// Event-sourced ledger and quota engine for prepaid, metered APIs
@@ -26,11 +27,14 @@ pub struct Cli {
     command: Command,
 }
 
+/// Our own doings; of libraries only what is wrong.
+const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
+
 /// What is logged, to standard error.
 #[derive(Args, Debug)]
 struct LogArgs {
     /// What to log: a level, or filters such as `info,tollbook_engine=debug`
-    #[arg(long, env = "TOLLBOOK_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    #[arg(long, env = "TOLLBOOK_LOG", default_value = LOG_FILTER, global = true, value_name = "FILTER")]
     log: String,
     /// Log as lines of JSON
     #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
@@ -70,6 +74,9 @@ enum Command {
     /// Usage that could not be booked
     #[command(subcommand)]
     Usage(manage::UsageCommand),
+    /// Measure this machine: folding, appending, ingesting
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Whatever a command can fail with, told to a person.
@@ -90,6 +97,9 @@ pub enum CliError {
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    /// A benchmark failed.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// The runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -128,13 +138,14 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Balance(args) => Ok(manage::balance(args).await?),
         Command::Spend(args) => Ok(manage::spend(args).await?),
         Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }
 
 fn start_logging(args: &LogArgs) {
     let (filter, bad) = match EnvFilter::try_new(&args.log) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
     };
     let colours = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);
@@ -148,7 +159,7 @@ fn start_logging(args: &LogArgs) {
         registry.with(layer).init();
     }
     if let Some(error) = bad {
-        tracing::warn!(%error, filter = args.log, "this is no log filter; logging at level info");
+        tracing::warn!(%error, filter = args.log, "this is no log filter; logging as usual");
     }
 }
 

@@ -21,12 +21,13 @@ pub mod ingress;
 pub mod owner;
 pub mod writer;
 
-pub mod node;
 pub mod nats;
+pub mod node;
 
 pub mod cli;
 pub mod config;
 pub mod http;
 pub mod server;
 
+pub mod bench;
 pub mod import;
