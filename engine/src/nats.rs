@@ -29,7 +29,7 @@ use tollbook_schemas::usage::Ingress;
 use self::delivery::Delivery;
 pub use self::refusal::Refusal;
 use crate::ingress::IngressError;
-use crate::log::jetstream::stream_name;
+use crate::log::jetstream::{JetStreamOptions, OpenError, connect_as, stream_name};
 use crate::metrics;
 use crate::node::Node;
 use crate::owner::told;
@@ -48,26 +48,33 @@ const ROOM_KIB: usize = 128 * 1024;
 const REQUEST_KIB: u32 = 8;
 /// Senders being told that there is no room; more are not told, and their requests time out.
 const TURNED_AWAY_MAX: usize = 4_096;
+/// Pause before another attempt to connect anew.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping engine waits for the log to take what was taken here: longer than an append is tried.
 const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// How long a stopping engine waits for what the server has still on its way: a round trip, unless the server is away.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Why usage over NATS cannot be served any more.
+/// Why usage over NATS cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum DoorError {
+    /// The servers cannot be reached, or refuse the engine.
+    #[error(transparent)]
+    Connect(#[from] OpenError),
     /// The client cannot subscribe.
     #[error("cannot subscribe to {SUBJECTS}: {0}")]
     Subscribe(String),
-    /// The connection was closed by this process.
-    #[error("the connection to NATS was closed")]
-    Closed,
 }
 
 /// The way in for usage that waits for an answer.
+///
+/// Its connection is not the log's: the client library ends a connection, or panics in it, over headers that it cannot
+/// read, and outsiders choose the headers of what arrives here.
 #[derive(Debug)]
 pub struct Door {
     shared: Arc<Shared>,
+    options: JetStreamOptions,
+    client: Client,
     messages: Subscriber,
     /// Whether somebody named a reply that no engine answers; said once, or they could fill the log with it.
     warned: bool,
@@ -76,7 +83,6 @@ pub struct Door {
 #[derive(Debug)]
 struct Shared {
     node: Node,
-    client: Client,
     room: Arc<Semaphore>,
     /// For telling those whom there is no room for.
     turned_away: Arc<Semaphore>,
@@ -85,39 +91,51 @@ struct Shared {
 }
 
 impl Door {
-    /// Subscribes on the engine's connection; requests wait until [`Door::run`].
-    pub async fn open(node: Node, client: Client) -> Result<Self, ServeError> {
-        let failed = |reason: String| ServeError::Subscribe(reason);
-        let messages = client
-            .queue_subscribe(SUBJECTS, QUEUE.to_owned())
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        client.flush().await.map_err(|error| failed(error.to_string()))?;
+    /// Connects to the log's servers as the engine, and subscribes; requests wait until [`Door::run`].
+    pub async fn connect(node: Node, options: JetStreamOptions) -> Result<Self, DoorError> {
+        let (client, messages) = subscribe(&options).await?;
         let shared = Shared {
             node,
-            client,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             losing: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared), messages, warned: false })
+        Ok(Self { shared: Arc::new(shared), options, client, messages, warned: false })
     }
 
     /// Answers until told to stop, then what was taken before, and ends. Stop the node afterwards.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut requests = JoinSet::new();
-        let result = loop {
+        loop {
             tokio::select! {
                 message = self.messages.next() => match message {
                     Some(message) => self.take(message, &mut requests),
-                    None => break Err(ServeError::Closed),
+                    None => tokio::select! {
+                        () = self.reconnect() => {}
+                        () = told(&mut stop) => break,
+                    },
                 },
                 Some(ended) = requests.join_next(), if !requests.is_empty() => note(ended),
-                () = told(&mut stop) => break Ok(()),
+                () = told(&mut stop) => break,
             }
-        };
+        }
         self.close(requests).await;
-        result
+    }
+
+    /// Connects anew: this connection has ended for good. May be dropped while it waits.
+    async fn reconnect(&mut self) {
+        loop {
+            tracing::warn!("the connection for usage over NATS broke; connecting anew");
+            match subscribe(&self.options).await {
+                Ok((client, messages)) => {
+                    self.client = client;
+                    self.messages = messages;
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "usage over NATS is not served"),
+            }
+            tokio::time::sleep(RECONNECT_AFTER).await;
+        }
     }
 
     /// Answers for what was taken. Every step is bounded: the server may be away, and then the client waits for it.
@@ -141,7 +159,7 @@ impl Door {
         if tokio::time::timeout(ANSWER_MAX, answered).await.is_err() {
             tracing::warn!("some usage was not answered; its senders will try again");
         }
-        let flushed = tokio::time::timeout(DRAIN_MAX, self.shared.client.flush()).await;
+        let flushed = tokio::time::timeout(DRAIN_MAX, self.client.flush()).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("the last answers may not have left; their receivers will try again");
         }
@@ -157,7 +175,7 @@ impl Door {
                 "somebody waits for an answer outside of `_INBOX`, where engines never answer (said once)"
             );
         }
-        let request = Request { shared: self.shared.clone(), reply };
+        let request = Request { shared: self.shared.clone(), client: self.client.clone(), reply };
         if let Some(room) = room_for(&self.shared.room, message.payload.len()) {
             requests.spawn(request.run(message, room));
         } else if let Ok(place) = self.shared.turned_away.clone().try_acquire_owned() {
@@ -166,6 +184,15 @@ impl Door {
             metrics::received("nats", "lost", 1);
         }
     }
+}
+
+async fn subscribe(options: &JetStreamOptions) -> Result<(Client, Subscriber), DoorError> {
+    let client = connect_as(options, &options.credentials, "tollbook usage").await?;
+    let failed = |reason: String| DoorError::Subscribe(reason);
+    let subscribed = client.queue_subscribe(SUBJECTS, QUEUE.to_owned()).await;
+    let messages = subscribed.map_err(|error| failed(error.to_string()))?;
+    client.flush().await.map_err(|error| failed(error.to_string()))?;
+    Ok((client, messages))
 }
 
 /// Whether a reply is one that engines answer. The server never checks whether a sender may publish to the reply that it
@@ -188,6 +215,7 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
 /// One message, and whom to answer.
 struct Request {
     shared: Arc<Shared>,
+    client: Client,
     reply: Option<Subject>,
 }
 
@@ -256,7 +284,7 @@ impl Request {
 
     async fn answer(&self, answer: Bytes) {
         if let Some(reply) = self.reply.clone()
-            && let Err(error) = self.shared.client.publish(reply, answer).await
+            && let Err(error) = self.client.publish(reply, answer).await
         {
             tracing::warn!(%error, "an answer did not leave; its sender will try again");
         }

@@ -91,12 +91,10 @@ impl Engine {
         seed(&node).await;
         let (stop, stopped) = watch::channel(false);
         let mut doors = JoinSet::new();
-        let client = node.jetstream().unwrap().context().client();
-        let door = Door::open(node.clone(), client).await.unwrap();
-        let door_stopped = stopped.clone();
-        doors.spawn(async move { door.run(door_stopped).await.unwrap() });
+        let door = Door::connect(node.clone(), options.clone()).await.unwrap();
+        doors.spawn(door.run(stopped.clone()));
         if let Some(config) = spool {
-            let spool = Spool::connect(&options, &config).await.unwrap();
+            let spool = Spool::connect(options, config).await.unwrap();
             doors.spawn(spool.run(node.clone(), stopped));
         }
         Self { node, running, stop, doors }

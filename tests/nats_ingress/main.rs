@@ -15,6 +15,7 @@ mod deployed;
 #[allow(dead_code, reason = "its other users need more of it")]
 mod deployment;
 mod engine;
+mod headers;
 mod mutated;
 mod python;
 mod reply_subject;

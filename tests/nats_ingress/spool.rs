@@ -8,8 +8,6 @@ use async_nats::jetstream::message::AckKind;
 use futures_util::StreamExt;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tollbook_engine::nats::spool::{CONSUMER, STREAM};
 use tollbook_schemas::cloudevent::{self, Payload};
 use tollbook_schemas::time::Timestamp;
@@ -19,6 +17,7 @@ use tollbook_tests::nats::NatsServer;
 
 use crate::DEADLINE;
 use crate::engine::{Engine, SPOOL, Totals, event, org, publish, publisher};
+use crate::headers::publish_raw;
 
 /// An engine was here before and made the stream, and is gone.
 async fn without_engine(data: &TempDir) -> (NatsServer, Context) {
@@ -147,29 +146,6 @@ async fn the_spool_recovers_from_restarts_of_its_server() {
     engine.stop().await;
 }
 
-/// Publishes with a status line, which no client library does.
-async fn publish_with_status(server: &NatsServer, status: &str, payload: &str) {
-    let address = server.url().replace("nats://", "");
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!("NATS/1.0 {status}\r\n\r\n");
-    let request = format!(
-        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {SPOOL} {} {}\r\n{head}{payload}\r\nPING\r\n",
-        head.len(),
-        head.len() + payload.len(),
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let pong = async {
-        while !answer.contains("PONG") {
-            let mut piece = [0; 4096];
-            let length = stream.read(&mut piece).await.unwrap();
-            assert!(length > 0, "{answer}");
-            answer.push_str(&String::from_utf8_lossy(&piece[..length]));
-        }
-    };
-    tokio::time::timeout(DEADLINE, pong).await.unwrap();
-}
-
 #[tokio::test]
 async fn messages_that_pose_as_the_server_are_usage_like_others() {
     let (server, data) = (NatsServer::start().await, TempDir::new().unwrap());
@@ -179,13 +155,8 @@ async fn messages_that_pose_as_the_server_are_usage_like_others() {
     let poses =
         ["100 Idle Heartbeat", "404 No Messages", "408 Request Timeout", "409 Consumer Deleted", "503"];
     for (number, status) in poses.iter().enumerate() {
-        publish_with_status(&server, status, &event(number).to_string()).await;
-    }
-    {
-        let c: PullConsumer = context.get_consumer_from_stream(CONSUMER, STREAM).await.unwrap();
-        eprintln!("{:?}", c.cached_info());
-        let r = context.get_stream(STREAM).await.unwrap().get_raw_message(1).await;
-        eprintln!("RAW {r:?}");
+        let head = format!("NATS/1.0 {status}\r\n\r\n");
+        publish_raw(&server, SPOOL, head.as_bytes(), &event(number).to_string()).await;
     }
     publish(&context, SPOOL, &event("last")).await;
     engine.comes_to(Totals::booked(6)).await;

@@ -1,9 +1,6 @@
-//! Taking messages from a durable consumer, without trusting anything but the subject that the server answers to.
-//!
-//! The client's own stream of messages reads the status in a message's header first. Stored messages keep the header that
-//! their publisher wrote, status line included, so one publisher could send messages which that stream swallows as
-//! "heartbeat" and never acknowledges, until the consumer has as many unacknowledged ones as it may. Here, what carries an
-//! acknowledgement subject is a message whatever its status says, and only the rest is from the server.
+//! Taking messages from a durable consumer: one request at a time, for as many as there is room for, asked again when it
+//! is not answered. Whatever carries an acknowledgement subject is a message, whatever status its header names; the rest
+//! is from the server.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -72,21 +72,23 @@ enum Trouble {
     Acknowledge(String),
 }
 
-/// The connection to the spool.
+/// The connection to the spool. A new one takes its place after every trouble: the client library may have panicked in
+/// the old one, over headers that a publisher chose.
 #[derive(Clone, Debug)]
 pub struct Spool {
+    options: JetStreamOptions,
+    config: SpoolConfig,
     client: Client,
     context: Context,
-    max_bytes: i64,
 }
 
 impl Spool {
     /// Connects to the log's servers with the spool's credentials. Errors: servers or credentials are wrong; a stream that
     /// is away is none.
-    pub async fn connect(options: &JetStreamOptions, config: &SpoolConfig) -> Result<Self, OpenError> {
-        let client = connect_as(options, &config.credentials, "tollbook spool").await?;
+    pub async fn connect(options: JetStreamOptions, config: SpoolConfig) -> Result<Self, OpenError> {
+        let client = connect_as(&options, &config.credentials, "tollbook spool").await?;
         let context = ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone());
-        Ok(Self { client, context, max_bytes: config.max_bytes })
+        Ok(Self { options, config, client, context })
     }
 
     /// Empties the spool until told to stop, through restarts of its server. Ends when what it took is written.
@@ -100,6 +102,10 @@ impl Spool {
                 () = told(&mut stop) => break,
             }
             backoff = backoff.saturating_mul(2).min(BACKOFF.1);
+            tokio::select! {
+                () = work.reconnect() => {}
+                () = told(&mut stop) => break,
+            }
         }
         while let Some(ended) = work.tasks.join_next().await {
             work.note(ended);
@@ -152,7 +158,7 @@ impl Spool {
             storage: StorageType::File,
             num_replicas: 1,
             discard: DiscardPolicy::New,
-            max_bytes: self.max_bytes,
+            max_bytes: self.config.max_bytes,
             max_message_size: i32::try_from(MESSAGE_MAX).unwrap_or(i32::MAX),
             max_age: Duration::ZERO,
             duplicate_window: DUPLICATE_WINDOW,
@@ -191,6 +197,14 @@ struct Work {
 }
 
 impl Work {
+    /// Puts a new connection in the place of the old one, if it can be had; messages under way keep theirs.
+    async fn reconnect(&mut self) {
+        match Spool::connect(self.spool.options.clone(), self.spool.config.clone()).await {
+            Ok(spool) => self.spool = spool,
+            Err(error) => tracing::warn!(%error, "the spool cannot be reached"),
+        }
+    }
+
     /// Takes messages until told to stop. Errors: something is wrong with the stream.
     async fn empty(
         &mut self,
