@@ -29,3 +29,5 @@ pub mod http;
 pub mod server;
 
 pub mod import;
+
+pub mod demo;
