@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use reqwest::Method;
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tollbook_projections::organization::UsageCounts;
 use tollbook_schemas::cloudevent;
@@ -25,6 +24,8 @@ use crate::server::Ready;
 
 /// Records of one request: half of what a request may hold.
 const BATCH: usize = 500;
+/// Records that a gateway sends again when it had no answer.
+const REPEATED: usize = 200;
 /// Calls to the model that has no price.
 const UNPRICED_CALLS: u64 = 24;
 
@@ -59,7 +60,7 @@ struct Gateway {
     offline: bool,
     /// What it has gathered and not sent.
     gathered: Vec<Usage>,
-    /// What it sent last.
+    /// What it sent last, at most [`REPEATED`] records.
     last: Vec<Usage>,
 }
 
@@ -153,8 +154,10 @@ impl<'a> Player<'a> {
         let mut batches = Vec::new();
         for gateway in self.gateways.iter_mut().filter(|gateway| !gateway.offline) {
             if !gateway.gathered.is_empty() {
-                gateway.last = std::mem::take(&mut gateway.gathered);
-                batches.push(gateway.last.clone());
+                let batch = std::mem::take(&mut gateway.gathered);
+                gateway.last.extend_from_slice(&batch);
+                gateway.last.drain(..gateway.last.len().saturating_sub(REPEATED));
+                batches.push(batch);
             }
         }
         try_join_all(batches.iter().map(|batch| self.publish(batch))).await?;
@@ -268,8 +271,8 @@ impl<'a> Player<'a> {
             let path = format!("/v1/organizations/{}/projects/{project}/budgets", organization.id);
             let answer = self.admin.get(&path, &[]).await?;
             Ok(Settling {
-                settled: text(&answer, "monthly/settled")?.to_owned(),
-                pending: text(&answer, "monthly/pending")?.to_owned(),
+                settled: money(&answer, "monthly/settled")?,
+                pending: money(&answer, "monthly/pending")?,
             })
         });
         try_join_all(reads).await
@@ -313,7 +316,7 @@ impl<'a> Player<'a> {
         let sent = u64::try_from(last.len()).unwrap_or(u64::MAX);
         self.books.repeated = self.books.repeated.saturating_add(sent);
         let line = format!(
-            "{name} had no answer and sends {sent} records again: {} recognized, {} booked twice",
+            "{name} had no answer and repeats its last {sent}: {} recognized, {} booked twice",
             after.duplicates.saturating_sub(before.duplicates),
             after.booked.saturating_sub(before.booked),
         );
@@ -338,7 +341,7 @@ impl<'a> Player<'a> {
         self.tick(at).await?;
         let late = at.seconds().saturating_sub(oldest.seconds());
         let line = format!(
-            "{name} is back with {} records up to {}:{:02} min old, charged as of when they occurred",
+            "{name} is back and sends {} records, up to {}:{:02} min late",
             grouped(u64::try_from(kept).unwrap_or(u64::MAX)),
             late.div_euclid(60),
             late.rem_euclid(60),
@@ -354,14 +357,14 @@ impl<'a> Player<'a> {
             let call = Call { at: at.plus_seconds(-1), gateway, key: 0, model: UNPRICED, tokens };
             records.extend(self.record(&call)?);
         }
-        self.quarantine(at, &records, &format!("of {UNPRICED}")).await
+        self.quarantine(at, &records, &format!("{} records of {UNPRICED}", records.len())).await
     }
 
     async fn conflict(&mut self, at: Timestamp, gateway: GatewayId) -> Result<(), DemoError> {
         let last = self.gateways.get(gateway).and_then(|from| from.last.first().cloned());
         let Some(mut usage) = last else { return Ok(()) };
         usage.tokens.output = usage.tokens.output.saturating_add(1_000);
-        let what = format!("{} from {}", usage.id, usage.source);
+        let what = format!("{} of {}", usage.id, usage.source);
         self.quarantine(at, &[usage], &what).await
     }
 
@@ -372,12 +375,15 @@ impl<'a> Player<'a> {
         let answer = self.admin.get("/v1/quarantine", &[("limit", Some("1000".to_owned()))]).await?;
         let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let new = items.get(self.quarantined..).unwrap_or_default();
-        self.quarantined = items.len();
         self.books.unbookable =
             self.books.unbookable.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
-        let detail = new.first().map_or(Ok("none"), |item| text(item, "detail"))?;
-        let noun = if new.len() == 1 { "record" } else { "records" };
-        self.stage.tell(at, "quarantine", &format!("{} {noun} {what}: {detail}", new.len()));
+        if new.len() != records.len() {
+            let line = format!("{} of {} records {what} are in quarantine", new.len(), records.len());
+            return Err(DemoError::Differs(line));
+        }
+        let detail = new.first().map_or(Ok("nothing"), |item| text(item, "detail"))?;
+        self.stage.tell(at, "quarantine", &format!("{what}: {detail}"));
+        self.quarantined = items.len();
         Ok(())
     }
 
@@ -438,9 +444,4 @@ impl<'a> Player<'a> {
         }
         Ok(cells)
     }
-}
-
-/// The sum of amounts that an answer gave as text.
-pub(super) fn sum<'a>(amounts: impl Iterator<Item = &'a str>) -> Decimal {
-    amounts.filter_map(|amount| amount.parse::<Decimal>().ok()).sum::<Decimal>().normalize()
 }

@@ -3,21 +3,29 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
-use comfy_table::CellAlignment;
+use comfy_table::{CellAlignment, LineStyle, TableStyle};
+
 use indicatif::{ProgressBar, ProgressStyle};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tollbook_schemas::time::Timestamp;
 
 use super::books::{Books, Cell, Sums};
 use super::cast::{Cast, MODELS, Organization, ROLES};
-use super::play::sum;
 use super::script::{GATEWAYS, HOUR_SECONDS, Hour};
 use super::traffic::Traffic;
 use crate::cli::client::table;
 use crate::config::LISTEN;
 use crate::ledger::Ledger;
 
-/// Room for an amount of less than 1,000 with 8 decimal places.
+/// As clients' tables, but all of it fits a screen.
+const RULED: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
+/// Decimal places of what a token costs at the prices of the demo.
+const AMOUNT_PLACES: u32 = 8;
+/// Room for an amount of less than 1,000.
 const AMOUNT_WIDTH: usize = 14;
 
 /// Colours of a terminal.
@@ -40,8 +48,8 @@ pub(super) struct Stage {
 /// A project's consumption as budgets see it.
 #[derive(Clone, Debug)]
 pub(super) struct Settling {
-    pub(super) settled: String,
-    pub(super) pending: String,
+    pub(super) settled: Decimal,
+    pub(super) pending: Decimal,
 }
 
 /// An organization at the end of the hour.
@@ -84,7 +92,7 @@ impl Stage {
     /// How far the hour is.
     pub(super) fn progress(&self, seconds: u64, at: Timestamp, sent: &Sums) {
         self.bar.set_prefix(clock_time(at));
-        self.bar.set_message(format!("{} requests, {} USD", grouped(sent.requests), sent.cost));
+        self.bar.set_message(format!("{} requests, {} USD", grouped(sent.requests), amount(sent.cost)));
         self.bar.set_position(seconds);
     }
 
@@ -142,11 +150,11 @@ impl Stage {
             cells.iter().map(|cell| format!("{cell:>AMOUNT_WIDTH$}")).collect::<String>()
         };
         let names = row(projects.map(str::to_owned).collect());
-        let pending = row(before.iter().map(|project| project.pending.clone()).collect());
-        let settled = row(after.iter().map(|project| project.settled.clone()).collect());
+        let pending = row(before.iter().map(|project| amount(project.pending)).collect());
+        let settled = row(after.iter().map(|project| amount(project.settled)).collect());
         let what = self.paint(Ink::Cyan, &format!("{:<11}", "cycle ends"));
         let time = self.paint(Ink::Dim, &clock_time(at));
-        let still = sum(after.iter().map(|project| project.pending.as_str()));
+        let still: Decimal = after.iter().map(|project| project.pending).sum();
         self.say(&format!("  {time}  {what}{}", self.paint(Ink::Dim, &format!("{:9}{names}", ""))));
         self.say(&format!("  {:21}{}{pending}", "", self.paint(Ink::Dim, "pending  ")));
         self.say(&format!("  {:19}{}{settled}", "", self.paint(Ink::Dim, "→ settled  ")));
@@ -193,6 +201,7 @@ impl Stage {
     fn figures(&self, names: &[&str], rows: &[Value]) {
         let columns: Vec<&str> = names.iter().chain(&SUMS).copied().collect();
         let mut table = table(&columns, &rows.iter().collect::<Vec<_>>());
+        table.load_style(RULED);
         for column in table.column_iter_mut().skip(names.len()) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -259,7 +268,7 @@ fn sums_row(sums: &Sums, mut row: Value) -> Value {
             grouped(sums.input),
             grouped(sums.cached),
             grouped(sums.output),
-            sums.cost.to_string(),
+            amount(sums.cost),
         ];
         members.extend(SUMS.iter().zip(figures).map(|(name, figure)| ((*name).to_owned(), figure.into())));
     }
@@ -269,6 +278,13 @@ fn sums_row(sums: &Sums, mut row: Value) -> Value {
 /// `12:34:56`, in UTC.
 fn clock_time(at: Timestamp) -> String {
     at.to_jiff().strftime("%H:%M:%S").to_string()
+}
+
+/// With zeros up to the places that prices with two give to amounts, so that columns stand in line. Never rounded.
+fn amount(exact: Decimal) -> String {
+    let mut padded = exact;
+    padded.rescale(exact.scale().max(AMOUNT_PLACES));
+    padded.to_string()
 }
 
 /// Digits in groups of three.
