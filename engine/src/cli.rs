@@ -13,7 +13,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use self::client::ClientArgs;
+pub use self::client::{ClientArgs, http_client};
+use crate::bench;
 use crate::config::ServeArgs;
 use crate::demo::{self, DemoArgs};
 
@@ -26,6 +27,9 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Our own doings; of libraries only what is wrong.
+const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
 
 /// What is logged, to standard error.
 #[derive(Args, Debug)]
@@ -73,6 +77,9 @@ enum Command {
     /// Usage that could not be booked
     #[command(subcommand)]
     Usage(manage::UsageCommand),
+    /// Measure this machine: folding, appending, ingesting
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Whatever a command can fail with, told to a person.
@@ -96,6 +103,9 @@ pub enum CliError {
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    /// A benchmark failed.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// The runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -104,8 +114,8 @@ pub enum CliError {
 /// Runs a command: 0 when it did what it was asked to, 1 when not. clap itself ends with 2 for wrong usage.
 pub fn main(cli: Cli) -> ExitCode {
     // The demo says itself what happens, and makes things happen that a log would warn of.
-    let level = if matches!(cli.command, Command::Demo(_)) { "error" } else { "info" };
-    start_logging(&cli.log, level);
+    let filter = if matches!(cli.command, Command::Demo(_)) { "error" } else { LOG_FILTER };
+    start_logging(&cli.log, filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime);
     let result = runtime.and_then(|runtime| {
         let result = runtime.block_on(run(cli.command));
@@ -137,6 +147,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Balance(args) => Ok(manage::balance(args).await?),
         Command::Spend(args) => Ok(manage::spend(args).await?),
         Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }
 
@@ -144,7 +155,7 @@ fn start_logging(args: &LogArgs, default: &str) {
     let wanted = args.log.as_deref().unwrap_or(default);
     let (filter, bad) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
     };
     let colours = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);

@@ -231,13 +231,8 @@ fn is_free(address: SocketAddr) -> Result<(), DemoError> {
 }
 
 fn listen_error(error: ServerError) -> DemoError {
-    match error {
-        ServerError::Listen { address, source } => cannot_listen(address, source),
-        other @ (ServerError::Start(_)
-        | ServerError::AdminToken { .. }
-        | ServerError::Serve(_)
-        | ServerError::Owner(_)) => other.into(),
-    }
+    let ServerError::Listen { address, source } = error else { return error.into() };
+    cannot_listen(address, source)
 }
 
 fn cannot_listen(address: SocketAddr, source: io::Error) -> DemoError {

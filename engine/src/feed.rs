@@ -61,7 +61,13 @@ pub fn start(
     let (stored, read) = mpsc::channel(READ_AHEAD);
     let mut tail = log.tail(partition, after);
     tokio::spawn(async move {
-        while let Some(next) = tail.next().await {
+        loop {
+            let next = tokio::select! {
+                next = tail.next() => next,
+                // Nobody folds any more: the log need not be watched for ever.
+                () = stored.closed() => None,
+            };
+            let Some(next) = next else { break };
             let over = next.is_err();
             if stored.send(next).await.is_err() || over {
                 break;

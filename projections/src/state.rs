@@ -149,6 +149,8 @@ pub struct Head {
     pub closed_at: Timestamp,
     /// Records that went to quarantine, of unknown organizations too.
     pub quarantined: u64,
+    /// The last entry of which a record went to quarantine.
+    pub quarantined_at: Position,
     /// Usage records that came, so booked, repeated, or quarantined.
     pub usage_records: u64,
     /// Messages that were not entries of ours, or copies, or void.
@@ -434,8 +436,9 @@ impl State {
         let config = &mut self.common.config;
         match cause {
             Cause::Copy { of } => config.copied_through = config.copied_through.max(of.position),
-            Cause::Command { .. } | Cause::Timer | Cause::Takeover if self.partition.0 == 0 => {
-                config.journal.push((at.position, event.clone()));
+            // Every partition begins with the ledger's creation, so that is not copied.
+            Cause::Command { .. } if self.partition.0 == 0 => {
+                config.journal.push((at.position, event.clone()))
             }
             Cause::Command { .. } | Cause::Timer | Cause::Takeover => {}
         }
@@ -510,8 +513,7 @@ impl State {
                 let counts = &mut self.change(slot).counts;
                 counts.quarantined = counts.quarantined.saturating_add(1);
             }
-            self.common.head.usage_records = self.common.head.usage_records.saturating_add(1);
-            self.common.head.quarantined = self.common.head.quarantined.saturating_add(1);
+            self.count_usage(1, 1);
             effects.push(Effect::Quarantined(Box::new(Quarantined {
                 place: UsagePlace { position: at.position, row },
                 reason: QuarantineReason::Unreadable(bytes.reason.clone()),
@@ -562,6 +564,9 @@ impl State {
         let head = &mut self.common.head;
         head.usage_records = head.usage_records.saturating_add(records);
         head.quarantined = head.quarantined.saturating_add(quarantined);
+        if quarantined > 0 {
+            head.quarantined_at = head.position;
+        }
     }
 
     /// The canonical bytes of what is not of one organization.

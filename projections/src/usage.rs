@@ -31,6 +31,9 @@ use crate::state::{Corrupt, Effect, Quarantined, QuarantinedWhat, State};
 /// one cannot be told from a repetition by any index that was ever pruned, so it is not guessed at.
 pub const HORIZON_SECONDS: i64 = 62 * 24 * 60 * 60;
 
+/// A local day on which no clocks change.
+const DAY_NANOS: i64 = 24 * 60 * 60 * 1_000_000_000;
+
 /// Whom a payer of the batch's dictionary is, or why it cannot be charged.
 enum Payer {
     Known { slot: usize, project: ProjectId, key: Option<KeyId> },
@@ -384,9 +387,10 @@ impl Lane {
         }
     }
 
-    /// Turns to another local day; what was summed so far goes on as a lane of its own.
+    /// Turns to the local day of a row; what was summed of another day goes on as a lane of its own.
     fn turn_to_day_of(&mut self, occurred: Timestamp) -> Option<Self> {
-        let full = (self.cell.requests > 0).then(|| Self {
+        let day = self.zone.day(occurred);
+        let full = (self.cell.requests > 0 && self.day != day).then(|| Self {
             project: self.project.clone(),
             key: self.key.clone(),
             prices: None,
@@ -394,9 +398,13 @@ impl Lane {
             cell: std::mem::take(&mut self.cell),
             ..*self
         });
-        self.day = self.zone.day(occurred);
-        self.day_start = self.zone.start_of_day(self.day);
-        self.day_end = self.zone.start_of_day(self.day.next());
+        self.day = day;
+        self.day_start = self.zone.start_of_day(day);
+        self.day_end = self.zone.start_of_day(day.next());
+        if self.day_end.nanos_since(self.day_start) != DAY_NANOS {
+            // Clocks change on this day, and could change back into the day before: each row is looked at.
+            self.day_start = Timestamp::MAX;
+        }
         full
     }
 }
@@ -440,6 +448,7 @@ fn close_cells(organization: &mut Organization, at: At, effects: &mut Vec<Effect
     chain.update(at.position.0.to_be_bytes());
     chain.update(bytes);
     organization.history = chain.finalize().into();
+    organization.history_at = at.position;
     effects.push(Effect::CellsClosed {
         organization: organization.id.clone(),
         cells: closed,

@@ -1,4 +1,5 @@
-//! Harnesses shared by the tests: real servers, and waiting for a condition with a deadline.
+//! Harnesses shared by the tests: the pure core under a script or beside an oracle, real servers, and waiting for a
+//! condition with a deadline.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,11 @@
 
 use std::future::Future;
 use std::time::Duration;
+
+pub mod memory;
+
+pub mod oracle;
+pub mod script;
 
 pub mod nats;
 

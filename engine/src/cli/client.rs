@@ -98,7 +98,7 @@ impl ClientArgs {
 }
 
 /// An HTTP client; TLS needs its provider chosen once per process.
-pub(crate) fn http_client() -> Client {
+pub fn http_client() -> Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
