@@ -1,6 +1,6 @@
 //! The command line: what each command takes, and a file per family for what it does.
 
-mod client;
+pub(crate) mod client;
 mod import;
 mod manage;
 mod serve;
@@ -13,9 +13,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use self::client::ClientArgs;
+pub use self::client::{ClientArgs, http_client};
 use crate::bench;
 use crate::config::ServeArgs;
+use crate::demo::{self, DemoArgs};
 
 /// Event-sourced ledger and quota engine for prepaid, metered APIs
 #[derive(Debug, Parser)]
@@ -33,9 +34,9 @@ const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
 /// What is logged, to standard error.
 #[derive(Args, Debug)]
 struct LogArgs {
-    /// What to log: a level, or filters such as `info,tollbook_engine=debug`
-    #[arg(long, env = "TOLLBOOK_LOG", default_value = LOG_FILTER, global = true, value_name = "FILTER")]
-    log: String,
+    /// What to log: a level, or filters such as `info,tollbook_engine=debug` [default: info; of the demo: error]
+    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
     /// Log as lines of JSON
     #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
     log_json: bool,
@@ -45,6 +46,8 @@ struct LogArgs {
 enum Command {
     /// Run the server
     Serve(Box<ServeArgs>),
+    /// Play an hour of traffic that ends now, then serve
+    Demo(Box<DemoArgs>),
     /// Put usage files into the log; doing it again changes nothing
     Import(Box<import::ImportArgs>),
     /// Organizations
@@ -94,6 +97,9 @@ pub enum CliError {
     /// A server's answer to a client command.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// The demo failed.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
@@ -107,7 +113,9 @@ pub enum CliError {
 
 /// Runs a command: 0 when it did what it was asked to, 1 when not. clap itself ends with 2 for wrong usage.
 pub fn main(cli: Cli) -> ExitCode {
-    start_logging(&cli.log);
+    // The demo says itself what happens, and makes things happen that a log would warn of.
+    let filter = if matches!(cli.command, Command::Demo(_)) { "error" } else { LOG_FILTER };
+    start_logging(&cli.log, filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime);
     let result = runtime.and_then(|runtime| {
         let result = runtime.block_on(run(cli.command));
@@ -127,6 +135,7 @@ pub fn main(cli: Cli) -> ExitCode {
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::serve(*args).await,
+        Command::Demo(args) => Ok(demo::run(*args, serve::told_to_stop()).await?),
         Command::Import(args) => Ok(import::run(*args).await?),
         Command::Org(command) => Ok(manage::organizations(command).await?),
         Command::Project(command) => Ok(manage::projects(command).await?),
@@ -142,8 +151,9 @@ async fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
-fn start_logging(args: &LogArgs) {
-    let (filter, bad) = match EnvFilter::try_new(&args.log) {
+fn start_logging(args: &LogArgs, default: &str) {
+    let wanted = args.log.as_deref().unwrap_or(default);
+    let (filter, bad) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
     };
@@ -159,7 +169,7 @@ fn start_logging(args: &LogArgs) {
         registry.with(layer).init();
     }
     if let Some(error) = bad {
-        tracing::warn!(%error, filter = args.log, "this is no log filter; logging as usual");
+        tracing::warn!(%error, filter = wanted, "this is no log filter; logging at level info");
     }
 }
 

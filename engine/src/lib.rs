@@ -31,3 +31,5 @@ pub mod server;
 
 pub mod bench;
 pub mod import;
+
+pub mod demo;
