@@ -12,6 +12,8 @@ use tollbook_schemas::entry::Body;
 use tollbook_schemas::usage::{Occurred, Usage, UsagePlace};
 
 use crate::record::{Content, Record};
+use crate::state::State;
+use crate::writers::Writers;
 
 /// Organization, source and id of a usage record: SHA-256 cut to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,26 +58,46 @@ pub struct Sighting {
     pub content: [u8; 16],
 }
 
-/// Sightings of a record's rows that carry no `producerseq`, in order.
-pub fn sightings<P: FirstPlaces>(
-    record: &Record,
-    places: &mut P,
-) -> Result<Vec<Sighting>, SightingError<P::Error>> {
-    let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
-    let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
-    if batch.rows.iter().all(|row| row.producerseq.is_some()) {
-        return Ok(Vec::new());
+/// Looks up the ids of records on their way to State, in the log's order.
+///
+/// It tells copies of entries as State does, and notes nothing of them: an entry that the fold skips takes no ids, or
+/// its records could never be booked when their sender sends them again.
+#[derive(Clone, Debug)]
+pub struct Lookup<P> {
+    writers: Writers,
+    places: P,
+}
+
+impl<P: FirstPlaces> Lookup<P> {
+    /// Begins where `state` stands.
+    pub fn new(state: &State, places: P) -> Self {
+        Self { writers: state.writers().clone(), places }
     }
-    let mut found = Vec::new();
-    for (row, usage) in (0u32..).zip(batch.unpack()) {
-        if usage.producerseq.is_none() {
-            let content = content_hash(&usage).map_err(SightingError::Encode)?;
-            let here = First { place: UsagePlace { position: record.position, row }, content };
-            let first = places.note(key_of(&usage), here).map_err(SightingError::Places)?;
-            found.push(Sighting { first, content });
+
+    /// Where first places are kept.
+    pub const fn places(&mut self) -> &mut P {
+        &mut self.places
+    }
+
+    /// Sightings of a record's rows that carry no `producerseq`, in order.
+    pub fn sightings(&mut self, record: &Record) -> Result<Vec<Sighting>, SightingError<P::Error>> {
+        let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
+        let is_new = self.writers.note(entry.id.writer, entry.id.count);
+        let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
+        if !is_new || batch.rows.iter().all(|row| row.producerseq.is_some()) {
+            return Ok(Vec::new());
         }
+        let mut found = Vec::new();
+        for (row, usage) in (0u32..).zip(batch.unpack()) {
+            if usage.producerseq.is_none() {
+                let content = content_hash(&usage).map_err(SightingError::Encode)?;
+                let here = First { place: UsagePlace { position: record.position, row }, content };
+                let first = self.places.note(key_of(&usage), here).map_err(SightingError::Places)?;
+                found.push(Sighting { first, content });
+            }
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// Why sightings could not be made.

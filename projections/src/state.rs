@@ -245,9 +245,9 @@ impl State {
         self.common.idempotency.get(key)
     }
 
-    /// Processes that ever wrote to this partition.
-    pub fn writers(&self) -> usize {
-        self.common.writers.len()
+    /// Which entries of whom were applied, so that copies are recognized.
+    pub const fn writers(&self) -> &Writers {
+        &self.common.writers
     }
 
     /// One organization.

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tollbook_engine::clock::Stopwatch;
-use tollbook_projections::first::{self, FirstPlaces};
+use tollbook_projections::first::{FirstPlaces, Lookup};
 use tollbook_projections::record::Record;
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::position::{PartitionId, Position};
@@ -23,7 +23,7 @@ pub(crate) async fn fold<P: FirstPlaces<Error: std::fmt::Display>>(
     source: &Source,
     partition: PartitionId,
     until: Option<Position>,
-    places: &mut P,
+    places: P,
     mut each: impl FnMut(&mut State, Vec<Effect>, bool, &mut P) -> Result<(), Failure>,
 ) -> Result<Folded, Failure> {
     let last = source.log.last(partition).await.map_err(SourceError::from)?;
@@ -34,18 +34,19 @@ pub(crate) async fn fold<P: FirstPlaces<Error: std::fmt::Display>>(
     let watch = Stopwatch::start();
     let mut tail = source.log.tail(partition, Position::ZERO);
     let mut state = State::empty(partition);
+    let mut lookup = Lookup::new(&state, places);
     while state.head().position < last {
         let Some(stored) = tail.next().await else { break };
         let stored = stored.map_err(|error| Failure::Check(error.to_string()))?;
         let record =
             Record::read(&source.ledger.id, partition, stored.position, &stored.subject, &stored.payload);
         let sightings =
-            first::sightings(&record, places).map_err(|error| Failure::Check(error.to_string()))?;
+            lookup.sightings(&record).map_err(|error| Failure::Check(error.to_string()))?;
         let effects = state.apply(&record, &sightings).map_err(|error| {
             Failure::Check(format!("the log cannot be folded at {partition}-{}: {error}", record.position))
         })?;
         let ended = record.position == last;
-        each(&mut state, effects, ended, places)?;
+        each(&mut state, effects, ended, lookup.places())?;
         bar.set_position(record.position.0);
     }
     bar.finish_and_clear();

@@ -37,9 +37,9 @@ pub(crate) async fn run(args: RebuildArgs) -> Result<(), Failure> {
     let ids = Ids::open(&args.into.join("ids")).map_err(|error| check(&error))?;
     for partition in (0..source.ledger.partitions).map(PartitionId) {
         let view = views.partition(partition).map_err(|error| check(&error))?;
-        let mut index = ids.partition(partition).map_err(|error| check(&error))?;
+        let index = ids.partition(partition).map_err(|error| check(&error))?;
         let mut waiting: Vec<Effect> = Vec::new();
-        let folded = fold(&source, partition, None, &mut index, |state, effects, ended, index| {
+        let folded = fold(&source, partition, None, index, |state, effects, ended, index| {
             waiting.extend(effects);
             let position = state.head().position;
             if ended || position.0.is_multiple_of(WRITE_EVERY) {

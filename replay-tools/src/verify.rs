@@ -36,7 +36,7 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         };
         let at = viewed.as_ref().map(|state| state.head().position);
         let mut compared = None;
-        let folded = fold(&source, partition, None, &mut FirstPlacesInMemory::default(), |state, _, _, _| {
+        let folded = fold(&source, partition, None, FirstPlacesInMemory::default(), |state, _, _, _| {
             if Some(state.head().position) == at {
                 compared = Some(state.digest().map_err(check)?);
             }

@@ -76,12 +76,15 @@ impl UsageBatch {
         let organizations = self.organizations.len();
         let within = |index: u32, length: usize| usize::try_from(index).is_ok_and(|index| index < length);
         let largest = organizations.max(self.payers.len()).max(self.sources.len()).max(self.models.len());
-        // A source that stood twice would be counted in two windows.
+        // A source that stood twice, or whose organization did, would be counted in two windows.
         let sources: HashSet<_> = self.sources.iter().collect();
+        let names: HashSet<_> = self.organizations.iter().collect();
         let dictionaries = self.payers.iter().all(|(org, _)| within(*org, organizations))
             && self.sources.iter().all(|(org, _)| within(*org, organizations))
             && sources.len() == self.sources.len()
-            && largest <= self.rows.len();
+            && names.len() == organizations
+            && largest <= self.rows.len()
+            && self.rows.len() <= ROWS_MAX;
         if !dictionaries {
             return Err(BrokenBatch { row: 0 });
         }

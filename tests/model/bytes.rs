@@ -56,11 +56,11 @@ static LEDGER: LazyLock<MemoryLedger> = LazyLock::new(|| {
 
 /// Applies a message after everything else, and checks what is left. Whether it was an entry that was folded.
 fn apply_after(message: &Message) -> bool {
-    let mut places = FirstPlacesInMemory::default();
     let mut state = LEDGER.state.clone();
     let position = state.head().position.next();
     let record = Record::read(&ledger_id(), PARTITION, position, &message.subject, &message.payload);
-    let sightings = first::sightings(&record, &mut places).unwrap();
+    let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
+    let sightings = lookup.sightings(&record).unwrap();
     let before = state.clone();
     match (state.apply(&record, &sightings), &record.content) {
         (Ok(effects), Content::Foreign(_)) => {

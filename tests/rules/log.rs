@@ -175,7 +175,6 @@ fn entries_in_flight_are_applied_in_any_order() {
 /// An entry that was given up, comes after all, and is no longer told from a copy, must not keep its records from
 /// being booked when their sender sends them again.
 #[test]
-#[ignore = "found: the index of ids notes places of entries that the fold then skips"]
 fn r8_2_an_entry_that_is_skipped_takes_no_ids() {
     let (mut ledger, usage) = shop();
     let (topic, given_up) = ledger.pack(std::slice::from_ref(&usage));
@@ -189,7 +188,6 @@ fn r8_2_an_entry_that_is_skipped_takes_no_ids() {
 
 /// None of our writers packs an organization twice; an entry that did would count its sources in two windows.
 #[test]
-#[ignore = "found: UsageBatch::check lets an organization stand twice"]
 fn r8_2_an_organization_stands_once_in_an_entry() {
     let (mut ledger, usage) = shop();
     let counted = Usage { producerseq: Some(1), ..usage };

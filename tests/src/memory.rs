@@ -65,7 +65,7 @@ pub struct MemoryLedger {
     pub history: Vec<(OrgId, OpenCells)>,
     /// Everything that was quarantined.
     pub quarantine: Vec<Quarantined>,
-    places: FirstPlacesInMemory,
+    lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
     writer: WriterId,
     count: u64,
@@ -133,7 +133,7 @@ impl MemoryLedger {
         let position = self.state.head().position.next();
         let record = Record::read(&ledger_id(), PARTITION, position, subject, &payload);
         self.log.push(Message { subject: subject.to_owned(), payload });
-        let sightings = first::sightings(&record, &mut self.places).unwrap();
+        let sightings = self.lookup.sightings(&record).unwrap();
         let effects = self.state.apply(&record, &sightings)?;
         for effect in &effects {
             match effect {
@@ -239,11 +239,11 @@ impl MemoryLedger {
     /// The same log folded from nothing; `keep` says after which positions changed rows are taken.
     pub fn refold(&self, mut keep: impl FnMut(u64) -> bool) -> State {
         let mut state = State::empty(PARTITION);
-        let mut places = FirstPlacesInMemory::default();
+        let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
         for (position, message) in (1..).zip(&self.log) {
             let record =
                 Record::read(&ledger_id(), PARTITION, Position(position), &message.subject, &message.payload);
-            let sightings = first::sightings(&record, &mut places).unwrap();
+            let sightings = lookup.sightings(&record).unwrap();
             state.apply(&record, &sightings).unwrap();
             if keep(position) {
                 state.take_changed().unwrap();

@@ -176,23 +176,24 @@ impl Log {
     fn fold<P: FirstPlaces>(
         &self,
         state: &mut State,
-        places: &mut P,
+        places: P,
         keep: impl Fn(&mut P, Position) -> Result<(), BenchError>,
     ) -> Result<(), BenchError>
     where
         P::Error: std::error::Error,
     {
         let before = state.head().usage_records;
+        let mut lookup = Lookup::new(state, places);
         for (number, (subject, payload)) in self.usage.iter().enumerate() {
             let position = state.head().position.next();
             let record = Record::read(&self.ledger, P0, position, subject, payload);
-            let sightings = sightings(&record, places).map_err(BenchError::made)?;
+            let sightings = lookup.sightings(&record).map_err(BenchError::made)?;
             let effects = state.apply(&record, &sightings).map_err(BenchError::made)?;
             if !effects.is_empty() {
                 return Err(BenchError::NotBooked(format!("{:?}", effects.first())));
             }
             if number % KEEP_EVERY == 0 {
-                keep(places, position)?;
+                keep(lookup.places(), position)?;
             }
         }
         let booked = state.head().usage_records.saturating_sub(before);
