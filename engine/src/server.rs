@@ -18,7 +18,7 @@ use crate::http::auth::Auth;
 use crate::http::{self, Api};
 use crate::metrics;
 use crate::nats::spool::Spool;
-use crate::nats::{Door, ServeError};
+use crate::nats::{Door, DoorError};
 use crate::node::{LogSettings, Node, StartError};
 use crate::owner::OwnerError;
 
@@ -49,7 +49,7 @@ pub enum ServerError {
     },
     /// The doors on NATS cannot be opened.
     #[error(transparent)]
-    Nats(#[from] ServeError),
+    Nats(#[from] DoorError),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(io::Error),
@@ -128,14 +128,17 @@ async fn open_nats(
     stopped: &watch::Receiver<bool>,
     doors: &mut JoinSet<io::Result<()>>,
 ) -> Result<(), ServerError> {
-    let (Some(jetstream), LogSettings::JetStream(options)) = (node.jetstream(), &config.settings.log) else {
+    let LogSettings::JetStream(options) = &config.settings.log else {
         return Ok(());
     };
-    let door = Door::open(node.clone(), jetstream.context().client()).await?;
+    let door = Door::connect(node.clone(), (**options).clone()).await?;
     let stop = stopped.clone();
-    doors.spawn(async move { door.run(stop).await.map_err(io::Error::other) });
+    doors.spawn(async move {
+        door.run(stop).await;
+        Ok(())
+    });
     if let Some(settings) = &config.spool {
-        let spool = Spool::connect(options, settings).await.map_err(StartError::from)?;
+        let spool = Spool::connect((**options).clone(), settings.clone()).await.map_err(StartError::from)?;
         let (node, stop) = (node.clone(), stopped.clone());
         doors.spawn(async move {
             spool.run(node, stop).await;
