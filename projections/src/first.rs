@@ -37,6 +37,14 @@ pub trait FirstPlaces {
     fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error>;
 }
 
+impl<P: FirstPlaces> FirstPlaces for &mut P {
+    type Error = P::Error;
+
+    fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error> {
+        (**self).note(key, here)
+    }
+}
+
 /// First places in memory, for replays that fit and for tests.
 #[derive(Clone, Debug, Default)]
 pub struct FirstPlacesInMemory(HashMap<UsageKey, First>);

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use tollbook_projections::first::{self, FirstPlacesInMemory};
+use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::amount::Amount;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tollbook_engine::decide::{Decided, decide};
-use tollbook_projections::first::{self, FirstPlacesInMemory};
+use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_projections::state::{Corrupt, Effect, Quarantined, State};
@@ -85,7 +85,7 @@ impl MemoryLedger {
             now,
             history: Vec::new(),
             quarantine: Vec::new(),
-            places: FirstPlacesInMemory::default(),
+            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
             rows: BTreeMap::new(),
             writer: WriterId(1),
             count: 0,

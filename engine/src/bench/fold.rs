@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sha2::{Digest, Sha256};
-use tollbook_projections::first::{FirstPlaces, FirstPlacesInMemory, sightings};
+use tollbook_projections::first::{FirstPlaces, FirstPlacesInMemory, Lookup};
 use tollbook_projections::ids::Ids;
 use tollbook_projections::record::{Record, hash_of};
 use tollbook_projections::state::State;
