@@ -2,10 +2,11 @@
 //! against what was sent, and then served.
 //!
 //! In reading order: [`traffic`] says when which call is made, [`cast`] who makes it, [`script`] what happens besides;
-//! [`play`] plays it over HTTP, [`books`] counts along and compares, [`show`] prints.
+//! [`play`] plays it over HTTP, [`books`] counts along and [`check`] compares, [`show`] prints.
 
 mod books;
 mod cast;
+mod check;
 mod play;
 mod script;
 mod show;
@@ -188,7 +189,7 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
     let stage = Stage::new();
     tokio::pin!(server, shutdown);
     let played = tokio::select! {
-        ended = &mut server => return Err(ended.map_or_else(|error| listen_error(error), |()| DemoError::Ended)),
+        ended = &mut server => return Err(ended.map_or_else(listen_error, |()| DemoError::Ended)),
         () = &mut shutdown => None,
         played = perform(&stage, ready, clock, hour, &traffic, &place) => Some(played),
     };
@@ -236,9 +237,10 @@ fn listen_error(error: ServerError) -> DemoError {
 }
 
 fn cannot_listen(address: SocketAddr, source: io::Error) -> DemoError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => DemoError::PortTaken(address),
-        _ => DemoError::Listen { address, source },
+    if source.kind() == io::ErrorKind::AddrInUse {
+        DemoError::PortTaken(address)
+    } else {
+        DemoError::Listen { address, source }
     }
 }
 

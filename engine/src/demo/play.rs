@@ -1,7 +1,5 @@
 //! Plays the hour: gateways publish over HTTP, organizations pay, cycles close, and the demo counts along.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,15 +10,15 @@ use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{Charged, Occurred, Usage};
 
 use super::DemoError;
-use super::books::{Books, Sums, money};
-use super::cast::{Cast, Organization, text};
+use super::books::{Books, money};
+use super::cast::{Cast, text};
 use super::script::{self, Call, GATEWAYS, GatewayId, Hour, Moment, UNPRICED};
-use super::show::{Account, Settling, Stage, grouped};
+use super::show::{Settling, Stage, grouped};
 use super::traffic::Traffic;
 use crate::cli::client::Caller;
 use crate::clock::Clock;
 use crate::node::Node;
-use crate::server::Ready;
+use crate::server::{Ready, ServerError};
 
 /// Records of one request: half of what a request may hold.
 const BATCH: usize = 500;
@@ -31,21 +29,21 @@ const UNPRICED_CALLS: u64 = 24;
 
 /// Plays one hour.
 pub(super) struct Player<'a> {
-    stage: &'a Stage,
+    pub(super) stage: &'a Stage,
     node: Node,
     clock: Clock,
-    hour: Hour,
-    admin: Caller,
+    pub(super) hour: Hour,
+    pub(super) admin: Caller,
     publisher: Caller,
-    cast: Cast,
+    pub(super) cast: Cast,
     /// Calls that were not made yet, the next one last.
     calls: Vec<Call>,
     gateways: Vec<Gateway>,
     tiers: Vec<Option<String>>,
     quarantined: usize,
-    books: Books,
-    server: String,
-    token_file: String,
+    pub(super) books: Books,
+    pub(super) server: String,
+    pub(super) token_file: String,
 }
 
 /// What reports usage for both organizations.
@@ -85,7 +83,7 @@ impl<'a> Player<'a> {
         let server = format!("http://{}", ready.address);
         let file = &ready.admin_token;
         let secret = std::fs::read_to_string(file)
-            .map_err(|source| DemoError::Directory { path: file.clone(), source })?;
+            .map_err(|source| ServerError::AdminToken { path: file.clone(), source })?;
         let admin = Caller::new(&server, secret.trim());
         stage.open(&hour, node.ledger(), place, &server, traffic);
         let cast = Cast::hire(&admin, hour.start).await?;
@@ -288,7 +286,7 @@ impl<'a> Player<'a> {
     }
 
     /// What became of everything that was sent so far.
-    async fn counts(&self) -> Result<UsageCounts, DemoError> {
+    pub(super) async fn counts(&self) -> Result<UsageCounts, DemoError> {
         self.folded().await?;
         let mut all = UsageCounts::default();
         for organization in &self.cast.organizations {
@@ -385,63 +383,5 @@ impl<'a> Player<'a> {
         self.stage.tell(at, "quarantine", &format!("{what}: {detail}"));
         self.quarantined = items.len();
         Ok(())
-    }
-
-    /// Shows what the ledger says, and holds it against what was sent. Errors: they differ.
-    pub(super) async fn close_the_books(&mut self) -> Result<(), DemoError> {
-        let counts = self.counts().await?;
-        self.stage.clear();
-        let mut booked = BTreeMap::new();
-        for (place, organization) in self.cast.organizations.iter().enumerate() {
-            let of_it = self.spend(organization).await?;
-            let balance =
-                self.admin.get(&format!("/v1/organizations/{}/balance", organization.id), &[]).await?;
-            let paid_in = self.books.paid_in.get(&place).copied().unwrap_or_default();
-            let left = paid_in - self.books.cost_of(organization.id.as_str());
-            if money(&balance, "available")? != left.normalize() {
-                let line = format!("{} should have {left} left: {balance}", organization.id);
-                return Err(DemoError::Differs(line));
-            }
-            self.stage.account(&Account { organization, balance: &balance, spend: &of_it });
-            booked.extend(of_it);
-        }
-        if let Some(difference) = self.books.difference(&booked) {
-            return Err(DemoError::Differs(difference));
-        }
-        let expected = UsageCounts {
-            booked: self.books.total.requests,
-            duplicates: self.books.repeated,
-            quarantined: self.books.unbookable,
-        };
-        if counts != expected {
-            return Err(DemoError::Differs(format!("counted {counts:?}, expected {expected:?}")));
-        }
-        let mut total = Sums::default();
-        booked.values().for_each(|sums| total.add(sums));
-        self.stage.equal(&self.books, &total, booked.len());
-        let digest = self.admin.get("/v1/digest", &[]).await?;
-        self.stage.digest(text(&digest, "position")?, text(&digest, "digest")?);
-        self.stage.next(&self.server, &self.token_file, &self.cast);
-        Ok(())
-    }
-
-    /// What an organization consumed in the hour, by the finest cells that the API tells apart.
-    async fn spend(&self, organization: &Organization) -> Result<BTreeMap<[String; 4], Sums>, DemoError> {
-        let path = format!("/v1/organizations/{}/spend", organization.id);
-        let query = [
-            ("from", Some(self.hour.start.to_string())),
-            ("to", Some(self.hour.end.to_string())),
-            ("group_by", Some("project,model,api_key".to_owned())),
-        ];
-        let answer = self.admin.get(&path, &query).await?;
-        let buckets = answer.get("buckets").and_then(Value::as_array).into_iter().flatten();
-        let results = buckets.filter_map(|bucket| bucket.get("results")?.as_array()).flatten();
-        let mut cells: BTreeMap<[String; 4], Sums> = BTreeMap::new();
-        for result in results {
-            let name = |member| text(result, member).map(str::to_owned);
-            let cell = [organization.id.to_string(), name("project")?, name("model")?, name("api_key")?];
-            cells.entry(cell).or_default().add(&Sums::of_answer(result)?);
-        }
-        Ok(cells)
     }
 }

@@ -110,9 +110,8 @@ pub(super) fn moments(hour: &Hour) -> Vec<(Timestamp, Moment)> {
     let mut moments: Vec<(Timestamp, Moment)> =
         ACCIDENTS.iter().map(|(at, moment)| (minute(*at), *moment)).collect();
     for (place, role) in ROLES.iter().enumerate() {
-        moments.extend(
-            role.recharges.iter().map(|(at, amount)| (minute(*at), Moment::Recharge(place, *amount))),
-        );
+        moments
+            .extend(role.recharges.iter().map(|(at, amount)| (minute(*at), Moment::Recharge(place, amount))));
     }
     let ticks = HOUR_SECONDS.checked_div(TICK_SECONDS).unwrap_or(0);
     moments.extend(
