@@ -262,7 +262,7 @@ impl MemoryLedger {
         let closed = self.history.iter().filter(|(of, _)| of == organization).map(|(_, cells)| cells);
         let open = self.state.organization(organization).map(|known| &known.open);
         let mut all: BTreeMap<CellKey, Cell> = BTreeMap::new();
-        for (key, cell) in closed.chain(open).flat_map(|cells| &cells.cells) {
+        for (key, cell) in closed.chain(open).flat_map(|cells| cells.cells.iter()) {
             all.entry(key.clone()).or_default().add(cell).unwrap();
         }
         all
@@ -280,12 +280,12 @@ impl MemoryLedger {
             );
             told_apart += organization.counts.booked + organization.counts.duplicates;
             let mut consumed = tollbook_schemas::amount::Amount::ZERO;
-            for cell in organization.open.cells.values() {
+            for (_, cell) in organization.open.cells.iter() {
                 consumed = consumed.checked_add(cell.cost).unwrap();
             }
             for (of, closed) in &self.history {
                 if *of == organization.id {
-                    for cell in closed.cells.values() {
+                    for (_, cell) in closed.cells.iter() {
                         consumed = consumed.checked_add(cell.cost).unwrap();
                     }
                 }
