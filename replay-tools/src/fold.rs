@@ -40,8 +40,7 @@ pub(crate) async fn fold<P: FirstPlaces<Error: std::fmt::Display>>(
         let stored = stored.map_err(|error| Failure::Check(error.to_string()))?;
         let record =
             Record::read(&source.ledger.id, partition, stored.position, &stored.subject, &stored.payload);
-        let sightings =
-            lookup.sightings(&record).map_err(|error| Failure::Check(error.to_string()))?;
+        let sightings = lookup.sightings(&record).map_err(|error| Failure::Check(error.to_string()))?;
         let effects = state.apply(&record, &sightings).map_err(|error| {
             Failure::Check(format!("the log cannot be folded at {partition}-{}: {error}", record.position))
         })?;

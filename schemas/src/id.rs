@@ -211,7 +211,10 @@ pub enum NameError {
 
 fn check_name(text: &str, max: usize) -> Result<(), NameError> {
     // Nearly all names are such.
-    if text.len() <= max && !text.is_empty() && text.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic()) {
+    if text.len() <= max
+        && !text.is_empty()
+        && text.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic())
+    {
         return Ok(());
     }
     if text.trim().is_empty() {
