@@ -12,6 +12,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub mod nats;
+pub mod system;
 
 /// How often [`eventually`] looks; the only sleep in the tests.
 const POLL: Duration = Duration::from_millis(10);
