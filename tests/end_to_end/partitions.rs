@@ -76,7 +76,7 @@ async fn three_partitions_are_one_ledger(builder: SystemBuilder) {
         system.restart().await;
         for key in &keys {
             assert_eq!(api.spend(&key.organization).await, calls(21), "killed: {kill}");
-            assert_eq!(api.balance(&key.organization).await["vouchers"], "3.5");
+            assert_eq!(api.balance(&key.organization).await["vouchers"], "5");
         }
         auditor.get("/v1/tokens").await.expect(200);
     }

@@ -51,7 +51,10 @@ fn masked_word(word: &str) -> String {
     {
         return format!("{prefix}_…");
     }
-    if word.split_once('-').is_some_and(|(partition, position)| digits(partition) && digits(position)) {
+    // `0-17` is the example that errors name.
+    if word != "0-17"
+        && word.split_once('-').is_some_and(|(partition, position)| digits(partition) && digits(position))
+    {
         return "0-…".to_owned();
     }
     if word.len() > 20 && word.contains('T') && word.ends_with('Z') && digits(&word[..4]) {
@@ -210,7 +213,7 @@ async fn paths_and_methods_that_do_not_exist() {
         api,
         vec![
             ("route_unknown", get("/v1/nothing"), 404, "not_found"),
-            ("path_not_utf8", get("/v1/organizations/%ff"), 404, "not_found"),
+            ("path_not_utf8", get("/v1/organizations/%ff"), 400, "malformed"),
             ("method_not_allowed", api.request("DELETE", "/v1/organizations"), 405, "method_not_allowed"),
             ("organization_no_id", get("/v1/organizations/acme"), 404, "not_found"),
             (
