@@ -10,8 +10,16 @@ async fn the_commands_do_what_the_api_does() {
     let system = System::start().await;
     let run = async |args: &[&str]| system.run(args).await;
     let created = run(&[
-        "org", "create", "Acme", "--email", "a@acme.example", "--creator-name", "Ada", "--time-zone",
-        "Europe/Berlin", "--json",
+        "org",
+        "create",
+        "Acme",
+        "--email",
+        "a@acme.example",
+        "--creator-name",
+        "Ada",
+        "--time-zone",
+        "Europe/Berlin",
+        "--json",
     ])
     .await
     .json();
@@ -38,7 +46,16 @@ async fn the_commands_do_what_the_api_does() {
     assert!(balance.out.contains("Tier0") && balance.out.contains("USD"), "{}", balance.out);
 
     let set = run(&[
-        "price", "set", MODEL, "--input", "0.60", "--cached-input", "0.10", "--output", "3.00", "--from",
+        "price",
+        "set",
+        MODEL,
+        "--input",
+        "0.60",
+        "--cached-input",
+        "0.10",
+        "--output",
+        "3.00",
+        "--from",
         "2026-01-01T00:00:00Z",
     ])
     .await;
@@ -71,7 +88,8 @@ async fn the_commands_do_what_the_api_does() {
     system.api.events(&[holder.event("1", MODEL), holder.event("2", "unknown")]).await;
     let spend = run(&["spend", org, "--group-by", "model", "--bucket", "month", "--json"]).await.json();
     assert_eq!(tollbook_tests::system::Totals::of(&spend), calls(1));
-    let table = run(&["spend", org, "--from", "2020-01-01", "--to", "2099-12-31", "--group-by", "model"]).await;
+    let table =
+        run(&["spend", org, "--from", "2020-01-01", "--to", "2099-12-31", "--group-by", "model"]).await;
     assert!(table.out.contains(MODEL) && table.out.contains("0.00007"), "{}", table.out);
     let quarantine = run(&["usage", "quarantine"]).await;
     assert!(quarantine.out.contains("unknown_model"), "{}", quarantine.out);
@@ -121,7 +139,9 @@ async fn what_the_server_refuses_ends_with_1_and_what_clap_refuses_with_2() {
 async fn on_the_server_s_machine_the_token_is_found() {
     let system = System::start().await;
     let mut command = System::command();
-    command.args(["org", "list", "--json", "--server", &system.api.url(), "--server-data"]).arg(system.data());
+    command
+        .args(["org", "list", "--json", "--server", &system.api.url(), "--server-data"])
+        .arg(system.data());
     let listed = System::output(command).await.json();
     assert_eq!(listed["items"], Value::Array(Vec::new()));
 }

@@ -16,9 +16,8 @@ async fn every_shape_is_taken_once_durable() {
     priced(api).await;
     let key = api.customer("Acme").await;
     let one = |id: &str| key.event(id, MODEL).to_string();
-    let batch = |ids: &[&str]| {
-        json!(ids.iter().map(|id| key.event(id, MODEL)).collect::<Vec<_>>()).to_string()
-    };
+    let batch =
+        |ids: &[&str]| json!(ids.iter().map(|id| key.event(id, MODEL)).collect::<Vec<_>>()).to_string();
     let taken = [
         (ONE, one("1")),
         ("Application/CloudEvents+JSON; charset=utf-8", one("2")),
@@ -38,7 +37,7 @@ async fn every_shape_is_taken_once_durable() {
     // Again, and in one request: each counts once.
     api.events(&[key.event("9", MODEL), key.event("10", MODEL), key.event("10", MODEL)]).await;
     check_spend(api, &key.organization, calls(10)).await;
-    assert_eq!(api.quarantine().await, [] as [Value; 0]);
+    assert_eq!(api.quarantine().await, Vec::<Value>::new());
 }
 
 #[tokio::test]
@@ -80,7 +79,9 @@ async fn a_shape_that_the_media_type_does_not_name_is_refused() {
         let answer = api.send(api.raw(body, media_type)).await;
         assert_eq!(answer.refused(400), "malformed", "{media_type}");
     }
-    for media_type in ["text/plain", "application/xml", "application/cloudevents", "json", "application/*", ""] {
+    for media_type in
+        ["text/plain", "application/xml", "application/cloudevents", "json", "application/*", ""]
+    {
         let answer = api.send(api.raw(one.clone(), media_type)).await;
         assert_eq!(answer.refused(415), "media_type", "{media_type:?}");
     }

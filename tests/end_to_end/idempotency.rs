@@ -80,9 +80,7 @@ async fn the_same_key_with_another_request_is_a_conflict() {
     let projects = format!("/v1/organizations/{org}/projects");
     let conflict = keyed(api, "k", "POST", &projects, &json!({ "name": "chat" })).await;
     assert_eq!(conflict.refused(409), "idempotency_conflict", "another path is another request");
-    let organization = |name: &str| {
-        json!({ "name": name, "email": "a@example.com", "creator": { "name": "A", "email": "a@example.com" } })
-    };
+    let organization = |name: &str| json!({ "name": name, "email": "a@example.com", "creator": { "name": "A", "email": "a@example.com" } });
     keyed(api, "o", "POST", "/v1/organizations", &organization("One")).await.expect(201);
     let conflict = keyed(api, "o", "POST", "/v1/organizations", &organization("Two")).await;
     assert_eq!(conflict.refused(409), "idempotency_conflict");

@@ -118,8 +118,7 @@ async fn prices_the_cycle_and_tokens_are_set_and_seen() {
         "model": MODEL, "input": "0.60", "cached_input": "0.10", "output": "3.00",
         "meters": { "image": "2.5" }, "max_output_tokens": 8192,
     });
-    let list =
-        json!({ "currency": "USD", "effective_from": "2026-01-01T00:00:00Z", "models": [model] });
+    let list = json!({ "currency": "USD", "effective_from": "2026-01-01T00:00:00Z", "models": [model] });
     let set = api.put("/v1/config/prices", &list).await.expect(200);
     assert!(set["position"].is_string());
     let shown = api.get("/v1/config/prices").await.expect(200);
@@ -158,12 +157,8 @@ async fn spend_and_budgets_show_what_was_used() {
     api.prices("other", "1", "1", "1").await;
     let key = api.customer("Acme").await;
     let second = api.key(&key.organization, &key.project).await;
-    let events = [
-        key.event("1", MODEL),
-        key.event("2", MODEL),
-        second.event("3", MODEL),
-        key.event("4", "other"),
-    ];
+    let events =
+        [key.event("1", MODEL), key.event("2", MODEL), second.event("3", MODEL), key.event("4", "other")];
     api.events(&events).await;
     let by = |group: &str| {
         format!("/v1/organizations/{}/spend?from=2020-01-01&to=2099-12-31&group_by={group}", key.organization)

@@ -52,7 +52,7 @@ async fn three_partitions_are_one_ledger(builder: SystemBuilder) {
         (booked == u64::try_from(keys.len()).unwrap()).then_some(())
     })
     .await;
-    assert_eq!(api.quarantine().await, [] as [Value; 0], "nothing came before its price");
+    assert_eq!(api.quarantine().await, Vec::<Value>::new(), "nothing came before its price");
     let mut mixed = Vec::new();
     for number in 0..20 {
         mixed.extend(keys.iter().map(|key| key.event(&number.to_string(), MODEL)));

@@ -224,13 +224,24 @@ async fn paths_and_methods_that_do_not_exist() {
             ),
             (
                 "organization_unknown_write",
-                api.request("POST", &format!("/v1/organizations/{none}/projects")).json(&json!({ "name": "a" })),
+                api.request("POST", &format!("/v1/organizations/{none}/projects"))
+                    .json(&json!({ "name": "a" })),
                 404,
                 "organization_not_found",
             ),
             ("project_no_id", in_org("projects/chat/api-keys"), 404, "not_found"),
-            ("project_unknown", in_org(&format!("projects/{}/budgets", key.project)), 404, "project_not_found"),
-            ("project_of_another", in_org(&format!("projects/{}/api-keys", key.project)), 404, "project_not_found"),
+            (
+                "project_unknown",
+                in_org(&format!("projects/{}/budgets", key.project)),
+                404,
+                "project_not_found",
+            ),
+            (
+                "project_of_another",
+                in_org(&format!("projects/{}/api-keys", key.project)),
+                404,
+                "project_not_found",
+            ),
             (
                 "project_unknown_write",
                 api.request("POST", &format!("/v1/organizations/{org}/projects/{}/api-keys", key.project))
@@ -322,12 +333,7 @@ async fn usage_that_is_refused() {
             ("events_no_batch", api.raw("{}", batch), 400, "malformed"),
             ("events_media_type", api.raw("[]", "text/csv"), 415, "media_type"),
             ("events_no_media_type", api.request("POST", "/v1/events"), 415, "media_type"),
-            (
-                "events_too_many",
-                api.raw(format!("[{}{{}}]", "{},".repeat(1_000)), batch),
-                413,
-                "too_large",
-            ),
+            ("events_too_many", api.raw(format!("[{}{{}}]", "{},".repeat(1_000)), batch), 413, "too_large"),
         ],
     )
     .await;

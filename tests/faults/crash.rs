@@ -3,8 +3,9 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tollbook_engine::clock::Stopwatch;
+use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{System, SystemBuilder};
+use tollbook_tests::system::{DEADLINE, System, SystemBuilder};
 
 use super::load::{Load, Sent, check, prepared};
 
@@ -50,4 +51,45 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
 async fn nothing_acknowledged_is_lost_when_the_server_is_killed_on_jetstream() {
     let nats = NatsServer::start().await;
     survives_being_killed(System::builder().nats(&nats)).await;
+}
+
+/// Partitions of the ledger whose first start is killed.
+const PARTITIONS: usize = 3;
+
+/// Kills first starts a little later each time; whatever was there by then, the next start finishes it.
+async fn first_starts_may_be_killed(builder: SystemBuilder) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let builder = builder.data(&data);
+    for moment in 1..=15 {
+        let mut killed = builder.clone().spawn();
+        let mut looks = 0;
+        eventually(DEADLINE, "a moment passes", || {
+            looks += 1;
+            std::future::ready((looks > moment).then_some(()))
+        })
+        .await;
+        killed.kill();
+    }
+    let system = builder.start().await;
+    assert_eq!(
+        system.api.get("/readyz").await.expect(200)["partitions"].as_array().unwrap().len(),
+        PARTITIONS
+    );
+    for _ in 0..10 {
+        system.api.customer("Acme").await;
+    }
+}
+
+#[tokio::test]
+async fn starts_may_be_killed() {
+    for _ in 0..3 {
+        first_starts_may_be_killed(System::builder().partitions(3)).await;
+    }
+}
+
+#[tokio::test]
+async fn starts_may_be_killed_on_jetstream() {
+    let nats = NatsServer::start().await;
+    first_starts_may_be_killed(System::builder().nats(&nats).partitions(3)).await;
 }

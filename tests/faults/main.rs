@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails"
 )]
+#![allow(clippy::print_stdout, reason = "seeds and figures, for whoever looks into a failure")]
 
 mod broker;
 mod crash;

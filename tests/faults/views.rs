@@ -77,6 +77,9 @@ async fn served(api: &Api) -> (Position, [u8; 32]) {
     (Position(position.split_once('-').unwrap().1.parse().unwrap()), bytes)
 }
 
+/// What happens to a directory of views.
+type Harm<'a> = &'a dyn Fn(&Path);
+
 #[tokio::test]
 async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
     let mut system = System::start().await;
@@ -99,13 +102,15 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
     };
     let zero = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|byte| *byte = 0);
     // Cut short, sled finds an older state that is whole: that is folded on, and nothing needs saying.
-    let harms: [(&str, Option<bool>, &dyn Fn(&Path)); 7] = [
+    let harms: [(&str, Option<bool>, Harm<'_>); 9] = [
         ("kept", Some(false), &|_| {}),
         ("deleted", Some(false), &|views| fs::remove_dir_all(views).unwrap()),
         ("flipped", Some(true), &|views| damage(&views.join("state"), flip)),
         ("cut", None, &|views| damage(&views.join("state"), cut)),
         ("patched", Some(true), &|views| damage(&views.join("state"), patch)),
         ("zeroed", Some(true), &|views| damage(&views.join("state"), zero)),
+        ("ids flipped", Some(true), &|views| damage(&views.join("ids"), flip)),
+        ("ids cut", Some(true), &|views| damage(&views.join("ids"), cut)),
         ("no ids", Some(true), &|views| fs::remove_dir_all(views.join("ids")).unwrap()),
     ];
     let mut wrong = Vec::new();

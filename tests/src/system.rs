@@ -63,6 +63,13 @@ impl SystemBuilder {
         system
     }
 
+    /// Starts a server and waits for nothing.
+    pub fn spawn(self) -> System {
+        let mut system = self.prepare();
+        system.spawn();
+        system
+    }
+
     /// Starts a server that must give up. Its exit code, and what it said.
     pub async fn start_in_vain(self) -> (Option<i32>, String) {
         let mut system = self.prepare();
