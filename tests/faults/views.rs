@@ -1,10 +1,13 @@
 //! Views are disposable, logs are not: what fits is rebuilt, and what does not fit is refused.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tollbook_engine::ledger;
 use tollbook_engine::log::EventLog;
 use tollbook_engine::log::embedded::Embedded;
@@ -23,9 +26,8 @@ const P0: PartitionId = PartitionId(0);
 
 /// Some usage, in several entries.
 async fn used(api: &Api, key: &Key, name: &str) {
-    for number in 0..20 {
-        api.events(&[key.event(&format!("{name}-{number}"), "kimi-k2.5")]).await;
-    }
+    let send = async |number: usize| api.events(&[key.event(&format!("{name}-{number}"), "kimi-k2.5")]).await;
+    futures_util::future::join_all((0..20).map(send)).await;
     api.folded().await;
 }
 
@@ -101,13 +103,13 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
         bytes[middle..middle + 64].fill(0xff);
     };
     let zero = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|byte| *byte = 0);
-    // Cut short, sled finds an older state that is whole: that is folded on, and nothing needs saying.
+    // Cut or patched, sled may find an older state that is whole: that is folded on, and nothing needs saying.
     let harms: [(&str, Option<bool>, Harm<'_>); 9] = [
         ("kept", Some(false), &|_| {}),
         ("deleted", Some(false), &|views| fs::remove_dir_all(views).unwrap()),
         ("flipped", Some(true), &|views| damage(&views.join("state"), flip)),
         ("cut", None, &|views| damage(&views.join("state"), cut)),
-        ("patched", Some(true), &|views| damage(&views.join("state"), patch)),
+        ("patched", None, &|views| damage(&views.join("state"), patch)),
         ("zeroed", Some(true), &|views| damage(&views.join("state"), zero)),
         ("ids flipped", Some(true), &|views| damage(&views.join("ids"), flip)),
         ("ids cut", Some(true), &|views| damage(&views.join("ids"), cut)),
@@ -134,6 +136,105 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
         assert_eq!(found, folded(&data).await, "{name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Rounds of damage by chance; `TOLLBOOK_DAMAGES` says otherwise.
+fn damages() -> u64 {
+    let said = std::env::var_os("TOLLBOOK_DAMAGES").and_then(|text| text.to_str()?.parse().ok());
+    said.unwrap_or(5)
+}
+
+/// Every file below.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Damages one file of the views somewhere; what was done, for whoever looks into a failure.
+fn damage_by_chance(views: &Path, random: &mut StdRng) -> String {
+    let files: Vec<PathBuf> =
+        files(views).into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
+    let path = &files[random.random_range(0..files.len())];
+    let mut bytes = fs::read(path).unwrap();
+    // Where something stands: files are made longer than what is in them.
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
+    let start = random.random_range(0..used);
+    let end = (start + random.random_range(1..200)).min(used);
+    let how = match random.random_range(0..4) {
+        0 => {
+            bytes.truncate(start);
+            "cut"
+        }
+        1 => {
+            bytes[start..end].fill(0);
+            "zeroed"
+        }
+        2 => {
+            bytes[start] ^= 1 << random.random_range(0..8);
+            "one bit flipped"
+        }
+        _ => {
+            bytes[start..end].iter_mut().for_each(|byte| *byte = random.random());
+            "overwritten"
+        }
+    };
+    fs::write(path, bytes).unwrap();
+    format!("{how} at {start}..{end} of {used} in {}", path.strip_prefix(views).unwrap().display())
+}
+
+#[tokio::test]
+async fn whatever_happens_to_the_views_no_wrong_state_is_served() {
+    let seed: u64 = rand::rng().random();
+    println!("seed={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut system = System::start().await;
+    let api = system.api.clone();
+    let mut keys = vec![prepared(&api).await];
+    for _ in 0..3 {
+        keys.push(api.customer("Acme").await);
+    }
+    for part in ["a", "b"] {
+        for key in &keys {
+            used(&api, key, part).await;
+        }
+        // Several generations of files.
+        system.terminate().await;
+        system.restart().await;
+    }
+    system.terminate().await;
+    let mut outcomes = BTreeMap::<&str, u64>::new();
+    for round in 0..damages() {
+        let data = system.scratch().join(format!("round-{round}"));
+        copy(system.data(), &data);
+        let what = damage_by_chance(&data.join("views"), &mut random);
+        let mut other = System::builder().data(&data).spawn();
+        let outcome = other.listening_or_ended().await;
+        if let Err((code, said)) = outcome {
+            assert_eq!(code, Some(1), "{what}: {said}");
+            println!("refused, {what}: {}", said.lines().last().unwrap_or_default());
+            *outcomes.entry("refused").or_default() += 1;
+            continue;
+        }
+        other.ready().await;
+        for key in &keys {
+            used(&other.api, key, "a").await;
+        }
+        for key in &keys {
+            assert_eq!(other.api.spend(&key.organization).await, totals(40), "{what}");
+        }
+        let warned = other.log().contains("\"WARN\"");
+        other.terminate().await;
+        assert_eq!(viewed(&data), folded(&data).await, "{what}");
+        println!("warned: {warned}, {what}");
+        *outcomes.entry(if warned { "rebuilt" } else { "whole" }).or_default() += 1;
+        fs::remove_dir_all(&data).unwrap();
+    }
+    println!("{outcomes:?}");
 }
 
 /// Damages every file of a directory that holds anything, except its lock.

@@ -221,18 +221,28 @@ impl System {
     }
 
     async fn listening(&mut self) {
+        if let Err((_, said)) = self.listening_or_ended().await {
+            panic!("the server ended: {said}");
+        }
+    }
+
+    /// Waits until the server answers. Errors: its exit code and what it said, if it ended instead.
+    pub async fn listening_or_ended(&mut self) -> Result<(), (Option<i32>, String)> {
         let path = self.log_path();
         let child = std::sync::Mutex::new(self.child.as_mut().expect("the server runs"));
-        let address = eventually(DEADLINE, "the server listens", || async {
-            let log = fs::read_to_string(&path).unwrap();
-            let address = log.lines().find_map(serving);
+        let listening = eventually(DEADLINE, "the server listens", || async {
             let ended = child.lock().unwrap().try_wait().unwrap();
-            assert!(address.is_some() || ended.is_none(), "the server ended: {log}");
-            address
-        })
-        .await;
+            let log = fs::read_to_string(&path).unwrap();
+            match (log.lines().find_map(serving), ended) {
+                (Some(address), _) => Some(Ok(address)),
+                (None, Some(status)) => Some(Err((status.code(), log))),
+                (None, None) => None,
+            }
+        });
+        let address = listening.await?;
         let token = fs::read_to_string(self.data.join("admin-token")).unwrap();
         self.api.moved(&format!("http://{address}"), token.trim());
+        Ok(())
     }
 }
 
