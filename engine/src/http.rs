@@ -12,10 +12,13 @@ mod reads;
 mod spend;
 mod usage;
 
+use std::future::IntoFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
 use axum::routing::{delete, get, post, put};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -29,6 +32,10 @@ use auth::Auth;
 
 /// Largest body: a batch of 1,000 events of a usual size several times over (INTERFACES, Usage in).
 pub const BODY_MAX: usize = 1024 * 1024;
+
+/// How long requests may take to end once the server is told to stop; twice as long as a read may wait. A client that
+/// sent half a request must not keep the server from stopping.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What every handler can reach.
 #[derive(Clone, Debug)]
@@ -76,10 +83,25 @@ pub fn router(api: Api) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(map_response(problem::explained))
         .with_state(api)
 }
 
-/// Serves until told to stop, and then until every request that has begun is answered.
-pub async fn serve(listener: TcpListener, api: Api, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-    axum::serve(listener, router(api)).with_graceful_shutdown(async move { told(&mut stop).await }).await
+/// Serves until told to stop, and then until every request that has begun is answered, within [`GRACE`].
+pub async fn serve(listener: TcpListener, api: Api, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let mut stopping = stop.clone();
+    let mut late = stop;
+    let serving =
+        axum::serve(listener, router(api)).with_graceful_shutdown(async move { told(&mut stopping).await });
+    let patience = async {
+        told(&mut late).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = serving.into_future() => result,
+        () = patience => {
+            tracing::warn!("stopping in spite of requests that do not end");
+            Ok(())
+        }
+    }
 }

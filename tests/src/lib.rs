@@ -19,6 +19,7 @@ pub mod oracle;
 pub mod script;
 
 pub mod nats;
+pub mod system;
 
 /// How often [`eventually`] looks; the only sleep in the tests.
 const POLL: Duration = Duration::from_millis(10);

@@ -49,8 +49,8 @@ pub(super) struct ImportArgs {
     /// The model that a trace's calls used
     #[arg(long)]
     model: Option<String>,
-    /// Straight into the embedded log in this directory, whose server is stopped
-    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    /// Straight into the embedded log in this directory, whose server is stopped; `--server` does not matter then
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(flatten)]
     nats: NatsArgs,

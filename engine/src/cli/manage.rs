@@ -216,7 +216,9 @@ pub(super) enum TokenCommand {
     /// Revoke one
     Revoke {
         /// The token, tok_…
-        token: String,
+        // Not `token`: that is the option that every client command has.
+        #[arg(value_name = "TOKEN")]
+        id: String,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -400,9 +402,9 @@ pub(super) async fn tokens(command: TokenCommand) -> Result<(), ClientError> {
             let answer = caller.get("/v1/tokens", &list.page.query()).await?;
             caller.show(&answer, &["id", "name", "scopes", "organizations", "created_at"]);
         }
-        TokenCommand::Revoke { token, client } => {
+        TokenCommand::Revoke { id, client } => {
             let caller = client.caller()?;
-            let answer = caller.write(Method::DELETE, &format!("/v1/tokens/{token}"), &json!({})).await?;
+            let answer = caller.write(Method::DELETE, &format!("/v1/tokens/{id}"), &json!({})).await?;
             caller.show(&answer, &["id", "state"]);
         }
     }

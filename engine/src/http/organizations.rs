@@ -279,13 +279,14 @@ pub(super) async fn keys(
     let project = ProjectId::parse(&project).map_err(|_| Problem::not_found("there is no such project"))?;
     wait_for(&api.node, &query).await?;
     let page = Page::of(&query)?;
+    let wanted = project.clone();
     let all = read_organization(&api.node, &organization, move |known| {
-        known.projects.contains_key(&project).then(|| {
-            let of_project = known.keys.iter().filter(|(_, key)| key.project == project);
+        known.projects.contains_key(&wanted).then(|| {
+            let of_project = known.keys.iter().filter(|(_, key)| key.project == wanted);
             of_project.map(|(id, key)| (id.to_string(), key_json(id, key))).collect::<Vec<_>>()
         })
     });
-    let all = all.await?.ok_or_else(|| Problem::not_found("there is no such project"))?;
+    let all = all.await?.ok_or(Rejection::ProjectUnknown(project))?;
     Ok(axum::Json(page.list(all)))
 }
 

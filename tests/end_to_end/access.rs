@@ -1,0 +1,136 @@
+//! Which tokens may do what.
+
+use serde_json::{Value, json};
+use tollbook_tests::system::{Answer, Api, System};
+
+use super::{MODEL, calls, check_spend, priced};
+
+const SCOPES: [&str; 5] = ["operator", "console", "publisher", "gateway", "auditor"];
+
+/// Asks for something with a token of each scope; the scopes that are allowed it.
+async fn allowed(api: &Api, method: &str, path: &str, body: &Value) -> Vec<&'static str> {
+    let mut allowed = Vec::new();
+    for scope in SCOPES {
+        let other = api.with_token(&api.service_token(&[scope], None).await);
+        let answer = other.write(method, path, body).await;
+        if answer.status == 403 {
+            assert_eq!(answer.refused(403), "forbidden");
+            continue;
+        }
+        // What is wrong with a request is nobody's business who may not make it, but everybody else is told.
+        assert!([200, 201, 204, 400, 404, 409, 422].contains(&answer.status), "{answer:?}");
+        allowed.push(scope);
+    }
+    allowed
+}
+
+#[tokio::test]
+async fn each_endpoint_takes_the_scopes_that_it_needs() {
+    let system = System::start().await;
+    let api = &system.api;
+    let key = api.customer("Acme").await;
+    let org = format!("/v1/organizations/{}", key.organization);
+    let project = format!("{org}/projects/{}", key.project);
+    let writes = [
+        ("POST", "/v1/organizations".to_owned()),
+        ("POST", format!("{org}/projects")),
+        ("POST", format!("{project}/api-keys")),
+        ("POST", format!("{org}/recharges")),
+        ("PUT", "/v1/config/prices".to_owned()),
+        ("PUT", "/v1/config/billing-cycle".to_owned()),
+        ("POST", "/v1/tokens".to_owned()),
+        ("DELETE", "/v1/tokens/tok_none".to_owned()),
+    ];
+    for (method, path) in &writes {
+        assert_eq!(allowed(api, method, path, &json!({})).await, ["operator"], "{method} {path}");
+    }
+    let reads = [
+        "/v1/organizations".to_owned(),
+        org.clone(),
+        format!("{org}/projects"),
+        format!("{project}/api-keys"),
+        format!("{project}/budgets"),
+        format!("{org}/balance"),
+        format!("{org}/spend"),
+        "/v1/config/prices".to_owned(),
+        "/v1/config/billing-cycle".to_owned(),
+        "/v1/tokens".to_owned(),
+        format!("/v1/api-keys/{}", key.id),
+        "/v1/quarantine".to_owned(),
+        "/v1/digest".to_owned(),
+    ];
+    for path in &reads {
+        assert_eq!(allowed(api, "GET", path, &json!({})).await, ["operator", "auditor"], "{path}");
+        assert_eq!(api.send(api.anonymous("GET", path)).await.refused(401), "unauthorized", "{path}");
+    }
+    for path in ["/v1/events", "/api/v1/events"] {
+        assert_eq!(allowed(api, "POST", path, &json!([])).await, ["operator", "publisher"]);
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_that_works_nothing_is_told() {
+    let system = System::start().await;
+    let api = &system.api;
+    let ask = async |authorization: Option<&str>| -> Answer {
+        let request = api.anonymous("GET", "/v1/organizations");
+        let request = match authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        };
+        api.send(request).await
+    };
+    let basic = format!("Basic {}", api.token());
+    let cut = format!("Bearer {}", &api.token()[..api.token().len() - 1]);
+    for wrong in [None, Some("Bearer"), Some("Bearer "), Some("Bearer nonsense"), Some(&basic), Some(&cut)] {
+        let answer = ask(wrong).await;
+        assert_eq!(answer.refused(401), "unauthorized", "{wrong:?}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+        assert!(!answer.text.contains("nonsense"), "a secret is not told back");
+    }
+    ask(Some(&format!("bearer {}", api.token()))).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_token_limited_to_organizations_reaches_no_other() {
+    let system = System::start().await;
+    let api = &system.api;
+    priced(api).await;
+    let (ours, theirs) = (api.customer("Ours").await, api.customer("Theirs").await);
+    let limit = Some(&[ours.organization.as_str()][..]);
+    let publisher = api.with_token(&api.service_token(&["publisher"], limit).await);
+    publisher.events(&[ours.event("1", MODEL)]).await;
+    let mixed = [ours.event("2", MODEL), theirs.event("3", MODEL)];
+    let refused = publisher.send(publisher.batch(&mixed)).await;
+    assert_eq!(refused.refused(403), "forbidden");
+    check_spend(api, &ours.organization, calls(1)).await;
+    check_spend(api, &theirs.organization, calls(0)).await;
+
+    let auditor = api.with_token(&api.service_token(&["auditor"], limit).await);
+    let seen = auditor.all("/v1/organizations").await;
+    assert_eq!((seen.len(), &seen[0]["id"]), (1, &json!(ours.organization)));
+    auditor.balance(&ours.organization).await;
+    for path in ["", "/projects", "/balance", "/spend"] {
+        let path = format!("/v1/organizations/{}{path}", theirs.organization);
+        assert_eq!(auditor.get(&path).await.refused(403), "forbidden", "{path}");
+    }
+    let path = format!("/v1/api-keys/{}", theirs.id);
+    assert_eq!(auditor.get(&path).await.refused(403), "forbidden");
+    // Quarantined records of others are theirs.
+    api.events(&[theirs.event("4", "unknown"), ours.event("5", "unknown")]).await;
+    assert_eq!(api.quarantine().await.len(), 2);
+    let seen = auditor.quarantine().await;
+    assert_eq!((seen.len(), &seen[0]["event"]["id"]), (1, &json!("5")));
+}
+
+#[tokio::test]
+async fn the_admin_token_is_kept_and_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut system = System::start().await;
+    let token = system.api.token();
+    let mode = std::fs::metadata(system.data().join("admin-token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!system.log().contains(&token), "it is not logged");
+    system.restart().await;
+    assert_eq!(system.api.token(), token);
+}

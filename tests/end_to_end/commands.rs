@@ -1,0 +1,147 @@
+//! The command line against a server.
+
+use serde_json::{Value, json};
+use tollbook_tests::system::System;
+
+use super::{MODEL, calls};
+
+#[tokio::test]
+async fn the_commands_do_what_the_api_does() {
+    let system = System::start().await;
+    let run = async |args: &[&str]| system.run(args).await;
+    let created = run(&[
+        "org",
+        "create",
+        "Acme",
+        "--email",
+        "a@acme.example",
+        "--creator-name",
+        "Ada",
+        "--time-zone",
+        "Europe/Berlin",
+        "--json",
+    ])
+    .await
+    .json();
+    let org = created["id"].as_str().unwrap();
+    assert_eq!(created["creator"]["email"], "a@acme.example", "the registered address unless told");
+    assert_eq!(run(&["org", "show", org, "--json"]).await.json()["time_zone"], "Europe/Berlin");
+    let listed = run(&["org", "list"]).await;
+    assert!(listed.code == Some(0) && listed.out.contains(org) && listed.out.contains("Acme"), "{listed:?}");
+
+    let project = run(&["project", "create", org, "chat", "--json"]).await.json();
+    let project = project["id"].as_str().unwrap();
+    assert!(run(&["project", "list", org]).await.out.contains(project));
+
+    let key = run(&["key", "create", org, project, "production", "--json"]).await.json();
+    let (id, secret) = (key["id"].as_str().unwrap(), key["secret"].as_str().unwrap());
+    let listed = run(&["key", "list", org, project]).await;
+    assert!(listed.out.contains(id) && !listed.out.contains(secret), "{}", listed.out);
+
+    let recharged = run(&["recharge", org, "5.00", "--reference", "a", "--json"]).await.json();
+    assert_eq!(recharged["voucher"]["amount"], "5");
+    let table = run(&["recharge", org, "5.00", "--reference", "a"]).await;
+    assert!(table.out.contains("balance.available") && table.out.contains("10"), "{}", table.out);
+    let balance = run(&["balance", org]).await;
+    assert!(balance.out.contains("Tier0") && balance.out.contains("USD"), "{}", balance.out);
+
+    let set = run(&[
+        "price",
+        "set",
+        MODEL,
+        "--input",
+        "0.60",
+        "--cached-input",
+        "0.10",
+        "--output",
+        "3.00",
+        "--from",
+        "2026-01-01T00:00:00Z",
+    ])
+    .await;
+    assert!(set.code == Some(0) && set.out.contains("0.6"), "{set:?}");
+    let file = system.scratch().join("prices.json");
+    let price = json!({ "model": "other", "input": "1", "cached_input": "1", "output": "1" });
+    std::fs::write(&file, json!({ "models": [price] }).to_string()).unwrap();
+    run(&["price", "publish", file.to_str().unwrap(), "--json"]).await.json();
+    let prices = run(&["price", "list", "--json"]).await.json();
+    assert_eq!(prices["models"].as_array().unwrap().len(), 2);
+
+    assert_eq!(run(&["cycle", "set", "60", "--delay-seconds", "5"]).await.code, Some(0));
+    let shown = run(&["cycle", "show", "--json"]).await.json();
+    assert_eq!(shown, json!({ "cycle_seconds": 60, "delay_seconds": 5 }));
+
+    let scopes = ["--scope", "publisher,gateway", "--organization", org];
+    let token = run(&[&["token", "create", "p", "--json"][..], &scopes].concat()).await.json();
+    assert_eq!(token["scopes"], json!(["publisher", "gateway"]));
+    let id_of_token = token["id"].as_str().unwrap();
+    assert!(run(&["token", "list"]).await.out.contains(id_of_token));
+    assert_eq!(run(&["token", "revoke", id_of_token]).await.code, Some(0));
+    assert!(!run(&["token", "list"]).await.out.contains(id_of_token));
+
+    let holder = tollbook_tests::system::Key {
+        organization: org.to_owned(),
+        project: project.to_owned(),
+        id: id.to_owned(),
+        secret: secret.to_owned(),
+    };
+    system.api.events(&[holder.event("1", MODEL), holder.event("2", "unknown")]).await;
+    let spend = run(&["spend", org, "--group-by", "model", "--bucket", "month", "--json"]).await.json();
+    assert_eq!(tollbook_tests::system::Totals::of(&spend), calls(1));
+    let table =
+        run(&["spend", org, "--from", "2020-01-01", "--to", "2099-12-31", "--group-by", "model"]).await;
+    assert!(table.out.contains(MODEL) && table.out.contains("0.00007"), "{}", table.out);
+    let quarantine = run(&["usage", "quarantine"]).await;
+    assert!(quarantine.out.contains("unknown_model"), "{}", quarantine.out);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_ends_with_1_and_what_clap_refuses_with_2() {
+    let system = System::start().await;
+    let org = system.api.organization("Acme").await;
+    let refused = system.run(&["recharge", &org, "five", "--reference", "a"]).await;
+    assert_eq!((refused.code, refused.out.as_str()), (Some(1), ""));
+    assert!(refused.err.contains("amount") && refused.err.contains("invalid_fields, 400"), "{}", refused.err);
+    let unknown = system.run(&["balance", "org_unknown", "--json"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("organization_not_found, 404"), "{}", unknown.err);
+    for wrong in [
+        &["balance"][..],
+        &["recharge", &org],
+        &["nonsense"],
+        &["org", "create", "Acme"],
+        &["serve", "--partitions", "0"],
+        &["import", "--format", "xml", "file"],
+    ] {
+        let ran = system.run(wrong).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{wrong:?}: {}", ran.err);
+    }
+    assert_eq!(system.run(&["--help"]).await.code, Some(0));
+
+    let mut nobody = System::command();
+    nobody.args(["balance", &org, "--server", "http://127.0.0.1:9", "--token", "t"]);
+    let nobody = System::output(nobody).await;
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.err.contains("no answer from http://127.0.0.1:9"), "{}", nobody.err);
+    let mut tokenless = System::command();
+    tokenless.args(["balance", &org, "--server", &system.api.url(), "--server-data", "/nowhere"]);
+    let tokenless = System::output(tokenless).await;
+    assert_eq!(tokenless.code, Some(1));
+    assert!(tokenless.err.contains("--token") && tokenless.err.contains("/nowhere"), "{}", tokenless.err);
+    let mut wrong = System::command();
+    wrong.args(["balance", &org, "--server", &system.api.url(), "--token", "tb-wrong"]);
+    let wrong = System::output(wrong).await;
+    assert!(wrong.code == Some(1) && wrong.err.contains("unauthorized, 401"), "{}", wrong.err);
+    assert!(!wrong.err.contains("tb-wrong"));
+}
+
+#[tokio::test]
+async fn on_the_server_s_machine_the_token_is_found() {
+    let system = System::start().await;
+    let mut command = System::command();
+    command
+        .args(["org", "list", "--json", "--server", &system.api.url(), "--server-data"])
+        .arg(system.data());
+    let listed = System::output(command).await.json();
+    assert_eq!(listed["items"], Value::Array(Vec::new()));
+}

@@ -1,0 +1,51 @@
+//! Where the `tollbook` binary comes from: built once per run, as the running test is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The binary; built on first use.
+pub(super) fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(build)
+}
+
+fn build() -> PathBuf {
+    let (target, profile) = directories();
+    let mut cargo = Command::new(env!("CARGO"));
+    // What `cargo test` tells this process would make build scripts run again, and everything after them.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST") || text == "LD_LIBRARY_PATH" {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
+        .args(["build", "-p", "tollbook-engine", "--bin", "tollbook"])
+        .args(["--message-format", "json-render-diagnostics", "--profile", &profile, "--target-dir"])
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the binary cannot be built");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let executable = text.lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (line["target"]["name"] == "tollbook").then(|| line["executable"].as_str().map(PathBuf::from))?
+    });
+    executable.expect("cargo names the executable")
+}
+
+/// Target directory and profile of this test: it runs as `<target>/<profile's directory>/deps/<test>`.
+fn directories() -> (PathBuf, String) {
+    let test = std::env::current_exe().unwrap();
+    let built = test.ancestors().nth(2).unwrap();
+    let profile = match built.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    (built.parent().unwrap().to_owned(), profile.to_owned())
+}
