@@ -1,6 +1,6 @@
 //! The command line: what each command takes, and a file per family for what it does.
 
-mod client;
+pub(crate) mod client;
 mod import;
 mod manage;
 mod serve;
@@ -13,8 +13,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use self::client::ClientArgs;
+pub use self::client::{ClientArgs, http_client};
+use crate::bench;
 use crate::config::ServeArgs;
+use crate::demo::{self, DemoArgs};
 
 /// Event-sourced ledger and quota engine for prepaid, metered APIs
 #[derive(Debug, Parser)]
@@ -26,12 +28,15 @@ pub struct Cli {
     command: Command,
 }
 
+/// Our own doings; of libraries only what is wrong.
+const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
+
 /// What is logged, to standard error.
 #[derive(Args, Debug)]
 struct LogArgs {
-    /// What to log: a level, or filters such as `info,tollbook_engine=debug`
-    #[arg(long, env = "TOLLBOOK_LOG", default_value = "info", global = true, value_name = "FILTER")]
-    log: String,
+    /// What to log: a level, or filters such as `info,tollbook_engine=debug` [default: info; of the demo: error]
+    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
     /// Log as lines of JSON
     #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
     log_json: bool,
@@ -41,6 +46,8 @@ struct LogArgs {
 enum Command {
     /// Run the server
     Serve(Box<ServeArgs>),
+    /// Play an hour of traffic that ends now, then serve
+    Demo(Box<DemoArgs>),
     /// Put usage files into the log; doing it again changes nothing
     Import(Box<import::ImportArgs>),
     /// Organizations
@@ -70,6 +77,9 @@ enum Command {
     /// Usage that could not be booked
     #[command(subcommand)]
     Usage(manage::UsageCommand),
+    /// Measure this machine: folding, appending, ingesting
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Whatever a command can fail with, told to a person.
@@ -87,9 +97,15 @@ pub enum CliError {
     /// A server's answer to a client command.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// The demo failed.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    /// A benchmark failed.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// The runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -97,7 +113,9 @@ pub enum CliError {
 
 /// Runs a command: 0 when it did what it was asked to, 1 when not. clap itself ends with 2 for wrong usage.
 pub fn main(cli: Cli) -> ExitCode {
-    start_logging(&cli.log);
+    // The demo says itself what happens, and makes things happen that a log would warn of.
+    let filter = if matches!(cli.command, Command::Demo(_)) { "error" } else { LOG_FILTER };
+    start_logging(&cli.log, filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime);
     let result = runtime.and_then(|runtime| {
         let result = runtime.block_on(run(cli.command));
@@ -117,6 +135,7 @@ pub fn main(cli: Cli) -> ExitCode {
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::serve(*args).await,
+        Command::Demo(args) => Ok(demo::run(*args, serve::told_to_stop()).await?),
         Command::Import(args) => Ok(import::run(*args).await?),
         Command::Org(command) => Ok(manage::organizations(command).await?),
         Command::Project(command) => Ok(manage::projects(command).await?),
@@ -128,13 +147,15 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Balance(args) => Ok(manage::balance(args).await?),
         Command::Spend(args) => Ok(manage::spend(args).await?),
         Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }
 
-fn start_logging(args: &LogArgs) {
-    let (filter, bad) = match EnvFilter::try_new(&args.log) {
+fn start_logging(args: &LogArgs, default: &str) {
+    let wanted = args.log.as_deref().unwrap_or(default);
+    let (filter, bad) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(LOG_FILTER), Some(error)),
     };
     let colours = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);
@@ -148,7 +169,7 @@ fn start_logging(args: &LogArgs) {
         registry.with(layer).init();
     }
     if let Some(error) = bad {
-        tracing::warn!(%error, filter = args.log, "this is no log filter; logging at level info");
+        tracing::warn!(%error, filter = wanted, "this is no log filter; logging at level info");
     }
 }
 

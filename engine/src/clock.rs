@@ -14,55 +14,85 @@ use uuid::Uuid;
 pub enum Clock {
     /// The machine's clock.
     System,
-    /// A clock that only its simulation moves.
-    Simulated(Arc<watch::Sender<Timestamp>>),
+    /// A clock that only its simulation moves, until that lets it run.
+    Simulated(Arc<watch::Sender<Hands>>),
+}
+
+/// What a simulated clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hands {
+    /// This instant, until somebody moves them.
+    At(Timestamp),
+    /// The machine's time, from now on.
+    Running,
 }
 
 impl Clock {
     /// A simulated clock that stands at `now`.
     pub fn simulated(now: Timestamp) -> Self {
-        Self::Simulated(Arc::new(watch::Sender::new(now)))
+        Self::Simulated(Arc::new(watch::Sender::new(Hands::At(now))))
     }
 
     /// The present instant.
     pub fn now(&self) -> Timestamp {
         match self {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-            Self::System => Timestamp::try_from(jiff::Timestamp::now()).unwrap_or(Timestamp::MAX),
-            Self::Simulated(now) => *now.borrow(),
+            Self::System => system_now(),
+            Self::Simulated(hands) => match *hands.borrow() {
+                Hands::At(now) => now,
+                Hands::Running => system_now(),
+            },
         }
     }
 
-    /// Moves a simulated clock forward; the machine's clock moves by itself.
+    /// Moves a simulated clock forward; one that runs moves by itself.
     pub fn advance_to(&self, at: Timestamp) {
         match self {
             Self::System => {}
-            Self::Simulated(now) => {
-                now.send_if_modified(|now| {
-                    let later = at > *now;
-                    *now = at.max(*now);
-                    later
+            Self::Simulated(hands) => {
+                hands.send_if_modified(|hands| match *hands {
+                    Hands::At(now) if at > now => {
+                        *hands = Hands::At(at);
+                        true
+                    }
+                    Hands::At(_) | Hands::Running => false,
                 });
+            }
+        }
+    }
+
+    /// Ends a simulation: from now on the clock shows the machine's time.
+    pub fn run(&self) {
+        match self {
+            Self::System => {}
+            Self::Simulated(hands) => {
+                hands.send_replace(Hands::Running);
             }
         }
     }
 
     /// Waits until `at` has come. May wake early by the machine's clock being set; look at the clock again.
     pub async fn sleep_until(&self, at: Timestamp) {
-        match self {
-            Self::System => {
-                let nanos = u64::try_from(at.nanos_since(self.now())).unwrap_or(0);
-                tokio::time::sleep(Duration::from_nanos(nanos)).await;
-            }
-            Self::Simulated(now) => {
-                let mut now = now.subscribe();
+        if let Self::Simulated(hands) = self {
+            let mut hands = hands.subscribe();
+            let come = hands.wait_for(|hands| match hands {
+                Hands::At(now) => *now >= at,
+                Hands::Running => true,
+            });
+            match come.await.map(|hands| *hands) {
+                Ok(Hands::At(_)) => return,
+                Ok(Hands::Running) => {}
                 // The sender is held by this clock, so it cannot be gone.
-                if now.wait_for(|now| *now >= at).await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+                Err(_) => std::future::pending().await,
             }
         }
+        let nanos = u64::try_from(at.nanos_since(self.now())).unwrap_or(0);
+        tokio::time::sleep(Duration::from_nanos(nanos)).await;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn system_now() -> Timestamp {
+    Timestamp::try_from(jiff::Timestamp::now()).unwrap_or(Timestamp::MAX)
 }
 
 /// Measures how long something takes, for benchmarks and metrics.
@@ -98,4 +128,34 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::rng().fill_bytes(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_simulated_clock_stands_until_it_is_moved_and_runs_when_it_is_let() {
+        let start = Timestamp::from_seconds(1_000);
+        let clock = Clock::simulated(start);
+        clock.advance_to(start.plus_seconds(-1));
+        assert_eq!(clock.now(), start);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(start.plus_seconds(5)).await }
+        });
+        clock.advance_to(start.plus_seconds(5));
+        sleeper.await.unwrap();
+        assert_eq!(clock.now(), start.plus_seconds(5));
+        let before = Clock::System.now();
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(before).await }
+        });
+        clock.run();
+        sleeper.await.unwrap();
+        assert!(clock.now() >= before);
+        clock.advance_to(Timestamp::MAX);
+        assert!(clock.now() < Timestamp::MAX);
+    }
 }

@@ -94,7 +94,7 @@ struct NatsFile {
     /// `[nats.system]`: a user of the system account, instead of monitoring addresses.
     system: Option<UserFile>,
     /// `[nats.spool]`: the engine's user in the spool's account.
-    spool: Option<UserFile>,
+    spool: SpoolFile,
 }
 
 /// A user of NATS.
@@ -103,8 +103,32 @@ struct NatsFile {
 struct UserFile {
     nkey: Option<PathBuf>,
     creds: Option<PathBuf>,
-    /// Bytes that the spool may hold; only of `[nats.spool]`.
+}
+
+/// `[nats.spool]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpoolFile {
+    /// Whether there is a spool. Unless told: where it has credentials of its own, or nobody has any.
+    enabled: Option<bool>,
+    nkey: Option<PathBuf>,
+    creds: Option<PathBuf>,
+    /// Bytes that a new spool may hold.
     max_bytes: Option<i64>,
+}
+
+impl SpoolFile {
+    /// The spool's settings. An engine that has credentials must not open a spool without: in its own account a
+    /// publisher could have answers stored where they do not belong (decision record 12).
+    fn settings(&self, log: &LogSettings) -> Result<Option<SpoolConfig>, ConfigError> {
+        let LogSettings::JetStream(options) = log else { return Ok(None) };
+        let own = credentials(self.nkey.as_deref(), self.creds.as_deref())?;
+        let open = matches!(options.credentials, Credentials::None);
+        if !self.enabled.unwrap_or(open || !matches!(own, Credentials::None)) {
+            return Ok(None);
+        }
+        Ok(Some(SpoolConfig { credentials: own, max_bytes: self.max_bytes.unwrap_or(SPOOL_BYTES) }))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,11 +163,11 @@ pub struct ServerConfig {
 pub struct SpoolConfig {
     /// The engine's user in the spool's account.
     pub credentials: Credentials,
-    /// Bytes that it may hold.
+    /// Bytes that a new spool may hold; then publishers are refused.
     pub max_bytes: i64,
 }
 
-/// The spool's size unless told otherwise: 4 GiB.
+/// A new spool's size unless told otherwise: 4 GiB.
 const SPOOL_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 
 /// Why the configuration is not usable.
@@ -186,15 +210,10 @@ impl ServerConfig {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
-        let nats_file = file.nats.unwrap_or_default();
-        let spool = match (&nats_file.spool, args.nats.urls_or(nats_file.url.is_some())) {
-            (Some(user), true) => Some(SpoolConfig {
-                credentials: credentials(user.nkey.as_deref(), user.creds.as_deref())?,
-                max_bytes: user.max_bytes.unwrap_or(SPOOL_BYTES),
-            }),
-            (Some(_) | None, _) => None,
-        };
+        let mut nats_file = file.nats.unwrap_or_default();
+        let spool = std::mem::take(&mut nats_file.spool);
         let log = log_settings(args.nats, nats_file)?;
+        let spool = spool.settings(&log)?;
         let currency = args.currency.or(file.currency);
         if let Some(code) = &currency
             && !(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()))
@@ -221,10 +240,6 @@ impl ServerConfig {
 }
 
 impl NatsArgs {
-    fn urls_or(&self, of_file: bool) -> bool {
-        !self.nats.is_empty() || of_file
-    }
-
     /// Where the log is, by flags and variables alone.
     pub fn log_settings(self) -> Result<LogSettings, ConfigError> {
         log_settings(self, NatsFile::default())

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tollbook_projections::first::{self, Sighting, SightingError};
+use tollbook_projections::first::{Lookup, Sighting, SightingError};
 use tollbook_projections::ids::{IdIndex, IdsError};
 use tollbook_projections::record::Record;
+use tollbook_projections::state::State;
 use tollbook_schemas::id::LedgerId;
-use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::position::PartitionId;
 
 use crate::log::{EventLog, ReadError, Stored};
 
@@ -49,26 +50,32 @@ pub enum FeedError {
 /// What the owner gets.
 pub type Chunk = Result<Vec<Ready>, FeedError>;
 
-/// Feeds everything of `partition` after `after`, for ever. Ends when the receiver is dropped, and after an error.
+/// Feeds everything of `partition` after where `state` stands, for ever. Ends when the receiver is dropped, and after an error.
 pub fn start(
     log: &Arc<dyn EventLog>,
     ledger: LedgerId,
     partition: PartitionId,
-    after: Position,
+    state: &State,
     ids: IdIndex,
 ) -> mpsc::Receiver<Chunk> {
     let (chunks, fed) = mpsc::channel(CHUNKS_AHEAD);
     let (stored, read) = mpsc::channel(READ_AHEAD);
-    let mut tail = log.tail(partition, after);
+    let mut tail = log.tail(partition, state.head().position);
     tokio::spawn(async move {
-        while let Some(next) = tail.next().await {
+        loop {
+            let next = tokio::select! {
+                next = tail.next() => next,
+                // Nobody folds any more: the log need not be watched for ever.
+                () = stored.closed() => None,
+            };
+            let Some(next) = next else { break };
             let over = next.is_err();
             if stored.send(next).await.is_err() || over {
                 break;
             }
         }
     });
-    let decoder = Decoder { ledger, partition, ids };
+    let decoder = Decoder { ledger, partition, lookup: Lookup::new(state, ids) };
     let failed = chunks.clone();
     let thread = std::thread::Builder::new().name(format!("decode-{partition}"));
     if let Err(error) = thread.spawn(move || decoder.run(read, &chunks)) {
@@ -80,7 +87,7 @@ pub fn start(
 struct Decoder {
     ledger: LedgerId,
     partition: PartitionId,
-    ids: IdIndex,
+    lookup: Lookup<IdIndex>,
 }
 
 impl Decoder {
@@ -119,11 +126,11 @@ impl Decoder {
         for next in stored {
             let record =
                 Record::read(&self.ledger, self.partition, next.position, &next.subject, &next.payload);
-            let sightings = first::sightings(&record, &mut self.ids)?;
+            let sightings = self.lookup.sightings(&record)?;
             ready.push(Ready { record, sightings });
         }
         if let Some(last) = ready.last() {
-            self.ids.keep(last.record.position).map_err(SightingError::Places)?;
+            self.lookup.places().keep(last.record.position).map_err(SightingError::Places)?;
         }
         Ok(ready)
     }

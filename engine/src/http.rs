@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod config;
+mod extract;
 mod fields;
 mod health;
 mod money;

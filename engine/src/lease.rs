@@ -92,7 +92,7 @@ impl Leases {
         let expiry = tokio::time::sleep(BELIEVED);
         let written = self.bucket.put(&key, value.clone(), revision, Some(TTL)).await?;
         let Written::Revision(revision) = written else { return Ok(None) };
-        tracing::info!(%partition, node, "owns the partition");
+        tracing::info!(%partition, node, "holds the lease");
         let (tell, lost) = watch::channel(false);
         let (release, released) = oneshot::channel();
         let renewal = Renewal { bucket: self.bucket.clone(), key, value, revision };

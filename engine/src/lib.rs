@@ -21,6 +21,7 @@ pub mod ingress;
 pub mod owner;
 pub mod writer;
 
+pub mod nats;
 pub mod node;
 
 pub mod cli;
@@ -28,4 +29,7 @@ pub mod config;
 pub mod http;
 pub mod server;
 
+pub mod bench;
 pub mod import;
+
+pub mod demo;

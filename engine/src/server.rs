@@ -17,7 +17,9 @@ use crate::config::ServerConfig;
 use crate::http::auth::Auth;
 use crate::http::{self, Api};
 use crate::metrics;
-use crate::node::{Node, StartError};
+use crate::nats::spool::Spool;
+use crate::nats::{Door, DoorError};
+use crate::node::{LogSettings, Node, StartError};
 use crate::owner::OwnerError;
 
 /// Name of the file with the admin token, in the data directory.
@@ -45,6 +47,9 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// The doors on NATS cannot be opened.
+    #[error(transparent)]
+    Nats(#[from] DoorError),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(io::Error),
@@ -85,6 +90,7 @@ pub async fn run(
     let mut doors = JoinSet::new();
     let api = Api { node: node.clone(), auth: Arc::new(Auth::new(&secret)), metrics };
     doors.spawn(http::serve(listener, api, stopped.clone()));
+    open_nats(&config, &node, &stopped, &mut doors).await?;
     tracing::info!(%address, ledger = %node.ledger().id, partitions = node.ledger().partitions, "serving");
     if let Some(started) = started
         && started.send(Ready { address, node: node.clone(), admin_token }).is_err()
@@ -113,6 +119,31 @@ pub async fn run(
         tracing::info!("stopped");
     }
     result
+}
+
+/// Opens the doors on NATS, where the log is there too.
+async fn open_nats(
+    config: &ServerConfig,
+    node: &Node,
+    stopped: &watch::Receiver<bool>,
+    doors: &mut JoinSet<io::Result<()>>,
+) -> Result<(), ServerError> {
+    let LogSettings::JetStream(options) = &config.settings.log else { return Ok(()) };
+    let door = Door::connect(node.clone(), (**options).clone()).await?;
+    let stop = stopped.clone();
+    doors.spawn(async move {
+        door.run(stop).await;
+        Ok(())
+    });
+    if let Some(spool) = &config.spool {
+        let spool = Spool::connect((**options).clone(), spool.clone()).await.map_err(StartError::from)?;
+        let (node, stop) = (node.clone(), stopped.clone());
+        doors.spawn(async move {
+            spool.run(node, stop).await;
+            Ok(())
+        });
+    }
+    Ok(())
 }
 
 /// The recorder is the process's; servers of one process share it.

@@ -27,6 +27,11 @@ impl PriceBook {
         self.0.get(model)
     }
 
+    /// The book's own copy of a model's name, and its prices.
+    pub fn listed(&self, model: &ModelName) -> Option<(&ModelName, &Arc<PriceHistory>)> {
+        self.0.get_key_value(model)
+    }
+
     /// All models in order.
     pub fn models(&self) -> impl Iterator<Item = (&ModelName, &PriceHistory)> {
         self.0.iter().map(|(model, history)| (model, &**history))
@@ -103,5 +108,41 @@ impl Config {
     /// The tier table in force at an instant.
     pub fn tiers_at(&self, now: Timestamp) -> TierTable {
         self.tiers.range(..=now).next_back().map(|(_, table)| table.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_11_the_price_in_force_is_the_latest_that_has_begun() {
+        let price = |text: &str| ModelPrice {
+            input: text.parse().unwrap(),
+            cached_input: text.parse().unwrap(),
+            output: text.parse().unwrap(),
+            meters: BTreeMap::new(),
+            max_output_tokens: None,
+        };
+        let model = ModelName::parse("m").unwrap();
+        let list = |from: i64, text: &str| PriceList {
+            effective_from: Timestamp::from_seconds(from),
+            models: BTreeMap::from([(model.clone(), price(text))]),
+        };
+        let mut book = PriceBook::default();
+        book.publish(&list(100, "2"));
+        book.publish(&list(50, "1"));
+        book.publish(&list(200, "3"));
+        let history = book.history(&model).unwrap();
+        let at =
+            |seconds: i64, nanos: i64| price_at(history, Timestamp::from_seconds(seconds).plus_nanos(nanos));
+        assert_eq!(at(50, -1), None);
+        assert_eq!(at(50, 0), Some(&price("1")));
+        assert_eq!(at(100, -1), Some(&price("1")));
+        assert_eq!(at(199, 0), Some(&price("2")));
+        assert_eq!(at(200, 0), Some(&price("3")));
+        assert_eq!(price_at(history, Timestamp::MAX), Some(&price("3")));
+        assert!(book.contains(&list(100, "2")));
+        assert!(!book.contains(&list(100, "3")) && !book.contains(&list(101, "2")));
     }
 }

@@ -12,6 +12,8 @@ use tollbook_schemas::entry::Body;
 use tollbook_schemas::usage::{Occurred, Usage, UsagePlace};
 
 use crate::record::{Content, Record};
+use crate::state::State;
+use crate::writers::Writers;
 
 /// Organization, source and id of a usage record: SHA-256 cut to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,14 @@ pub trait FirstPlaces {
     fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error>;
 }
 
+impl<P: FirstPlaces> FirstPlaces for &mut P {
+    type Error = P::Error;
+
+    fn note(&mut self, key: UsageKey, here: First) -> Result<First, Self::Error> {
+        (**self).note(key, here)
+    }
+}
+
 /// First places in memory, for replays that fit and for tests.
 #[derive(Clone, Debug, Default)]
 pub struct FirstPlacesInMemory(HashMap<UsageKey, First>);
@@ -56,26 +66,46 @@ pub struct Sighting {
     pub content: [u8; 16],
 }
 
-/// Sightings of a record's rows that carry no `producerseq`, in order.
-pub fn sightings<P: FirstPlaces>(
-    record: &Record,
-    places: &mut P,
-) -> Result<Vec<Sighting>, SightingError<P::Error>> {
-    let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
-    let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
-    if batch.rows.iter().all(|row| row.producerseq.is_some()) {
-        return Ok(Vec::new());
+/// Looks up the ids of records on their way to State, in the log's order.
+///
+/// It tells copies of entries as State does, and notes nothing of them: an entry that the fold skips takes no ids, or
+/// its records could never be booked when their sender sends them again.
+#[derive(Clone, Debug)]
+pub struct Lookup<P> {
+    writers: Writers,
+    places: P,
+}
+
+impl<P: FirstPlaces> Lookup<P> {
+    /// Begins where `state` stands.
+    pub fn new(state: &State, places: P) -> Self {
+        Self { writers: state.writers().clone(), places }
     }
-    let mut found = Vec::new();
-    for (row, usage) in (0u32..).zip(batch.unpack()) {
-        if usage.producerseq.is_none() {
-            let content = content_hash(&usage).map_err(SightingError::Encode)?;
-            let here = First { place: UsagePlace { position: record.position, row }, content };
-            let first = places.note(key_of(&usage), here).map_err(SightingError::Places)?;
-            found.push(Sighting { first, content });
+
+    /// Where first places are kept.
+    pub const fn places(&mut self) -> &mut P {
+        &mut self.places
+    }
+
+    /// Sightings of a record's rows that carry no `producerseq`, in order.
+    pub fn sightings(&mut self, record: &Record) -> Result<Vec<Sighting>, SightingError<P::Error>> {
+        let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
+        let is_new = self.writers.note(entry.id.writer, entry.id.count);
+        let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
+        if !is_new || batch.rows.iter().all(|row| row.producerseq.is_some()) {
+            return Ok(Vec::new());
         }
+        let mut found = Vec::new();
+        for (row, usage) in (0u32..).zip(batch.unpack()) {
+            if usage.producerseq.is_none() {
+                let content = content_hash(&usage).map_err(SightingError::Encode)?;
+                let here = First { place: UsagePlace { position: record.position, row }, content };
+                let first = self.places.note(key_of(&usage), here).map_err(SightingError::Places)?;
+                found.push(Sighting { first, content });
+            }
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// Why sightings could not be made.
@@ -116,4 +146,91 @@ fn cut(hash: [u8; 32]) -> [u8; 16] {
     let mut half = [0; 16];
     half.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     half
+}
+
+#[cfg(test)]
+mod tests {
+    use tollbook_schemas::amount::Amount;
+    use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId, SourceName};
+    use tollbook_schemas::time::Timestamp;
+    use tollbook_schemas::usage::{Charged, Extras, Tokens};
+
+    use super::*;
+
+    fn usage() -> Usage {
+        Usage {
+            organization: OrgId::from_bits(1),
+            charged: Charged::Key(KeyId::from_bits(1)),
+            model: ModelName::parse("m").unwrap(),
+            source: SourceName::parse("gw").unwrap(),
+            id: "r1".into(),
+            occurred: Occurred::Given(Timestamp::from_seconds(1)),
+            producerseq: None,
+            tokens: Tokens { input: 1, cached_input: 0, output: 1 },
+            extras: None,
+        }
+    }
+
+    #[test]
+    fn r8_2_a_record_is_named_by_organization_source_and_id_alone() {
+        let known = key_of(&usage());
+        let same: [fn(&mut Usage); 3] = [
+            |usage| usage.tokens.input = 9,
+            |usage| usage.occurred = Occurred::Assumed(Timestamp::EPOCH),
+            |usage| usage.charged = Charged::Project(ProjectId::from_bits(1)),
+        ];
+        for change in same {
+            let mut usage = usage();
+            change(&mut usage);
+            assert_eq!(key_of(&usage), known);
+        }
+        let other: [fn(&mut Usage); 4] = [
+            |usage| usage.organization = OrgId::from_bits(2),
+            |usage| usage.source = SourceName::parse("gw2").unwrap(),
+            |usage| usage.id = "r2".into(),
+            // The same bytes, cut at another place.
+            |usage| (usage.source, usage.id) = (SourceName::parse("gwr").unwrap(), "1".into()),
+        ];
+        for change in other {
+            let mut usage = usage();
+            change(&mut usage);
+            assert_ne!(key_of(&usage), known);
+        }
+    }
+
+    #[test]
+    fn r8_2_content_is_what_was_sent_without_an_assumed_time() {
+        let said = |change: fn(&mut Usage)| {
+            let mut usage = usage();
+            change(&mut usage);
+            content_hash(&usage).unwrap()
+        };
+        let known = said(|_| {});
+        let assumed = said(|usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(1)));
+        assert_eq!(assumed, said(|usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(2))));
+        let changes: [fn(&mut Usage); 6] = [
+            |usage| usage.occurred = Occurred::Given(Timestamp::from_seconds(2)),
+            |usage| usage.occurred = Occurred::Assumed(Timestamp::from_seconds(1)),
+            |usage| usage.model = ModelName::parse("n").unwrap(),
+            |usage| usage.charged = Charged::Project(ProjectId::from_bits(1)),
+            |usage| usage.tokens.cached_input = 1,
+            |usage| usage.extras = Some(Box::new(Extras { cost: Some(Amount::ZERO), ..Extras::default() })),
+        ];
+        for change in changes {
+            assert_ne!(said(change), known);
+        }
+    }
+
+    #[test]
+    fn r8_2_the_first_place_stays_the_first() {
+        let mut places = FirstPlacesInMemory::default();
+        let first = |position, content| First {
+            place: UsagePlace { position: tollbook_schemas::position::Position(position), row: 0 },
+            content: [content; 16],
+        };
+        let key = UsageKey([1; 16]);
+        assert_eq!(places.note(key, first(1, 1)), Ok(first(1, 1)));
+        assert_eq!(places.note(key, first(2, 2)), Ok(first(1, 1)));
+        assert_eq!(places.note(UsageKey([2; 16]), first(2, 2)), Ok(first(2, 2)));
+    }
 }

@@ -141,3 +141,39 @@ fn parse(bytes: &[u8]) -> Result<First, IdsError> {
         content: *content,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(position: u64) -> First {
+        First { place: UsagePlace { position: Position(position), row: 7 }, content: [3; 16] }
+    }
+
+    #[test]
+    fn r8_2_first_places_outlive_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = UsageKey([1; 16]);
+        {
+            let ids = Ids::open(directory.path()).unwrap();
+            let mut index = ids.partition(PartitionId(0)).unwrap();
+            assert_eq!(index.through(), Position::ZERO);
+            assert_eq!(index.note(key, first(5)).unwrap(), first(5));
+            assert_eq!(index.note(key, first(6)).unwrap(), first(5), "before it is kept");
+            index.keep(Position(6)).unwrap();
+            assert_eq!(index.note(key, first(7)).unwrap(), first(5), "and after");
+            // Another partition knows nothing of it.
+            let mut other = ids.partition(PartitionId(1)).unwrap();
+            assert_eq!(other.note(key, first(8)).unwrap(), first(8));
+        }
+        let ids = Ids::open(directory.path()).unwrap();
+        let mut index = ids.partition(PartitionId(0)).unwrap();
+        assert_eq!(index.through(), Position(6));
+        assert_eq!(index.note(key, first(9)).unwrap(), first(5));
+        index.keep(Position(3)).unwrap();
+        assert_eq!(index.through(), Position(6), "never back");
+        index.clear().unwrap();
+        assert_eq!(index.through(), Position::ZERO);
+        assert_eq!(index.note(key, first(9)).unwrap(), first(9));
+    }
+}

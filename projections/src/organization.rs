@@ -64,6 +64,8 @@ pub struct Organization {
     pub last_decision: Position,
     /// Over everything of it that became history rows and is no longer here.
     pub history: Hash,
+    /// The entry that made the last of those rows.
+    pub history_at: Position,
 }
 
 /// What became of usage records: together they are all that came.
@@ -163,6 +165,7 @@ impl Organization {
             idempotency: BTreeMap::new(),
             last_decision: Position::ZERO,
             history: Hash::default(),
+            history_at: Position::ZERO,
         })
     }
 

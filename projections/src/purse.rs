@@ -102,14 +102,14 @@ impl Purse {
 
     /// Books a recharge (R4.7).
     pub(crate) fn recharge(&mut self, amount: Amount) -> Result<(), Corrupt> {
+        self.cumulative_recharge = grown(self.cumulative_recharge, amount)?;
         self.cash = sum(self.cash, amount)?;
-        self.cumulative_recharge = sum(self.cumulative_recharge, amount)?;
         Ok(())
     }
 
     /// Books a voucher (R4.2); `policy`: it was the voucher policy's.
     pub(crate) fn grant(&mut self, voucher: Voucher, policy: bool) -> Result<(), Corrupt> {
-        self.granted = sum(self.granted, voucher.granted)?;
+        self.granted = grown(self.granted, voucher.granted)?;
         self.voucher_granted |= policy;
         let order = |voucher: &Voucher| (voucher.expires_at.unwrap_or(Timestamp::MAX), voucher.position);
         let place = self.vouchers.partition_point(|other| order(other) <= order(&voucher));
@@ -136,6 +136,12 @@ impl Purse {
     }
 }
 
+/// A total that grew as decisions let it: by more than nothing, to at most [`TOTAL_MAX`].
+fn grown(total: Amount, by: Amount) -> Result<Amount, Corrupt> {
+    let grown = sum(total, by)?;
+    if by.is_positive() && grown <= TOTAL_MAX { Ok(grown) } else { Err(Corrupt::AmountOutOfRange) }
+}
+
 pub(crate) fn sum(a: Amount, b: Amount) -> Result<Amount, Corrupt> {
     a.checked_add(b).ok_or(Corrupt::AmountOutOfRange)
 }
@@ -146,6 +152,8 @@ fn difference(a: Amount, b: Amount) -> Result<Amount, Corrupt> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn amount(text: &str) -> Amount {
@@ -178,5 +186,50 @@ mod tests {
         purse.charge(amount("0.25")).unwrap();
         assert_eq!((purse.cash(), purse.available()), (amount("-0.25"), Amount::ZERO));
         assert!(purse.conserves());
+    }
+
+    #[test]
+    fn r4_1_no_voucher_and_no_recharge_takes_anything_away() {
+        let mut purse = Purse::default();
+        for bad in [Amount::ZERO, amount("-0.000000000001"), amount("10000000000000000.000000000001")] {
+            assert_eq!(purse.recharge(bad), Err(Corrupt::AmountOutOfRange));
+            let granted = Voucher { granted: bad, left: bad, ..voucher(1, "1", None) };
+            assert_eq!(purse.grant(granted, false), Err(Corrupt::AmountOutOfRange));
+        }
+        assert_eq!(purse, Purse::default());
+        purse.recharge(TOTAL_MAX).unwrap();
+        assert_eq!(purse.recharge(amount("0.000000000001")), Err(Corrupt::AmountOutOfRange));
+    }
+
+    proptest! {
+        /// Charges one after the other leave what their sum leaves, whatever vouchers there are.
+        #[test]
+        fn r4_2_charges_add_up(
+            vouchers in prop::collection::vec((1..1_000u64, proptest::option::of(0..5i64)), 0..6),
+            charges in prop::collection::vec(0..500u64, 0..20), cash in 1..2_000u64,
+        ) {
+            let units = |units: u64| Amount::from_units(units.into()).unwrap();
+            let mut purse = Purse::default();
+            purse.recharge(units(cash)).unwrap();
+            for (number, (worth, expires)) in (1..).zip(&vouchers) {
+                let expires_at = expires.map(Timestamp::from_seconds);
+                let granted = Voucher {
+                    granted: units(*worth), left: units(*worth), expires_at, ..voucher(number, "1", None)
+                };
+                purse.grant(granted, false).unwrap();
+            }
+            let mut at_once = purse.clone();
+            at_once.charge(units(charges.iter().sum())).unwrap();
+            for charge in &charges {
+                purse.charge(units(*charge)).unwrap();
+                prop_assert!(purse.conserves());
+                let order: Vec<_> =
+                    purse.vouchers.iter().map(|v| (v.expires_at.unwrap_or(Timestamp::MAX), v.position)).collect();
+                prop_assert!(order.is_sorted());
+                prop_assert!(purse.vouchers.iter().all(|voucher| voucher.left.is_positive()));
+                prop_assert!(purse.vouchers().is_zero() || purse.cash() == units(cash));
+            }
+            prop_assert_eq!(purse, at_once);
+        }
     }
 }

@@ -89,3 +89,82 @@ fn read_entry(
     }
     Ok((topic, entry))
 }
+
+#[cfg(test)]
+mod tests {
+    use tollbook_schemas::batch::BatchBuilder;
+    use tollbook_schemas::id::{KeyId, ModelName, OrgId, SourceName};
+    use tollbook_schemas::position::{EntryId, WriterId};
+    use tollbook_schemas::time::Timestamp;
+    use tollbook_schemas::usage::{Charged, Occurred, Tokens, Usage};
+
+    use super::*;
+
+    const PARTITION: PartitionId = PartitionId(3);
+
+    fn ledger() -> LedgerId {
+        LedgerId::from_bits(1)
+    }
+
+    fn usage_of(organizations: &[u128]) -> Entry {
+        let mut builder = BatchBuilder::new(Timestamp::EPOCH);
+        for organization in organizations {
+            builder.push(&Usage {
+                organization: OrgId::from_bits(*organization),
+                charged: Charged::Key(KeyId::from_bits(1)),
+                model: ModelName::parse("m").unwrap(),
+                source: SourceName::parse("gw").unwrap(),
+                id: "r".into(),
+                occurred: Occurred::Given(Timestamp::EPOCH),
+                producerseq: None,
+                tokens: Tokens::default(),
+                extras: None,
+            });
+        }
+        let id = EntryId { ledger: ledger(), partition: PARTITION, writer: WriterId(1), count: 1 };
+        Entry { id, recorded_at: Timestamp::EPOCH, body: Body::Usage(builder.finish()) }
+    }
+
+    fn is_entry(subject: &str, entry: &Entry) -> bool {
+        let payload = codec::encode_entry(entry).unwrap();
+        let record = Record::read(&ledger(), PARTITION, Position(1), subject, &payload);
+        assert_eq!(record.hash, hash_of(Position(1), subject, &payload));
+        matches!(record.content, Content::Entry(..))
+    }
+
+    #[test]
+    fn r8_1_usage_of_another_organization_than_the_subjects_is_foreign() {
+        let own = Topic::Usage(OrgId::from_bits(1)).subject(PARTITION);
+        assert!(is_entry(&own, &usage_of(&[1, 1])));
+        assert!(!is_entry(&own, &usage_of(&[2])));
+        assert!(!is_entry(&own, &usage_of(&[1, 2])));
+        assert!(is_entry(&Topic::UsageMixed.subject(PARTITION), &usage_of(&[1, 2])));
+    }
+
+    #[test]
+    fn what_stands_under_another_partition_ledger_or_family_is_foreign() {
+        let mixed = Topic::UsageMixed.subject(PARTITION);
+        let mut entry = usage_of(&[1]);
+        assert!(!is_entry(&Topic::UsageMixed.subject(PartitionId(4)), &entry));
+        assert!(!is_entry(&Topic::Config.subject(PARTITION), &entry));
+        assert!(!is_entry(&Topic::Organization(OrgId::from_bits(1)).subject(PARTITION), &entry));
+        entry.id.partition = PartitionId(4);
+        assert!(!is_entry(&mixed, &entry));
+        entry.id.partition = PARTITION;
+        entry.id.ledger = LedgerId::from_bits(2);
+        assert!(!is_entry(&mixed, &entry));
+    }
+
+    #[test]
+    fn every_part_of_a_message_changes_its_hash() {
+        let hash = hash_of(Position(1), "ab", b"cd");
+        for other in [
+            hash_of(Position(2), "ab", b"cd"),
+            hash_of(Position(1), "abc", b"d"),
+            hash_of(Position(1), "a", b"bcd"),
+            hash_of(Position(1), "ab", b"ce"),
+        ] {
+            assert_ne!(hash, other);
+        }
+    }
+}

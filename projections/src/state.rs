@@ -9,7 +9,7 @@ use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{KeyId, NodeName, OrgId, ProjectId, Reference};
 use tollbook_schemas::position::{PartitionId, Position};
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{DaySpan, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
 
@@ -149,6 +149,8 @@ pub struct Head {
     pub closed_at: Timestamp,
     /// Records that went to quarantine, of unknown organizations too.
     pub quarantined: u64,
+    /// The last entry of which a record went to quarantine.
+    pub quarantined_at: Position,
     /// Usage records that came, so booked, repeated, or quarantined.
     pub usage_records: u64,
     /// Messages that were not entries of ours, or copies, or void.
@@ -174,15 +176,20 @@ pub struct State {
     index: HashMap<OrgId, usize>,
     /// Slots with something pending.
     pending: BTreeSet<usize>,
-    /// Slots changed since [`State::take_changed`].
-    changed: BTreeSet<usize>,
+    /// Slots changed since [`State::take_changed`], each once.
+    changed: Vec<usize>,
 }
 
-/// An organization, and the hash of its bytes while they are unchanged.
+/// An organization, and what is known about it while it does not change.
 #[derive(Clone, Debug)]
 struct Slot {
     organization: Organization,
+    /// Of its bytes.
     hash: Option<Hash>,
+    /// Whether it stands in `changed`.
+    changed: bool,
+    /// The local day that was last asked for.
+    day: Option<DaySpan>,
 }
 
 impl State {
@@ -194,7 +201,7 @@ impl State {
             slots: Vec::new(),
             index: HashMap::new(),
             pending: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
         }
     }
 
@@ -238,9 +245,9 @@ impl State {
         self.common.idempotency.get(key)
     }
 
-    /// Processes that ever wrote to this partition.
-    pub fn writers(&self) -> usize {
-        self.common.writers.len()
+    /// Which entries of whom were applied, so that copies are recognized.
+    pub const fn writers(&self) -> &Writers {
+        &self.common.writers
     }
 
     /// One organization.
@@ -419,6 +426,7 @@ impl State {
                 | None => return Err(Corrupt::OrganizationUnknown(id.clone())),
             },
         };
+        self.forget_day(slot);
         let organization = self.change(slot);
         organization.last_decision = at.position;
         for event in events {
@@ -434,8 +442,9 @@ impl State {
         let config = &mut self.common.config;
         match cause {
             Cause::Copy { of } => config.copied_through = config.copied_through.max(of.position),
-            Cause::Command { .. } | Cause::Timer | Cause::Takeover if self.partition.0 == 0 => {
-                config.journal.push((at.position, event.clone()));
+            // Every partition begins with the ledger's creation, so that is not copied.
+            Cause::Command { .. } if self.partition.0 == 0 => {
+                config.journal.push((at.position, event.clone()))
             }
             Cause::Command { .. } | Cause::Timer | Cause::Takeover => {}
         }
@@ -510,8 +519,7 @@ impl State {
                 let counts = &mut self.change(slot).counts;
                 counts.quarantined = counts.quarantined.saturating_add(1);
             }
-            self.common.head.usage_records = self.common.head.usage_records.saturating_add(1);
-            self.common.head.quarantined = self.common.head.quarantined.saturating_add(1);
+            self.count_usage(1, 1);
             effects.push(Effect::Quarantined(Box::new(Quarantined {
                 place: UsagePlace { position: at.position, row },
                 reason: QuarantineReason::Unreadable(bytes.reason.clone()),
@@ -524,7 +532,7 @@ impl State {
     fn insert(&mut self, organization: Organization) -> usize {
         let slot = self.slots.len();
         self.index.insert(organization.id.clone(), slot);
-        self.slots.push(Slot { organization, hash: None });
+        self.slots.push(Slot { organization, hash: None, changed: false, day: None });
         slot
     }
 
@@ -546,10 +554,33 @@ impl State {
         reason = "a slot that does not exist is a bug that must not be folded over"
     )]
     pub(crate) fn change(&mut self, slot: usize) -> &mut Organization {
-        self.changed.insert(slot);
-        let slot = &mut self.slots[slot];
-        slot.hash = None;
-        &mut slot.organization
+        let found = &mut self.slots[slot];
+        if !found.changed {
+            found.changed = true;
+            self.changed.push(slot);
+        }
+        found.hash = None;
+        &mut found.organization
+    }
+
+    /// The local day of an organization in which `at` lies; asking for the same day again costs next to nothing.
+    pub(crate) fn day_of(&mut self, slot: usize, at: Timestamp) -> DaySpan {
+        let Some(slot) = self.slots.get_mut(slot) else { return DaySpan::of(&Zone::utc(), at) };
+        match slot.day {
+            Some(day) if day.holds(at) => day,
+            Some(_) | None => {
+                let day = DaySpan::of(&slot.organization.zone, at);
+                slot.day = Some(day);
+                day
+            }
+        }
+    }
+
+    /// A decision may have moved the organization to another zone.
+    fn forget_day(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.day = None;
+        }
     }
 
     /// Notes that a slot has something pending.
@@ -562,6 +593,9 @@ impl State {
         let head = &mut self.common.head;
         head.usage_records = head.usage_records.saturating_add(records);
         head.quarantined = head.quarantined.saturating_add(quarantined);
+        if quarantined > 0 {
+            head.quarantined_at = head.position;
+        }
     }
 
     /// The canonical bytes of what is not of one organization.
@@ -576,10 +610,12 @@ impl State {
 
     /// The canonical bytes of every organization that changed since the last call.
     pub fn take_changed(&mut self) -> Result<Vec<(OrgId, Vec<u8>)>, EncodeError> {
-        let changed = std::mem::take(&mut self.changed);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
         let mut rows = Vec::with_capacity(changed.len());
         for slot in changed {
             if let Some(slot) = self.slots.get_mut(slot) {
+                slot.changed = false;
                 let bytes = codec::encode_row(&slot.organization)?;
                 slot.hash = Some(Sha256::digest(&bytes).into());
                 rows.push((slot.organization.id.clone(), bytes));

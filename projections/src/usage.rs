@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! entry ─ dictionaries ─> resolved once          organization, project, price history
-//!       └ rows ─> repetition? ─> lane (payer, model, day): tokens and cost summed
-//!                     └─> quarantine                 └─ at the end of the entry ─> cells, pending, purse
+//!       └ rows ─> repetition? ─> cell (day, project, model, key): tokens and cost
+//!                     └─> quarantine    └─ summed, at the end of the entry ─> pending, purse
 //! ```
 
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::batch::{Row, UsageBatch};
 use tollbook_schemas::codec;
-use tollbook_schemas::id::{KeyId, ProjectId};
+use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
 use tollbook_schemas::price::ModelPrice;
-use tollbook_schemas::time::{Day, Timestamp, Zone};
+use tollbook_schemas::time::{Day, DaySpan, Timestamp, Zone};
 use tollbook_schemas::usage::{
     AHEAD_MAX_SECONDS, Charged, Extras, QUANTITY_MAX, QuarantineReason, UsagePlace,
 };
@@ -24,31 +24,37 @@ use crate::first::Sighting;
 use crate::organization::{At, Organization};
 use crate::purse::sum;
 use crate::sequence::{Sequence, SequenceWindow};
-use crate::spend::{Cell, CellKey, OpenCells};
+use crate::spend::OpenCells;
 use crate::state::{Corrupt, Effect, Quarantined, QuarantinedWhat, State};
 
 /// How long before its arrival a record without `producerseq` may have occurred: two months, in seconds. An older
 /// one cannot be told from a repetition by any index that was ever pruned, so it is not guessed at.
 pub const HORIZON_SECONDS: i64 = 62 * 24 * 60 * 60;
 
-/// Whom a payer of the batch's dictionary is, or why it cannot be charged.
+/// Whom a payer of the batch's dictionary is, or why it cannot be charged. Ids are State's own copies.
 enum Payer {
-    Known { slot: usize, project: ProjectId, key: Option<KeyId> },
-    Unbookable { slot: Option<usize>, reason: QuarantineReason },
+    Known { organization: usize, project: ProjectId, key: Option<KeyId>, spent_today: Option<Amount> },
+    Unbookable { organization: usize, reason: QuarantineReason },
 }
 
-/// What one payer consumed of one model on one day, summed over the rows of an entry.
-struct Lane {
-    slot: usize,
-    project: ProjectId,
-    key: Option<KeyId>,
-    model: usize,
+/// An organization of the batch's dictionary.
+struct Involved {
+    /// Its slot; `None`: there is no such organization.
+    slot: Option<usize>,
+    /// The local day in which the entry was recorded, as most of its rows are.
+    today: DaySpan,
+    counted: Counted,
+    /// What it can still spend before its totals could leave the range of exact numbers.
+    room: Amount,
+    /// What was booked, if anything was.
+    spent: Option<Amount>,
+}
+
+/// A model of the batch's dictionary.
+struct Model {
+    /// The price book's own copy where there is one.
+    name: ModelName,
     prices: Option<Arc<PriceHistory>>,
-    zone: Zone,
-    day: Day,
-    day_start: Timestamp,
-    day_end: Timestamp,
-    cell: Cell,
 }
 
 /// What became of one row.
@@ -82,7 +88,7 @@ impl State {
                 Some(_) => None,
                 None => Some(sightings.next().ok_or(Corrupt::NotLookedUp)?),
             };
-            booking.row(number, row, sighting)?;
+            booking.row(self, number, row, sighting)?;
         }
         booking.finish(self, effects)
     }
@@ -92,17 +98,13 @@ impl State {
 struct Booking<'a> {
     batch: &'a UsageBatch,
     at: At,
+    organizations: Vec<Involved>,
     payers: Vec<Payer>,
     windows: Vec<SequenceWindow>,
-    prices: Vec<Option<Arc<PriceHistory>>>,
-    /// Place in `lanes` plus one, by payer and model; 0: none yet.
-    lane_of: Vec<u32>,
-    lanes: Vec<Lane>,
-    counted: Vec<Counted>,
-    /// What each organization can still spend before its totals could leave the range of exact numbers.
-    room: Vec<Amount>,
+    models: Vec<Model>,
+    /// Place of today's cell plus one, by payer and model; 0: not asked for yet.
+    cell_of: Vec<u32>,
     quarantined: Vec<(usize, QuarantineReason)>,
-    zones: Vec<Option<(usize, Zone)>>,
 }
 
 impl<'a> Booking<'a> {
@@ -113,64 +115,59 @@ impl<'a> Booking<'a> {
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Corrupt> {
-        let mut zones = Vec::with_capacity(batch.organizations.len());
+        let mut organizations = Vec::with_capacity(batch.organizations.len());
         for id in &batch.organizations {
-            let slot = state.slot_of(id);
-            if let Some(slot) = slot {
-                close_cells(state.change(slot), at, effects)?;
-            }
-            zones.push(slot.and_then(|slot| Some((slot, state.at_slot(slot)?.zone.clone()))));
+            organizations.push(Involved::resolve(state, id, at, effects)?);
         }
-        let slot_of =
-            |index: u32| zones.get(place(index)).and_then(|known: &Option<(usize, Zone)>| known.as_ref());
-        let payers = batch
-            .payers
-            .iter()
-            .map(|(organization, charged)| {
-                let slot = slot_of(*organization).map(|(slot, _)| *slot);
-                let known = slot.and_then(|slot| Some((slot, state.at_slot(slot)?)));
-                known.map_or(
-                    Payer::Unbookable { slot: None, reason: QuarantineReason::UnknownOrganization },
-                    |(slot, organization)| resolve_payer(slot, organization, charged),
-                )
-            })
-            .collect();
-        let windows = batch
-            .sources
-            .iter()
-            .map(|(organization, source)| match slot_of(*organization) {
-                // Taken out while the entry is booked, and put back by `finish`.
-                Some((slot, _)) => {
-                    let organization = state.change(*slot);
-                    organization.sources.get_mut(source).map(std::mem::take).unwrap_or_default()
-                }
-                None => SequenceWindow::default(),
-            })
-            .collect();
+        let slot_of = |index: u32| organizations.get(place(index)).and_then(|known: &Involved| known.slot);
+        let payers = batch.payers.iter().map(|(organization, charged)| {
+            let known = slot_of(*organization).and_then(|slot| state.at_slot(slot));
+            match known {
+                Some(known) => resolve_payer(place(*organization), known, charged),
+                None => Payer::Unbookable {
+                    organization: place(*organization),
+                    reason: QuarantineReason::UnknownOrganization,
+                },
+            }
+        });
+        let payers = payers.collect();
+        let windows = batch.sources.iter().map(|(organization, source)| {
+            // Taken out while the entry is booked, and put back by `finish`.
+            let slot = slot_of(*organization);
+            let known = slot.and_then(|slot| state.change(slot).sources.get_mut(source));
+            known.map(std::mem::take).unwrap_or_default()
+        });
+        let windows = windows.collect();
+        let models = batch.models.iter().map(|model| match state.config().prices.listed(model) {
+            Some((name, prices)) => Model { name: name.clone(), prices: Some(prices.clone()) },
+            None => Model { name: model.clone(), prices: None },
+        });
         Ok(Self {
             batch,
             at,
             payers,
             windows,
-            prices: batch.models.iter().map(|model| state.config().prices.history(model).cloned()).collect(),
-            lane_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
-            lanes: Vec::new(),
-            counted: vec![Counted::default(); batch.organizations.len()],
-            room: zones
-                .iter()
-                .map(|known| known.as_ref().and_then(|(slot, _)| state.at_slot(*slot)))
-                .map(|known| known.map_or(Amount::ZERO, |organization| organization.purse.room()))
-                .collect(),
+            models: models.collect(),
+            cell_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
             quarantined: Vec::new(),
-            zones,
+            organizations,
         })
     }
 
-    fn row(&mut self, number: usize, row: &Row, sighting: Option<&Sighting>) -> Result<(), Corrupt> {
-        let fate = self.fate(number, row, sighting)?;
-        let organization =
-            self.batch.payers.get(place(row.payer)).map_or(0, |(organization, _)| place(*organization));
-        let Some(counted) = self.counted.get_mut(organization) else { return Ok(()) };
+    fn row(
+        &mut self,
+        state: &mut State,
+        number: usize,
+        row: &Row,
+        sighting: Option<&Sighting>,
+    ) -> Result<(), Corrupt> {
+        let fate = self.fate(state, number, row, sighting)?;
+        let Some(Payer::Known { organization, .. } | Payer::Unbookable { organization, .. }) =
+            self.payers.get(place(row.payer))
+        else {
+            return Ok(());
+        };
+        let Some(Involved { counted, .. }) = self.organizations.get_mut(*organization) else { return Ok(()) };
         match fate {
             Fate::Booked => counted.booked = counted.booked.saturating_add(1),
             Fate::Duplicate => counted.duplicates = counted.duplicates.saturating_add(1),
@@ -183,9 +180,15 @@ impl<'a> Booking<'a> {
     }
 
     /// Repetitions first, so that a record that was quarantined once is not quarantined again.
-    fn fate(&mut self, number: usize, row: &Row, sighting: Option<&Sighting>) -> Result<Fate, Corrupt> {
-        let Some(payer) = self.payers.get(place(row.payer)) else { return Ok(Fate::Duplicate) };
-        if let Payer::Unbookable { slot: None, reason } = payer {
+    fn fate(
+        &mut self,
+        state: &mut State,
+        number: usize,
+        row: &Row,
+        sighting: Option<&Sighting>,
+    ) -> Result<Fate, Corrupt> {
+        let Some(payer) = self.payers.get_mut(place(row.payer)) else { return Ok(Fate::Duplicate) };
+        if let Payer::Unbookable { reason: reason @ QuarantineReason::UnknownOrganization, .. } = payer {
             return Ok(Fate::Quarantined(reason.clone()));
         }
         let occurred = self.batch.occurred(row).at();
@@ -220,115 +223,132 @@ impl<'a> Booking<'a> {
         if occurred > at.recorded_at.plus_seconds(AHEAD_MAX_SECONDS) {
             return Ok(Fate::Quarantined(QuarantineReason::Ahead));
         }
-        let (slot, project, key) = match payer {
-            Payer::Known { slot, project, key } => (*slot, project, key),
+        let (organization, project, key, spent_today) = match payer {
+            Payer::Known { organization, project, key, spent_today } => {
+                (*organization, project, key, spent_today)
+            }
             Payer::Unbookable { reason, .. } => return Ok(Fate::Quarantined(reason.clone())),
         };
-        let models = self.batch.models.len();
-        let table = place(row.payer).saturating_mul(models).saturating_add(place(row.model));
-        let lane = match self.lane_of.get(table).copied() {
-            Some(known @ 1..) => place(known).saturating_sub(1),
-            Some(0) | None => {
-                let organization = self.batch.payers.get(place(row.payer)).map_or(0, |(org, _)| place(*org));
-                let zone = match self.zones.get(organization) {
-                    Some(Some((_, zone))) => zone.clone(),
-                    Some(None) | None => Zone::utc(),
-                };
-                self.lanes.push(Lane {
-                    slot,
-                    project: project.clone(),
-                    key: key.clone(),
-                    model: place(row.model),
-                    prices: self.prices.get(place(row.model)).cloned().flatten(),
-                    day: Day::default(),
-                    // An empty span, so that the first row sets the day.
-                    day_start: Timestamp::MAX,
-                    day_end: Timestamp::EPOCH,
-                    zone,
-                    cell: Cell::default(),
-                });
-                if let Some(entry) = self.lane_of.get_mut(table) {
-                    *entry = u32::try_from(self.lanes.len()).unwrap_or(0);
-                }
-                self.lanes.len().saturating_sub(1)
-            }
-        };
-        let Some(lane) = self.lanes.get_mut(lane) else { return Ok(Fate::Duplicate) };
-        let cost = match lane.price(row, occurred) {
+        let Some(model) = self.models.get(place(row.model)) else { return Ok(Fate::Duplicate) };
+        let cost = match price(row, model.prices.as_deref(), occurred) {
             Ok(cost) => cost,
             Err(reason) => return Ok(Fate::Quarantined(reason)),
         };
-        let organization =
-            self.batch.payers.get(place(row.payer)).map_or(0, |(organization, _)| place(*organization));
-        match self.room.get_mut(organization).map(|room| (room.checked_sub(cost), room)) {
-            Some((Some(left), room)) if !left.is_negative() => *room = left,
+        let Some(involved) = self.organizations.get_mut(organization) else { return Ok(Fate::Duplicate) };
+        let Some(slot) = involved.slot else { return Ok(Fate::Duplicate) };
+        match involved.room.checked_sub(cost) {
+            Some(left) if !left.is_negative() => involved.room = left,
             Some(_) | None => return Ok(Fate::Quarantined(QuarantineReason::Absurd)),
         }
-        if occurred < lane.day_start || occurred >= lane.day_end {
-            let full = lane.turn_to_day_of(occurred);
-            if let Some(full) = full {
-                // The lane of the day before goes on as one that no row finds any more.
-                self.lanes.push(full);
+        // From here it is booked.
+        involved.spent = Some(sum(involved.spent.unwrap_or_default(), cost)?);
+        let is_today = involved.today.holds(occurred);
+        let day = if is_today { involved.today.day } else { state.day_of(slot, occurred).day };
+        let open = &mut state.change(slot).open.cells;
+        let known = place(row.payer).saturating_mul(self.models.len()).saturating_add(place(row.model));
+        let cell = match self.cell_of.get_mut(known) {
+            Some(known) if is_today => {
+                if *known == 0 {
+                    let found = open.place(day, project, &model.name, key.as_ref());
+                    *known = u32::try_from(found.saturating_add(1)).map_err(|_| Corrupt::CountOutOfRange)?;
+                }
+                open.at(place(*known).saturating_sub(1))
             }
+            Some(_) | None => {
+                let found = open.place(day, project, &model.name, key.as_ref());
+                open.at(found)
+            }
+        };
+        let cell = cell.ok_or(Corrupt::CountOutOfRange)?;
+        cell.count(row.tokens, row.extras.as_ref().map(|extras| &extras.meters), cost)?;
+        if is_today {
+            *spent_today = Some(sum(spent_today.unwrap_or_default(), cost)?);
+        } else {
+            let at_once = state.config().lag.cycle_seconds == 0;
+            spend(state.change(slot), project, day, cost, at_once.then_some(involved.today.day))?;
         }
-        let index = self.lane_of.get(table).copied().map_or(0, place).saturating_sub(1);
-        let Some(lane) = self.lanes.get_mut(index) else { return Ok(Fate::Duplicate) };
-        lane.cell.count(row.tokens, row.extras.as_ref().map(|extras| &extras.meters), cost)?;
         Ok(Fate::Booked)
     }
 
     /// Writes what was summed into State, and puts back what was taken out.
-    fn finish(self, state: &mut State, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
-        let at_once = state.config().lag.cycle_seconds == 0;
-        let today_of = |zone: &Zone| zone.day(self.at.recorded_at);
-        for ((organization, source), window) in self.batch.sources.iter().zip(self.windows) {
-            if let Some(Some((slot, _))) = self.zones.get(place(*organization))
+    fn finish(mut self, state: &mut State, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
+        for ((organization, source), window) in
+            self.batch.sources.iter().zip(std::mem::take(&mut self.windows))
+        {
+            // A window that was taken out and is still empty stands as an empty one; there is none to put back.
+            if let Some(slot) = self.organizations.get(place(*organization)).and_then(|known| known.slot)
                 && window != SequenceWindow::default()
             {
-                state.change(*slot).sources.insert(source.clone(), window);
-            }
-        }
-        // A window that was taken out and is still empty stands as an empty one; there is none to put back.
-        let mut due: Vec<(usize, Amount)> = Vec::new();
-        for lane in self.lanes {
-            if lane.cell.requests == 0 {
-                continue;
-            }
-            let cost = lane.cell.cost;
-            let organization = state.change(lane.slot);
-            if let Some(project) = organization.projects.get_mut(&lane.project) {
-                project.spend.add_pending(lane.day, cost)?;
-                if at_once {
-                    project.spend.settle(today_of(&lane.zone))?;
+                let sources = &mut state.change(slot).sources;
+                match sources.get_mut(source) {
+                    Some(known) => *known = window,
+                    None => {
+                        sources.insert(source.clone(), window);
+                    }
                 }
             }
-            let Some(model) = self.batch.models.get(lane.model) else { continue };
-            let key = CellKey { day: lane.day, project: lane.project, model: model.clone(), key: lane.key };
-            organization.open.cells.entry(key).or_default().add(&lane.cell)?;
-            match due.iter_mut().find(|(slot, _)| *slot == lane.slot) {
-                Some((_, all)) => *all = sum(*all, cost)?,
-                None => due.push((lane.slot, cost)),
-            }
         }
-        for (slot, cost) in due {
-            state.change(slot).purse.charge(cost)?;
-            if !at_once {
-                state.note_pending(slot);
-            }
+        let at_once = state.config().lag.cycle_seconds == 0;
+        for payer in &self.payers {
+            let Payer::Known { organization, project, spent_today: Some(spent), .. } = payer else {
+                continue;
+            };
+            let Some(Involved { slot: Some(slot), today, .. }) = self.organizations.get(*organization) else {
+                continue;
+            };
+            spend(state.change(*slot), project, today.day, *spent, at_once.then_some(today.day))?;
         }
         let mut quarantined = 0u64;
-        for (counted, known) in self.counted.iter().zip(&self.zones) {
+        for Involved { slot, counted, spent, .. } in &self.organizations {
             quarantined = quarantined.saturating_add(counted.quarantined);
-            if let Some((slot, _)) = known {
-                let counts = &mut state.change(*slot).counts;
-                counts.booked = counts.booked.saturating_add(counted.booked);
-                counts.duplicates = counts.duplicates.saturating_add(counted.duplicates);
-                counts.quarantined = counts.quarantined.saturating_add(counted.quarantined);
+            let Some(slot) = *slot else { continue };
+            let organization = state.change(slot);
+            let counts = &mut organization.counts;
+            counts.booked = counts.booked.saturating_add(counted.booked);
+            counts.duplicates = counts.duplicates.saturating_add(counted.duplicates);
+            counts.quarantined = counts.quarantined.saturating_add(counted.quarantined);
+            if let Some(spent) = *spent {
+                organization.purse.charge(spent)?;
+                if !at_once {
+                    state.note_pending(slot);
+                }
             }
         }
         state.count_usage(u64::try_from(self.batch.rows.len()).unwrap_or(u64::MAX), quarantined);
         quarantine(self.batch, self.quarantined, self.at, effects);
         Ok(())
+    }
+}
+
+/// What budgets see: pending until the cycle closes, or settled at once on `settle_on`.
+fn spend(
+    organization: &mut Organization,
+    project: &ProjectId,
+    day: Day,
+    cost: Amount,
+    settle_on: Option<Day>,
+) -> Result<(), Corrupt> {
+    let Some(project) = organization.projects.get_mut(project) else { return Ok(()) };
+    project.spend.add_pending(day, cost)?;
+    match settle_on {
+        Some(today) => project.spend.settle(today),
+        None => Ok(()),
+    }
+}
+
+impl Involved {
+    fn resolve(state: &mut State, id: &OrgId, at: At, effects: &mut Vec<Effect>) -> Result<Self, Corrupt> {
+        let slot = state.slot_of(id);
+        let (today, room) = match slot {
+            Some(slot) => {
+                let today = state.day_of(slot, at.recorded_at);
+                let organization = state.change(slot);
+                close_cells(organization, today.day, at, effects)?;
+                (today, organization.purse.room())
+            }
+            None => (DaySpan::of(&Zone::utc(), at.recorded_at), Amount::ZERO),
+        };
+        Ok(Self { slot, today, counted: Counted::default(), room, spent: None })
     }
 }
 
@@ -350,54 +370,36 @@ fn quarantine(batch: &UsageBatch, rows: Vec<(usize, QuarantineReason)>, at: At, 
     }
 }
 
-impl Lane {
-    /// What a row costs at the price in force when it occurred, or why it cannot be booked (R4.11).
-    #[inline]
-    fn price(&self, row: &Row, occurred: Timestamp) -> Result<Amount, QuarantineReason> {
-        let tokens = row.tokens;
-        let sane = tokens.input <= QUANTITY_MAX && tokens.output <= QUANTITY_MAX;
-        let Some(uncached) = tokens.input.checked_sub(tokens.cached_input).filter(|_| sane) else {
+/// What a row costs at the price in force when it occurred, or why it cannot be booked (R4.11).
+#[inline]
+fn price(row: &Row, prices: Option<&PriceHistory>, occurred: Timestamp) -> Result<Amount, QuarantineReason> {
+    let tokens = row.tokens;
+    let sane = tokens.input <= QUANTITY_MAX && tokens.output <= QUANTITY_MAX;
+    let Some(uncached) = tokens.input.checked_sub(tokens.cached_input).filter(|_| sane) else {
+        return Err(QuarantineReason::Absurd);
+    };
+    if let Some(extras) = &row.extras {
+        if extras.meters.values().any(|units| *units > QUANTITY_MAX) {
             return Err(QuarantineReason::Absurd);
-        };
-        if let Some(extras) = &row.extras {
-            if extras.meters.values().any(|units| *units > QUANTITY_MAX) {
-                return Err(QuarantineReason::Absurd);
-            }
-            if let Some(cost) = extras.cost {
-                return if cost.is_negative() { Err(QuarantineReason::Absurd) } else { Ok(cost) };
-            }
         }
-        let price = self.prices.as_deref().and_then(|history| price_at(history, occurred));
-        let price = price.ok_or(QuarantineReason::UnknownModel)?;
-        let parts = [
-            price.input.charge(uncached),
-            price.cached_input.charge(tokens.cached_input),
-            price.output.charge(tokens.output),
-        ];
-        let mut cost = Amount::ZERO;
-        for part in parts {
-            cost = part.and_then(|part| cost.checked_add(part)).ok_or(QuarantineReason::Absurd)?;
-        }
-        match &row.extras {
-            Some(extras) => charge_meters(cost, price, extras),
-            None => Ok(cost),
+        if let Some(cost) = extras.cost {
+            return if cost.is_negative() { Err(QuarantineReason::Absurd) } else { Ok(cost) };
         }
     }
-
-    /// Turns to another local day; what was summed so far goes on as a lane of its own.
-    fn turn_to_day_of(&mut self, occurred: Timestamp) -> Option<Self> {
-        let full = (self.cell.requests > 0).then(|| Self {
-            project: self.project.clone(),
-            key: self.key.clone(),
-            prices: None,
-            zone: self.zone.clone(),
-            cell: std::mem::take(&mut self.cell),
-            ..*self
-        });
-        self.day = self.zone.day(occurred);
-        self.day_start = self.zone.start_of_day(self.day);
-        self.day_end = self.zone.start_of_day(self.day.next());
-        full
+    let price = prices.and_then(|history| price_at(history, occurred));
+    let price = price.ok_or(QuarantineReason::UnknownModel)?;
+    let parts = [
+        price.input.charge(uncached),
+        price.cached_input.charge(tokens.cached_input),
+        price.output.charge(tokens.output),
+    ];
+    let mut cost = Amount::ZERO;
+    for part in parts {
+        cost = part.and_then(|part| cost.checked_add(part)).ok_or(QuarantineReason::Absurd)?;
+    }
+    match &row.extras {
+        Some(extras) => charge_meters(cost, price, extras),
+        None => Ok(cost),
     }
 }
 
@@ -408,24 +410,32 @@ fn charge_meters(base: Amount, price: &ModelPrice, extras: &Extras) -> Result<Am
     })
 }
 
-fn resolve_payer(slot: usize, organization: &Organization, charged: &Charged) -> Payer {
+fn resolve_payer(place: usize, organization: &Organization, charged: &Charged) -> Payer {
+    let unbookable = |reason| Payer::Unbookable { organization: place, reason };
     match charged {
-        Charged::Key(id) => match organization.keys.get(id) {
-            Some(key) => Payer::Known { slot, project: key.project.clone(), key: Some(id.clone()) },
-            None => Payer::Unbookable { slot: Some(slot), reason: QuarantineReason::UnknownKey },
+        Charged::Key(id) => match organization.keys.get_key_value(id) {
+            Some((id, key)) => {
+                let (project, key) = (key.project.clone(), Some(id.clone()));
+                Payer::Known { organization: place, project, key, spent_today: None }
+            }
+            None => unbookable(QuarantineReason::UnknownKey),
         },
-        Charged::Project(id) if organization.projects.contains_key(id) => {
-            Payer::Known { slot, project: id.clone(), key: None }
-        }
-        Charged::Project(_) => {
-            Payer::Unbookable { slot: Some(slot), reason: QuarantineReason::UnknownProject }
-        }
+        Charged::Project(id) => match organization.projects.get_key_value(id) {
+            Some((id, _)) => {
+                Payer::Known { organization: place, project: id.clone(), key: None, spent_today: None }
+            }
+            None => unbookable(QuarantineReason::UnknownProject),
+        },
     }
 }
 
 /// On the first booking of a later local day the cells of the day before become history, whose hash stays.
-fn close_cells(organization: &mut Organization, at: At, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
-    let today = organization.zone.day(at.recorded_at);
+fn close_cells(
+    organization: &mut Organization,
+    today: Day,
+    at: At,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Corrupt> {
     if organization.open.booked_on >= today {
         return Ok(());
     }
@@ -440,6 +450,7 @@ fn close_cells(organization: &mut Organization, at: At, effects: &mut Vec<Effect
     chain.update(at.position.0.to_be_bytes());
     chain.update(bytes);
     organization.history = chain.finalize().into();
+    organization.history_at = at.position;
     effects.push(Effect::CellsClosed {
         organization: organization.id.clone(),
         cells: closed,

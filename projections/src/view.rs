@@ -226,3 +226,112 @@ fn quarantine_key(place: UsagePlace) -> Vec<u8> {
 fn skipped_key(position: Position) -> Vec<u8> {
     [b"f".as_slice(), &position.0.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry};
+    use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
+    use tollbook_schemas::id::{DisplayName, LedgerId, MemberId};
+    use tollbook_schemas::position::{EntryId, WriterId};
+    use tollbook_schemas::sealed::Sealed;
+    use tollbook_schemas::time::{Timestamp, Zone};
+    use tollbook_schemas::topic::Topic;
+    use tollbook_schemas::usage::{Ingress, Unreadable};
+
+    use super::*;
+    use crate::record::Record;
+
+    const PARTITION: PartitionId = PartitionId(0);
+
+    /// Applies one entry.
+    fn apply(state: &mut State, topic: &Topic, body: Body) -> Vec<Effect> {
+        let position = state.head().position.next();
+        let ledger = LedgerId::from_bits(1);
+        let id =
+            EntryId { ledger: ledger.clone(), partition: PARTITION, writer: WriterId(1), count: position.0 };
+        let payload = codec::encode_entry(&Entry { id, recorded_at: Timestamp::EPOCH, body }).unwrap();
+        let record = Record::read(&ledger, PARTITION, position, &topic.subject(PARTITION), &payload);
+        state.apply(&record, &[]).unwrap()
+    }
+
+    fn decision(event: Event) -> Body {
+        let cause = Cause::Command { idempotency: None };
+        Body::Decision(Decision { term: 0, actor: Actor::Engine, cause, events: vec![event] })
+    }
+
+    fn registered(state: &mut State, organization: u128) -> Vec<Effect> {
+        let sealed = || Sealed { key: 0, ciphertext: Bytes::from_static(b"x") };
+        let event = Event::Organization(OrganizationEvent::Registered {
+            name: DisplayName::parse("o").unwrap(),
+            email: sealed(),
+            creator: MemberId::from_bits(1),
+            creator_name: sealed(),
+            creator_email: sealed(),
+            zone: Zone::utc(),
+        });
+        apply(state, &Topic::Organization(OrgId::from_bits(organization)), decision(event))
+    }
+
+    fn ledger_created(state: &mut State) -> Vec<Effect> {
+        let ledger = LedgerId::from_bits(1);
+        let event =
+            Event::Config(ConfigEvent::LedgerCreated { ledger, currency: "USD".into(), partitions: 1 });
+        apply(state, &Topic::Config, decision(event))
+    }
+
+    fn unreadable(state: &mut State) -> Vec<Effect> {
+        let bytes = Unreadable {
+            organization: None,
+            reason: "not JSON".into(),
+            ingress: Ingress::Http,
+            bytes: Bytes::from_static(b"{"),
+        };
+        apply(state, &Topic::UsageMixed, Body::Unreadable(vec![bytes; 3]))
+    }
+
+    #[test]
+    fn state_comes_back_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = State::empty(PARTITION);
+        {
+            let view = Views::open(directory.path()).unwrap().partition(PARTITION).unwrap();
+            assert!(view.load().unwrap().is_none(), "never written");
+            let mut effects = ledger_created(&mut state);
+            // Later registered, and earlier in order of id.
+            effects.extend(registered(&mut state, 2));
+            view.write(Rows::collect(&mut state, &effects).unwrap()).unwrap();
+            let effects = registered(&mut state, 1);
+            view.write(Rows::collect(&mut state, &effects).unwrap()).unwrap();
+        }
+        let views = Views::open(directory.path()).unwrap();
+        let loaded = views.partition(PARTITION).unwrap().load().unwrap().unwrap();
+        assert_eq!(loaded.digest().unwrap(), state.digest().unwrap());
+        assert!(loaded.organizations().eq(state.organizations()));
+        assert_eq!(loaded.head(), state.head());
+        views.reset(PARTITION).unwrap();
+        assert!(views.partition(PARTITION).unwrap().load().unwrap().is_none());
+    }
+
+    #[test]
+    fn r8_1_quarantine_is_listed_in_the_order_of_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = Views::open(directory.path()).unwrap().partition(PARTITION).unwrap();
+        let mut state = State::empty(PARTITION);
+        let mut effects = ledger_created(&mut state);
+        for _ in 0..300 {
+            effects.extend(unreadable(&mut state));
+        }
+        view.write(Rows::collect(&mut state, &effects).unwrap()).unwrap();
+        let mut places = Vec::new();
+        loop {
+            let page = view.quarantine(places.last().copied(), 7).unwrap();
+            places.extend(page.iter().map(|record| record.place));
+            if page.len() < 7 {
+                break;
+            }
+        }
+        assert_eq!(places.len(), 900);
+        assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}

@@ -53,6 +53,8 @@ impl Writers {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const WRITER: WriterId = WriterId(7);
@@ -79,5 +81,39 @@ mod tests {
         assert!(!writers.note(WRITER, 99_998 - COUNT_WINDOW - 1), "below the window");
         assert!(writers.note(WRITER, 99_998 - 101), "in the window");
         assert!(!writers.note(WRITER, 99_998 - 101));
+    }
+
+    proptest! {
+        /// A writer that keeps to the window is never taken for a copier, and no copy ever counts again.
+        #[test]
+        fn whatever_keeps_to_the_window_is_new_once(
+            steps in prop::collection::vec((0..6u64, any::<prop::sample::Index>()), 1..600), give_up in 0..50u64,
+        ) {
+            let mut writers = Writers::default();
+            let (mut last, mut open, mut applied) = (0u64, Vec::<u64>::new(), BTreeSet::new());
+            for (step, index) in steps {
+                let oldest = open.iter().min().copied().unwrap_or(last + 1);
+                match step {
+                    // Many begin at once, some of them are given up and never come.
+                    0..3 if last + 1 - oldest < COUNT_WINDOW => {
+                        let many = (step * 700 + 1).min(COUNT_WINDOW - (last + 1 - oldest));
+                        open.extend((last + 1..=last + many).filter(|count| give_up == 0 || count % (give_up + 1) != 0));
+                        last += many;
+                    }
+                    3 if !applied.is_empty() => {
+                        let copy = *index.get(&applied.iter().copied().collect::<Vec<_>>());
+                        prop_assert!(!writers.note(WRITER, copy), "copy of {}", copy);
+                    }
+                    _ if !open.is_empty() => {
+                        let count = open.swap_remove(index.index(open.len()));
+                        prop_assert!(writers.note(WRITER, count), "{} of {}", count, last);
+                        applied.insert(count);
+                    }
+                    _ => {}
+                }
+            }
+            let bytes = tollbook_schemas::codec::encode_row(&writers).unwrap();
+            prop_assert_eq!(tollbook_schemas::codec::decode_row::<Writers>(&bytes).unwrap(), writers);
+        }
     }
 }

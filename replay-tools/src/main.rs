@@ -1,1 +1,66 @@
-fn main() {}
+//! `tollbook-replay`: read-only tools for finance and support. The log is folded again, from zero, by the same code.
+
+mod fold;
+mod rebuild;
+mod source;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::source::SourceError;
+
+/// Read-only tools for finance and support
+#[derive(Debug, Parser)]
+#[command(name = "tollbook-replay", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fold the log from zero and say whether it is whole; with --views, whether they are what the log says
+    Verify(verify::VerifyArgs),
+    /// Fold the log from zero into fresh views
+    Rebuild(rebuild::RebuildArgs),
+}
+
+/// What a command found.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// A check failed: exit code 1.
+    #[error("{0}")]
+    Check(String),
+    /// The source is absent or locked: exit code 3.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match cli.command {
+                Command::Verify(args) => verify::run(args).await,
+                Command::Rebuild(args) => rebuild::run(args).await,
+            }
+        }),
+        Err(error) => Err(Failure::Check(format!("cannot start: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => complain(&failure),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command tells a person why it failed")]
+fn complain(failure: &Failure) -> ExitCode {
+    eprintln!("tollbook-replay: {failure}");
+    match failure {
+        Failure::Check(_) => ExitCode::from(1),
+        Failure::Source(_) => ExitCode::from(3),
+    }
+}

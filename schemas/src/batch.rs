@@ -1,6 +1,8 @@
 //! Usage packed for the log: small dictionaries, and rows that hold indexes into them. Smaller, and the only way to
 //! fold millions of records a second.
 
+mod rows;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
@@ -24,13 +26,14 @@ pub struct UsageBatch {
     /// Models.
     pub models: Vec<ModelName>,
     /// The records.
+    #[serde(with = "rows")]
     pub rows: Vec<Row>,
     /// The records' ids, one behind the other.
     pub ids: String,
 }
 
 /// One usage record as it is packed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Index into `payers`.
     pub payer: u32,
@@ -51,7 +54,7 @@ pub struct Row {
 }
 
 /// When a packed record occurred, in nanoseconds from the batch's base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowTime {
     /// As the publisher said.
     Given(i64),
@@ -73,12 +76,15 @@ impl UsageBatch {
         let organizations = self.organizations.len();
         let within = |index: u32, length: usize| usize::try_from(index).is_ok_and(|index| index < length);
         let largest = organizations.max(self.payers.len()).max(self.sources.len()).max(self.models.len());
-        // A source that stood twice would be counted in two windows.
+        // A source that stood twice, or whose organization did, would be counted in two windows.
         let sources: HashSet<_> = self.sources.iter().collect();
+        let names: HashSet<_> = self.organizations.iter().collect();
         let dictionaries = self.payers.iter().all(|(org, _)| within(*org, organizations))
             && self.sources.iter().all(|(org, _)| within(*org, organizations))
             && sources.len() == self.sources.len()
-            && largest <= self.rows.len();
+            && names.len() == organizations
+            && largest <= self.rows.len()
+            && self.rows.len() <= ROWS_MAX;
         if !dictionaries {
             return Err(BrokenBatch { row: 0 });
         }
@@ -156,13 +162,25 @@ struct LastRow {
     model: u32,
 }
 
-/// Upper bound of a row without its id and extras: six numbers and four tags.
-const ROW_BYTES_MAX: usize = 64;
+/// Most bytes of an entry beside what its records bring: ids of ledger and writer, times, lengths, padding.
+const FRAME_BYTES_MAX: usize = 256;
+/// Most bytes of a text's or a list's length.
+const LENGTH_BYTES_MAX: usize = 5;
+/// Most bytes of a number.
+const NUMBER_BYTES_MAX: usize = 9;
+/// Most bytes of an amount.
+const AMOUNT_BYTES_MAX: usize = 17;
 
 impl BatchBuilder {
     /// An empty batch whose rows tell their time from `base`.
     pub fn new(base: Timestamp) -> Self {
-        Self { batch: UsageBatch { base, ..UsageBatch::default() }, ..Self::default() }
+        let batch = UsageBatch { base, ..UsageBatch::default() };
+        Self { batch, bytes: FRAME_BYTES_MAX, ..Self::default() }
+    }
+
+    /// No fewer bytes than the entry has once it is encoded.
+    pub const fn bytes_at_most(&self) -> usize {
+        self.bytes
     }
 
     /// How many records are in it.
@@ -202,6 +220,7 @@ impl BatchBuilder {
                 &mut self.organizations,
                 &mut self.batch.organizations,
                 &mut self.bytes,
+                usage.organization.as_str().len(),
                 usage.organization.clone(),
             ),
         };
@@ -219,6 +238,10 @@ impl BatchBuilder {
                 &mut self.payers,
                 &mut self.batch.payers,
                 &mut self.bytes,
+                match &usage.charged {
+                    Charged::Key(id) => id.as_str().len(),
+                    Charged::Project(id) => id.as_str().len(),
+                },
                 (organization, usage.charged.clone()),
             ),
         };
@@ -236,21 +259,24 @@ impl BatchBuilder {
                 &mut self.sources,
                 &mut self.batch.sources,
                 &mut self.bytes,
+                usage.source.as_str().len(),
                 (organization, usage.source.clone()),
             ),
         };
         let model = match hint {
             Some(last) if self.batch.models.get(entry(last.model)) == Some(&usage.model) => last.model,
             Some(_) | None => {
-                intern(&mut self.models, &mut self.batch.models, &mut self.bytes, usage.model.clone())
+                let length = usage.model.as_str().len();
+                intern(&mut self.models, &mut self.batch.models, &mut self.bytes, length, usage.model.clone())
             }
         };
         self.last = Some(LastRow { organization, payer, source, model });
-        let kept = usage.extras.as_ref().and_then(|extras| extras.kept.as_ref()).map_or(0, String::len);
-        // Extras besides `kept` are a lease, a request id and meters: bounded by the record's own limit.
-        let extras = if usage.extras.is_some() { 1024usize.saturating_add(kept) } else { 0 };
-        self.bytes =
-            self.bytes.saturating_add(ROW_BYTES_MAX).saturating_add(usage.id.len()).saturating_add(extras);
+        let extras = usage.extras.as_deref().map_or(0, extras_bytes_at_most);
+        self.bytes = self
+            .bytes
+            .saturating_add(rows::ROW_BYTES_MAX)
+            .saturating_add(usage.id.len())
+            .saturating_add(extras);
         let base = self.batch.base;
         self.batch.ids.push_str(&usage.id);
         self.batch.rows.push(Row {
@@ -279,17 +305,34 @@ fn intern<T: Clone + Eq + Hash>(
     index: &mut HashMap<T, u32>,
     dictionary: &mut Vec<T>,
     bytes: &mut usize,
+    text_bytes: usize,
     value: T,
 ) -> u32 {
     if let Some(known) = index.get(&value) {
         return *known;
     }
     let place = u32::try_from(dictionary.len()).unwrap_or(u32::MAX);
-    // Names and ids are at most 256 bytes.
-    *bytes = bytes.saturating_add(128);
+    // Beside the text: its length, an organization's index, and a tag.
+    *bytes =
+        bytes.saturating_add(text_bytes).saturating_add(LENGTH_BYTES_MAX).saturating_add(NUMBER_BYTES_MAX);
     index.insert(value.clone(), place);
     dictionary.push(value);
     place
+}
+
+/// No fewer bytes than extras have once they are encoded.
+fn extras_bytes_at_most(extras: &Extras) -> usize {
+    let Extras { lease, request_id, cost, meters, kept } = extras;
+    let text = |text: &Option<String>| {
+        text.as_ref().map_or(1, |text| text.len().saturating_add(LENGTH_BYTES_MAX).saturating_add(1))
+    };
+    let cost = if cost.is_some() { AMOUNT_BYTES_MAX.saturating_add(1) } else { 1 };
+    let meter = LENGTH_BYTES_MAX.saturating_add(NUMBER_BYTES_MAX);
+    let meters = meters.keys().map(|name| name.as_str().len().saturating_add(meter));
+    [text(lease), text(request_id), cost, text(kept), LENGTH_BYTES_MAX]
+        .into_iter()
+        .chain(meters)
+        .fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]
@@ -298,7 +341,11 @@ mod tests {
 
     use super::*;
     use crate::amount::Amount;
-    use crate::id::{KeyId, ProjectId};
+    use crate::codec;
+    use crate::entry::{Body, Entry};
+    use crate::id::{KeyId, LedgerId, MeterName, ProjectId};
+    use crate::position::{EntryId, PartitionId, WriterId};
+    use crate::usage::{KEPT_BYTES_MAX, USAGE_ID_MAX};
 
     prop_compose! {
         /// Usage with few distinct names, as real traffic has.
@@ -336,6 +383,60 @@ mod tests {
             let batch = builder.finish();
             prop_assert_eq!(batch.check(), Ok(()));
             prop_assert_eq!(batch.unpack().collect::<Vec<_>>(), records);
+        }
+    }
+
+    fn long(letter: char, most: usize) -> impl Strategy<Value = String> {
+        (1..=most).prop_map(move |length| letter.to_string().repeat(length))
+    }
+
+    prop_compose! {
+        /// Usage with texts as long as they may be, and hardly two the same.
+        fn large()(
+            mut usage in usage(), source in long('s', SourceName::MAX), model in long('m', ModelName::MAX), number: u16,
+            id in long('i', USAGE_ID_MAX), kept in prop::option::of(long('k', KEPT_BYTES_MAX)),
+            lease in prop::option::of(long('l', 128)), request_id in prop::option::of(long('r', 128)),
+            meters in 0..=32u64, units: u64, tokens: [u64; 3], cost: Option<u64>, plain: bool,
+        ) -> Usage {
+            usage.organization = OrgId::parse(&format!("org_{number:05}{}", "o".repeat(63))).unwrap();
+            usage.charged = Charged::Project(ProjectId::parse(&format!("proj_{number:05}{}", "p".repeat(62))).unwrap());
+            usage.source = SourceName::parse(&source).unwrap();
+            usage.model = ModelName::parse(&model).unwrap();
+            usage.id = id;
+            usage.tokens = Tokens { input: tokens[0], cached_input: tokens[1], output: tokens[2] };
+            let name = |number| MeterName::parse(&format!("{number:064}")).unwrap();
+            let meters = (0..meters).map(|number| (name(number), units)).collect();
+            let cost = cost.and_then(|units| Amount::from_units(i128::from(units) << 32));
+            usage.extras = (!plain).then(|| Box::new(Extras { lease, request_id, cost, meters, kept }));
+            usage
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn an_entry_is_never_larger_than_reckoned_nor_than_a_message(
+            records in prop::collection::vec(large(), 1..60), count: u64, writer: u64, ledger in "[a-z0-9]{1,65}",
+        ) {
+            let mut builder = BatchBuilder::new(Timestamp::MAX);
+            for usage in records.iter().cycle() {
+                if builder.is_full() {
+                    break;
+                }
+                builder.push(usage);
+            }
+            let most = builder.bytes_at_most();
+            let id = EntryId {
+                ledger: LedgerId::parse(&format!("ledger_{ledger}")).unwrap(),
+                partition: PartitionId(u16::MAX),
+                writer: WriterId(writer),
+                count,
+            };
+            let entry = Entry { id, recorded_at: Timestamp::MAX, body: Body::Usage(builder.finish()) };
+            let bytes = codec::encode_entry(&entry).unwrap().len();
+            prop_assert!(bytes <= most, "{} bytes were reckoned as {}", bytes, most);
+            // `log::PAYLOAD_MAX`.
+            prop_assert!(most <= 1024 * 1024);
         }
     }
 

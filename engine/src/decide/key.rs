@@ -28,6 +28,9 @@ pub(super) fn issue(
     if !organization.projects.contains_key(new.project) {
         return Err(Rejection::ProjectUnknown(new.project.clone()));
     }
+    if organization.keys.contains_key(new.key) {
+        return Err(Rejection::KeyExists(new.key.clone()));
+    }
     let member = new.member.unwrap_or(&organization.creator);
     if !organization.members.contains_key(member) {
         return Err(Rejection::MemberUnknown(member.clone()));

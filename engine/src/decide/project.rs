@@ -16,6 +16,9 @@ pub(super) fn create(
     project: &ProjectId,
     name: &DisplayName,
 ) -> Result<Decided, Rejection> {
+    if organization.projects.contains_key(project) {
+        return Err(Rejection::ProjectExists(project.clone()));
+    }
     let limit = quantity_limit(config, organization).projects;
     let current = u32::try_from(organization.projects.len()).unwrap_or(u32::MAX);
     if current >= limit {

@@ -1,9 +1,8 @@
 //! Configuration of the whole ledger: prices, the billing cycle, service tokens.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use tollbook_schemas::time::Timestamp;
 
 use super::Api;
 use super::auth::{Caller, hash};
+use super::extract::{Body, Named, Params};
 use super::fields::{Fields, list, long, number, parse, text};
 use super::money::{idempotency, with_events};
 use super::organizations::{OPERATOR, READERS, answered, created, new_secret};
@@ -28,7 +28,7 @@ pub(super) async fn publish_prices(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let mut fields = Fields::of_body(&headers, &body)?;
@@ -77,7 +77,7 @@ fn model_price(model: &mut Fields) -> ModelPrice {
 pub(super) async fn prices(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -115,7 +115,7 @@ pub(super) async fn set_billing_cycle(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let mut fields = Fields::of_body(&headers, &body)?;
@@ -136,7 +136,7 @@ pub(super) async fn set_billing_cycle(
 pub(super) async fn billing_cycle(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -152,7 +152,7 @@ pub(super) async fn issue_token(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let mut fields = Fields::of_body(&headers, &body)?;
@@ -205,7 +205,7 @@ fn scope(text: &str) -> Result<Scope, &'static str> {
 pub(super) async fn tokens(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -227,9 +227,9 @@ pub(super) async fn tokens(
 pub(super) async fn revoke_token(
     State(api): State<Api>,
     caller: Caller,
-    Path(token): Path<String>,
+    Named(token): Named<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let token = TokenId::parse(&token).map_err(|_| Problem::not_found("there is no such token"))?;

@@ -1,9 +1,7 @@
 //! Recharges and balances, and what all writes share: idempotency keys and answers to repetitions.
 
-use std::collections::HashMap;
-
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -17,6 +15,7 @@ use tollbook_schemas::rejection::Rejection;
 
 use super::Api;
 use super::auth::Caller;
+use super::extract::{Body, Named, Params};
 use super::fields::{Fields, parse, text};
 use super::organizations::{OPERATOR, READERS, created};
 use super::problem::Problem;
@@ -31,9 +30,9 @@ const IDEMPOTENCY_KEY_MAX: usize = 256;
 pub(super) async fn recharge(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
+    Named(org): Named<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let organization = organization_id(&caller, &org)?;
@@ -69,8 +68,8 @@ pub(super) async fn recharge(
 pub(super) async fn balance(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(org): Named<String>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;

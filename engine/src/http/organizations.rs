@@ -1,9 +1,6 @@
 //! Organizations, projects and keys, as far as usage needs them.
 
-use std::collections::HashMap;
-
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -17,6 +14,7 @@ use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Zone;
 
 use super::auth::{Caller, hash};
+use super::extract::{Body, Named, Params};
 use super::fields::{Fields, email, parse, text};
 use super::problem::Problem;
 use super::reads::{Page, organization_id, read_organization, wait_for};
@@ -34,7 +32,7 @@ pub(super) async fn register(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let mut fields = Fields::of_body(&headers, &body)?;
@@ -70,8 +68,8 @@ pub(super) async fn register(
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(org): Named<String>,
+    Params(query): Params,
 ) -> Result<Response, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
@@ -83,7 +81,7 @@ pub(super) async fn show(
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -133,9 +131,9 @@ async fn organization_json(node: &Node, id: &OrgId) -> Result<Value, Problem> {
 pub(super) async fn create_project(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
+    Named(org): Named<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let organization = organization_id(&caller, &org)?;
@@ -168,8 +166,8 @@ pub(super) async fn create_project(
 pub(super) async fn projects(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(org): Named<String>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
@@ -228,9 +226,9 @@ fn hint(secret: &str) -> String {
 pub(super) async fn issue_key(
     State(api): State<Api>,
     caller: Caller,
-    Path((org, project)): Path<(String, String)>,
+    Named((org, project)): Named<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
     let organization = organization_id(&caller, &org)?;
@@ -273,8 +271,8 @@ pub(super) async fn issue_key(
 pub(super) async fn keys(
     State(api): State<Api>,
     caller: Caller,
-    Path((org, project)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Named((org, project)): Named<(String, String)>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::{Quarantined, QuarantinedWhat};
@@ -15,6 +15,7 @@ use tollbook_schemas::usage::UsagePlace;
 
 use super::Api;
 use super::auth::Caller;
+use super::extract::{Named, Params};
 use super::organizations::READERS;
 use super::problem::{Fault, Problem};
 use crate::node::Node;
@@ -108,7 +109,7 @@ impl Page {
 pub(super) async fn find_key(
     State(api): State<Api>,
     caller: Caller,
-    Path(key): Path<String>,
+    Named(key): Named<String>,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let key = KeyId::parse(&key).map_err(|_| Problem::not_found("there is no such key"))?;
@@ -144,7 +145,7 @@ fn partition_of(node: &Node, query: &HashMap<String, String>) -> Result<Partitio
 pub(super) async fn digest(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -164,7 +165,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(super) async fn quarantine(
     State(api): State<Api>,
     caller: Caller,
-    Query(query): Query<HashMap<String, String>>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     wait_for(&api.node, &query).await?;
@@ -180,7 +181,8 @@ pub(super) async fn quarantine(
             Some(_) | None => None,
         };
         // Rows reach the view a little after they are applied.
-        owner.wait_viewed(owner.applied()).await?;
+        let last = owner.read(|state| state.head().quarantined_at).await?;
+        owner.wait_viewed(last).await?;
         let Some(view) = api.node.view(partition).cloned() else { continue };
         let wanted = page.limit.saturating_add(1).saturating_sub(items.len());
         let read = tokio::task::spawn_blocking(move || view.quarantine(after, wanted)).await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
@@ -12,6 +12,7 @@ use tollbook_schemas::time::{Day, Timestamp, Zone};
 
 use super::Api;
 use super::auth::Caller;
+use super::extract::{Named, Params};
 use super::organizations::READERS;
 use super::problem::Problem;
 use super::reads::{Page, bad_query, organization_id, read_organization, wait_for};
@@ -39,8 +40,8 @@ type Group = (Option<ProjectId>, Option<ModelName>, Option<KeyId>);
 pub(super) async fn spend(
     State(api): State<Api>,
     caller: Caller,
-    Path(org): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(org): Named<String>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
@@ -78,19 +79,19 @@ async fn all_cells(node: &Node, organization: &OrgId) -> Result<(Zone, Vec<(Cell
     let owner = node.owner_of(organization)?;
     let id = organization.clone();
     let read = owner.read(move |state| {
-        state.organization(&id).map(|known| (known.zone.clone(), known.open.clone(), state.head().position))
+        state.organization(&id).map(|known| (known.zone.clone(), known.open.clone(), known.history_at))
     });
-    let (zone, open, position): (Zone, OpenCells, Position) =
+    let (zone, open, history_at): (Zone, OpenCells, Position) =
         read.await?.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()))?;
-    // What State no longer holds is in the view once the view has come to where State was read.
-    owner.wait_viewed(position).await?;
+    // What State no longer holds is in the view a little later.
+    owner.wait_viewed(history_at).await?;
     let view = node.view(owner.partition()).cloned().ok_or_else(|| Problem::internal("no view"))?;
     let id = organization.clone();
     let history = tokio::task::spawn_blocking(move || view.history(&id)).await;
     let history = history
         .map_err(|error| Problem::internal(error.to_string()))?
         .map_err(|error| Problem::internal(error.to_string()))?;
-    let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= position);
+    let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= history_at);
     let cells = closed.flat_map(|(_, closed)| closed.cells).chain(open.cells);
     Ok((zone, cells.collect()))
 }
@@ -191,8 +192,8 @@ fn bucket_json(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, 
 pub(super) async fn budgets(
     State(api): State<Api>,
     caller: Caller,
-    Path((org, project)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Named((org, project)): Named<(String, String)>,
+    Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;

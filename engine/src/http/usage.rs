@@ -1,6 +1,5 @@
 //! Usage over HTTP: CloudEvents, one or many, answered when durable.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use mediatype::MediaType;
@@ -10,6 +9,7 @@ use tollbook_schemas::policy::Scope;
 
 use super::Api;
 use super::auth::Caller;
+use super::extract::Body;
 use super::problem::{Fault, Problem};
 use crate::metrics;
 
@@ -20,13 +20,9 @@ pub(super) async fn events(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Body(body): Body,
 ) -> Result<StatusCode, Problem> {
     caller.may(PUBLISHERS)?;
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("a request holds at most 1 MiB"),
-        _ => Problem::malformed(rejection.body_text()),
-    })?;
     let payload = payload_of(&headers)?;
     let usage = cloudevent::parse(&body, payload, api.node.clock().now(), None).map_err(|refused| {
         metrics::received("http", "refused", 1);

@@ -135,7 +135,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         tracing::info!(%partition, from = %position, "folding the log on from the views");
         let pen = Writer::new(ledger.id.clone(), partition, writer);
         let parts = Parts {
-            feed: feed::start(&log, ledger.id.clone(), partition, position, ids),
+            feed: feed::start(&log, ledger.id.clone(), partition, &state, ids),
             state,
             log: log.clone(),
             writer: pen.clone(),

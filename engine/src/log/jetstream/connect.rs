@@ -105,6 +105,19 @@ pub(super) async fn connect_system(
     open(options, connect).await
 }
 
+/// Connects to the same servers as another user: for what stands in an account of its own.
+pub async fn connect_as(
+    options: &JetStreamOptions,
+    credentials: &Credentials,
+    name: &str,
+) -> Result<Client, OpenError> {
+    let connect = prepare(options, credentials).await?.name(name).event_callback(|event| {
+        report(&event);
+        std::future::ready(())
+    });
+    open(options, connect).await
+}
+
 async fn open(options: &JetStreamOptions, connect: ConnectOptions) -> Result<Client, OpenError> {
     let failed = |reason: String| OpenError::Connect { urls: options.urls.join(","), reason };
     connect.connect(options.urls.clone()).await.map_err(|error| failed(error.to_string()))

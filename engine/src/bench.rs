@@ -1,0 +1,71 @@
+//! `tollbook bench`: load, and what came of it beside what the machine can do at most.
+//!
+//! Every figure stands beside its limit, measured in the same run: shared machines are too noisy for anything else.
+//! `docs/benchmarks.md` says what each one means.
+
+mod fold;
+mod report;
+mod scratch;
+mod traffic;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use tollbook_projections::ids::IdsError;
+
+pub use self::fold::Fold;
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Fold usage entries from memory on one core, as rebuilds and the owner do.
+    Fold(Fold),
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A directory cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What the benchmark made for itself was refused: a fault of the benchmark or of what it measures.
+    #[error("the benchmark's own data was refused: {0}")]
+    Made(String),
+    /// The index of ids cannot be used.
+    #[error("the index of ids cannot be used: {0}")]
+    Ids(#[source] IdsError),
+    /// Usage did not count as it should have.
+    #[error("usage was not booked: {0}")]
+    NotBooked(String),
+    /// Two folds of the same log differ.
+    #[error("two folds of the same entries gave different digests")]
+    Different,
+}
+
+impl BenchError {
+    fn made(error: impl std::fmt::Display) -> Self {
+        Self::Made(error.to_string())
+    }
+
+    const fn ids(error: IdsError) -> Self {
+        Self::Ids(error)
+    }
+}
+
+/// Measures, and prints what was measured.
+pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
+    report::say(&format!("{}\n", report::machine()));
+    match command {
+        BenchCommand::Fold(options) => fold::run(&options),
+    }
+}
+
+/// A count as a number for arithmetic with others.
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,311 @@
+//! A ledger of one partition on the pure core alone: `decide`, a list as the log, and the fold. No I/O, virtual time.
+//!
+//! Every entry goes through its stored bytes: encoded, read back as a record, looked up, applied.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tollbook_engine::decide::{Decided, decide};
+use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
+use tollbook_projections::record::{Hash, Record};
+use tollbook_projections::spend::{Cell, CellKey, OpenCells};
+use tollbook_projections::state::{Corrupt, Effect, Quarantined, State};
+use tollbook_schemas::batch::BatchBuilder;
+use tollbook_schemas::codec;
+use tollbook_schemas::command::{Command, PartitionCommand};
+use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry, Idempotency};
+use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
+use tollbook_schemas::id::{LedgerId, NodeName, OrgId};
+use tollbook_schemas::position::{EntryId, PartitionId, Position, WriterId};
+use tollbook_schemas::rejection::Rejection;
+use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::topic::Topic;
+use tollbook_schemas::usage::{Unreadable, Usage};
+
+/// The only partition.
+pub const PARTITION: PartitionId = PartitionId(0);
+
+/// One message of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its subject.
+    pub subject: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// What a command led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An entry, with what applying it owed the world.
+    Entry {
+        /// Where it stands.
+        position: Position,
+        /// What it says.
+        events: Vec<Event>,
+        /// What applying it gave.
+        effects: Vec<Effect>,
+    },
+    /// Nothing, for it came before.
+    Before(Position),
+    /// Nothing, for all is as wanted.
+    AsItIs,
+}
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub struct MemoryLedger {
+    /// Everything that was written.
+    pub log: Vec<Message>,
+    /// What the log says.
+    pub state: State,
+    /// The time.
+    pub now: Timestamp,
+    /// Cells of closed days.
+    pub history: Vec<(OrgId, OpenCells)>,
+    /// Everything that was quarantined.
+    pub quarantine: Vec<Quarantined>,
+    lookup: Lookup<FirstPlacesInMemory>,
+    rows: BTreeMap<OrgId, Vec<u8>>,
+    writer: WriterId,
+    count: u64,
+}
+
+/// The id of every ledger in memory.
+pub fn ledger_id() -> LedgerId {
+    LedgerId::from_bits(7)
+}
+
+impl MemoryLedger {
+    /// A new ledger in USD, owned by `node1`.
+    pub fn new(now: Timestamp) -> Self {
+        let mut ledger = Self {
+            log: Vec::new(),
+            state: State::empty(PARTITION),
+            now,
+            history: Vec::new(),
+            quarantine: Vec::new(),
+            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
+            rows: BTreeMap::new(),
+            writer: WriterId(1),
+            count: 0,
+        };
+        let created =
+            ConfigEvent::LedgerCreated { ledger: ledger_id(), currency: "USD".into(), partitions: 1 };
+        let decision = Decision {
+            term: 0,
+            actor: Actor::Engine,
+            cause: Cause::Takeover,
+            events: vec![Event::Config(created)],
+        };
+        let entry = ledger.entry(Body::Decision(decision));
+        ledger.append(&Topic::Config, &entry).unwrap();
+        ledger.take_over("node1");
+        ledger
+    }
+
+    /// The next entry of the present writer.
+    pub fn entry(&mut self, body: Body) -> Entry {
+        self.count += 1;
+        let id =
+            EntryId { ledger: ledger_id(), partition: PARTITION, writer: self.writer, count: self.count };
+        Entry { id, recorded_at: self.now, body }
+    }
+
+    /// Another process writes from now on, or the same one again after a restart.
+    pub fn change_writer(&mut self, writer: u64) {
+        self.writer = WriterId(writer);
+        self.count = 0;
+    }
+
+    /// Leaves out counts, as a writer does that gave entries up.
+    pub fn skip_counts(&mut self, counts: u64) {
+        self.count += counts;
+    }
+
+    /// Writes one entry and applies it.
+    pub fn append(&mut self, topic: &Topic, entry: &Entry) -> Result<Vec<Effect>, Corrupt> {
+        self.append_bytes(&topic.subject(PARTITION), codec::encode_entry(entry).unwrap())
+    }
+
+    /// Writes one message and applies it.
+    pub fn append_bytes(&mut self, subject: &str, payload: Vec<u8>) -> Result<Vec<Effect>, Corrupt> {
+        let position = self.state.head().position.next();
+        let record = Record::read(&ledger_id(), PARTITION, position, subject, &payload);
+        self.log.push(Message { subject: subject.to_owned(), payload });
+        let sightings = self.lookup.sightings(&record).unwrap();
+        let effects = self.state.apply(&record, &sightings)?;
+        for effect in &effects {
+            match effect {
+                Effect::Quarantined(record) => self.quarantine.push((**record).clone()),
+                Effect::CellsClosed { organization, cells, position: _ } => {
+                    self.history.push((organization.clone(), cells.clone()));
+                }
+                Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
+            }
+        }
+        Ok(effects)
+    }
+
+    /// Decides a command, writes its entry, and applies it.
+    pub fn command(
+        &mut self,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Outcome, Rejection> {
+        self.command_in_term(command, idempotency, self.state.head().term)
+    }
+
+    /// The same by an owner that believes to be in `term`.
+    pub fn command_in_term(
+        &mut self,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        term: u64,
+    ) -> Result<Outcome, Rejection> {
+        let events = match decide(&self.state, command, idempotency.as_ref(), self.now)? {
+            Decided::Events(events) => events,
+            Decided::Before(position) => return Ok(Outcome::Before(position)),
+            Decided::AsItIs => return Ok(Outcome::AsItIs),
+        };
+        let (actor, cause) = match command {
+            Command::Organization(..) | Command::Config(_) => {
+                (Actor::Operator { token: None }, Cause::Command { idempotency })
+            }
+            Command::Partition(PartitionCommand::TakeOwnership(_)) => (Actor::Engine, Cause::Takeover),
+            Command::Partition(PartitionCommand::CloseCycles) => (Actor::Engine, Cause::Timer),
+            Command::Partition(PartitionCommand::CopyConfig { of, .. }) => {
+                (Actor::Engine, Cause::Copy { of: *of })
+            }
+        };
+        let taken = events.iter().find_map(|event| match event {
+            Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
+            _ => None,
+        });
+        let decision = Decision { term: taken.unwrap_or(term), actor, cause, events: events.clone() };
+        let entry = self.entry(Body::Decision(decision));
+        let effects = self.append(&command.topic(), &entry).expect("what was decided can be folded");
+        Ok(Outcome::Entry { position: self.state.head().position, events, effects })
+    }
+
+    /// A node takes the partition over.
+    pub fn take_over(&mut self, node: &str) {
+        let node = NodeName::parse(node).unwrap();
+        let command = Command::Partition(PartitionCommand::TakeOwnership(node));
+        self.command(&command, None).unwrap();
+    }
+
+    /// Packs usage as ingress does, writes it as one entry, and applies it.
+    pub fn usage(&mut self, usage: &[Usage]) -> Vec<Effect> {
+        let (topic, entry) = self.pack(usage);
+        self.append(&topic, &entry).expect("usage can always be folded")
+    }
+
+    /// Packs usage as ingress does.
+    pub fn pack(&mut self, usage: &[Usage]) -> (Topic, Entry) {
+        let mut builder = BatchBuilder::new(self.now);
+        for usage in usage {
+            builder.push(usage);
+        }
+        let topic = match builder.only_organization() {
+            Some(organization) => Topic::Usage(organization.clone()),
+            None => Topic::UsageMixed,
+        };
+        let entry = self.entry(Body::Usage(builder.finish()));
+        (topic, entry)
+    }
+
+    /// Writes bytes that ingress could not read.
+    pub fn unreadable(&mut self, organization: Option<OrgId>, reason: &str) -> Vec<Effect> {
+        let refused = Unreadable {
+            organization,
+            reason: reason.to_owned(),
+            ingress: tollbook_schemas::usage::Ingress::Http,
+            bytes: Bytes::from_static(b"{"),
+        };
+        let entry = self.entry(Body::Unreadable(vec![refused]));
+        self.append(&Topic::UsageMixed, &entry).expect("unreadable bytes can always be folded")
+    }
+
+    /// Keeps State as views do, and goes on with what was kept. What was kept must be the same.
+    pub fn restart(&mut self) {
+        self.rows.extend(self.state.take_changed().unwrap());
+        let common = self.state.common_bytes().unwrap();
+        let restored = State::restore(PARTITION, &common, self.rows.values().map(Vec::as_slice)).unwrap();
+        assert_same(&restored, &self.state);
+        self.state = restored;
+    }
+
+    /// The same log folded from nothing; `keep` says after which positions changed rows are taken.
+    pub fn refold(&self, mut keep: impl FnMut(u64) -> bool) -> State {
+        let mut state = State::empty(PARTITION);
+        let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
+        for (position, message) in (1..).zip(&self.log) {
+            let record =
+                Record::read(&ledger_id(), PARTITION, Position(position), &message.subject, &message.payload);
+            let sightings = lookup.sightings(&record).unwrap();
+            state.apply(&record, &sightings).unwrap();
+            if keep(position) {
+                state.take_changed().unwrap();
+            }
+        }
+        state
+    }
+
+    /// The digest of State.
+    pub fn digest(&self) -> Hash {
+        self.state.digest().unwrap()
+    }
+
+    /// Everything that one organization consumed, history and open cells together.
+    pub fn cells(&self, organization: &OrgId) -> BTreeMap<CellKey, Cell> {
+        let closed = self.history.iter().filter(|(of, _)| of == organization).map(|(_, cells)| cells);
+        let open = self.state.organization(organization).map(|known| &known.open);
+        let mut all: BTreeMap<CellKey, Cell> = BTreeMap::new();
+        for (key, cell) in closed.chain(open).flat_map(|cells| cells.cells.iter()) {
+            all.entry(key.clone()).or_default().add(cell).unwrap();
+        }
+        all
+    }
+
+    /// What holds of every ledger at every moment.
+    pub fn check(&self) {
+        let mut told_apart = self.state.head().quarantined;
+        for organization in self.state.organizations() {
+            assert!(organization.purse.conserves(), "{} does not conserve money", organization.id);
+            assert!(
+                !organization.purse.vouchers().is_negative(),
+                "{} has vouchers below zero",
+                organization.id
+            );
+            told_apart += organization.counts.booked + organization.counts.duplicates;
+            let mut consumed = tollbook_schemas::amount::Amount::ZERO;
+            for (_, cell) in organization.open.cells.iter() {
+                consumed = consumed.checked_add(cell.cost).unwrap();
+            }
+            for (of, closed) in &self.history {
+                if *of == organization.id {
+                    for (_, cell) in closed.cells.iter() {
+                        consumed = consumed.checked_add(cell.cost).unwrap();
+                    }
+                }
+            }
+            assert_eq!(consumed, organization.purse.spent(), "{}: cells and purse differ", organization.id);
+        }
+        assert_eq!(
+            told_apart,
+            self.state.head().usage_records,
+            "booked + duplicate + quarantined = accepted"
+        );
+    }
+}
+
+/// Compares two states in everything that can be seen of them.
+pub fn assert_same(one: &State, other: &State) {
+    assert_eq!(one.head(), other.head());
+    assert_eq!(one.config(), other.config());
+    assert_eq!(one.common_bytes().unwrap(), other.common_bytes().unwrap());
+    let (ours, theirs): (Vec<_>, Vec<_>) = (one.organizations().collect(), other.organizations().collect());
+    assert_eq!(ours, theirs);
+    assert_eq!(one.digest().unwrap(), other.digest().unwrap());
+}

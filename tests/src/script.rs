@@ -1,0 +1,670 @@
+//! Rules as tables: rows of a text run straight on the pure core, one function that knows the API.
+//!
+//! ```text
+//! at 2026-11-20T10:00:00Z
+//! organization acme [zone=Europe/Berlin]                  -> ok|organization_exists
+//! project acme web                                        -> ok|project_limit 20/20
+//! projects acme 19                                        that many more
+//! key acme web k1 [member=other]                          -> ok|api_key_limit 50/50
+//! keys acme web 49                                        that many more
+//! price m input=0.60 cached=0.10 output=3 from=… [currency=EUR] [meter.image=4]  -> ok|same|price_in_the_past
+//! recharge acme 3.00 ref=a [request=k/1]                  -> ok [voucher 5]|same|reference_conflict
+//! usage acme k1 m in=1 [cached=0] [out=1] id=r1 [seq=1] [source=gw] [time=…|none] [cost=1] [meter.image=2]
+//!                                                         -> booked|duplicate|quarantined ahead
+//! batch                                                   usage rows up to `end` are one entry
+//! end                                                     -> booked 1 duplicates 0 quarantined 0
+//! unreadable acme|-                                       -> quarantined unreadable
+//! balance acme                                            -> cash 5 vouchers 5 available 10 tier Tier0 …
+//! counts acme                                             -> booked 1 duplicates 0 quarantined 0
+//! spend acme web day=2026-11-20|month=2026-11 [model=m] [key=k1]  -> settled 0 pending 1.5 cost 1.5 requests 1 …
+//! cycle 600                                               -> ok|same
+//! close                                                   -> cycles 3|nothing
+//! takeover node2                                          -> term 2
+//! stale recharge …                                        -> void
+//! copy 5                                                  -> skipped
+//! foreign bytes|ledger|partition|subject|family|other     -> skipped
+//! gap                                                     -> corrupt
+//! skipped                                                 -> 2
+//! entries                                                 -> 7
+//! restart
+//! ```
+//!
+//! A charge `web` names key `web`; `project:web` names the project. Rows without `->` expect `ok`, whatever that is for
+//! them. After every row money is conserved and every record accounted for; a refusal leaves the digest as it was; at
+//! the end the log, folded again, gives the same State.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tollbook_projections::record::Record;
+use tollbook_projections::spend::Cell;
+use tollbook_projections::state::{Corrupt, Effect};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::codec;
+use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
+use tollbook_schemas::entry::{Body, Idempotency};
+use tollbook_schemas::event::{Event, MoneyEvent, PartitionEvent};
+use tollbook_schemas::id::{
+    DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
+    Reference, SourceName, VoucherId,
+};
+use tollbook_schemas::policy::LagModel;
+use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::price::{ModelPrice, Price, PriceList};
+use tollbook_schemas::rejection::Rejection;
+use tollbook_schemas::sealed::{Sealed, SecretHash};
+use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
+use tollbook_schemas::topic::Topic;
+use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
+
+use crate::memory::{MemoryLedger, Outcome, PARTITION, assert_same, ledger_id};
+
+/// When a script begins in which no row says so.
+const BEGIN: &str = "2026-11-20T10:00:00Z";
+
+/// Runs a script. Panics with the row that failed, and returns the ledger for whoever wants to know more.
+#[track_caller]
+pub fn check(script: &str) -> MemoryLedger {
+    // The ledger is created when the script begins.
+    let begin = script.split_whitespace().skip_while(|word| *word != "at").nth(1).unwrap_or(BEGIN);
+    let mut run =
+        Run { ledger: MemoryLedger::new(begin.parse().unwrap()), batch: None, ids: 0, stale: false };
+    for (number, row) in (1..).zip(script.lines()) {
+        let row = row.trim();
+        if row.is_empty() || row.starts_with('#') {
+            continue;
+        }
+        if let Err(fault) = run.row(row) {
+            panic!("row {number}: {row}\n{fault}");
+        }
+        run.ledger.check();
+    }
+    let ledger = run.ledger;
+    for every in [1, 3, 1_000] {
+        assert_same(&ledger.refold(|position| position % every == 0), &ledger.state);
+    }
+    ledger
+}
+
+/// The id of an organization that a script names.
+pub fn org(name: &str) -> OrgId {
+    OrgId::parse(&format!("org_{name}")).unwrap()
+}
+
+/// The id of a project that a script names.
+pub fn project(name: &str) -> ProjectId {
+    ProjectId::parse(&format!("proj_{name}")).unwrap()
+}
+
+/// The id of a key that a script names.
+pub fn key(name: &str) -> KeyId {
+    KeyId::parse(&format!("ak_{name}")).unwrap()
+}
+
+/// Ciphertext of nothing.
+pub fn sealed() -> Sealed {
+    Sealed { key: 0, ciphertext: Bytes::from_static(b"sealed") }
+}
+
+/// The command that registers an organization.
+pub fn register(organization: OrgId, zone: Zone) -> Command {
+    Command::Organization(
+        organization,
+        OrganizationCommand::Register {
+            name: DisplayName::parse("an organization").unwrap(),
+            email: sealed(),
+            creator: MemberId::parse("mem_creator").unwrap(),
+            creator_name: sealed(),
+            creator_email: sealed(),
+            zone,
+        },
+    )
+}
+
+/// The command that creates a project.
+pub fn create_project(organization: OrgId, project: ProjectId) -> Command {
+    let name = DisplayName::parse("a project").unwrap();
+    Command::Organization(organization, OrganizationCommand::CreateProject { project, name })
+}
+
+/// The command that issues a key.
+pub fn issue_key(organization: OrgId, project: ProjectId, key: KeyId, member: Option<MemberId>) -> Command {
+    Command::Organization(
+        organization,
+        OrganizationCommand::IssueKey {
+            secret: SecretHash(Sha256::digest(key.as_str()).into()),
+            hint: "abcd".into(),
+            name: DisplayName::parse("a key").unwrap(),
+            key,
+            project,
+            member,
+        },
+    )
+}
+
+/// The command that books a recharge; `bits` makes its ids.
+pub fn recharge(organization: OrgId, amount: Amount, reference: &str, bits: u128) -> Command {
+    Command::Organization(
+        organization,
+        OrganizationCommand::Recharge {
+            recharge: RechargeId::from_bits(bits),
+            amount,
+            reference: Reference::parse(reference).unwrap(),
+            voucher: VoucherId::from_bits(bits),
+        },
+    )
+}
+
+/// A name and what it came with, as the engine hashes an idempotency key.
+pub fn idempotency(key: &str, content: &str) -> Idempotency {
+    let cut = |text: &str| *Sha256::digest(text).first_chunk().unwrap();
+    Idempotency { key: cut(key), content: cut(content) }
+}
+
+struct Run {
+    ledger: MemoryLedger,
+    batch: Option<Vec<Usage>>,
+    /// Makes ids.
+    ids: u128,
+    /// The row at hand is decided by an owner that lost its term.
+    stale: bool,
+}
+
+/// The words of a row: those that stand by place, and those with a name.
+struct Words<'a> {
+    placed: Vec<&'a str>,
+    named: BTreeMap<&'a str, &'a str>,
+    row: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn of(row: &'a str) -> Self {
+        let mut words = Self { placed: Vec::new(), named: BTreeMap::new(), row };
+        for word in row.split_whitespace() {
+            match word.split_once('=') {
+                Some((name, value)) => {
+                    assert!(words.named.insert(name, value).is_none(), "{row}: {name} stands twice");
+                }
+                None => words.placed.push(word),
+            }
+        }
+        words
+    }
+
+    fn word(&self, place: usize) -> &'a str {
+        self.placed.get(place).unwrap_or_else(|| panic!("{}: a word is missing", self.row))
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        self.named.remove(name)
+    }
+
+    fn meters(&mut self) -> Vec<(MeterName, &'a str)> {
+        let names: Vec<_> = self.named.keys().copied().filter(|name| name.starts_with("meter.")).collect();
+        names
+            .into_iter()
+            .map(|name| {
+                (MeterName::parse(&name["meter.".len()..]).unwrap(), self.named.remove(name).unwrap())
+            })
+            .collect()
+    }
+
+    /// Nothing may be left over: a misspelt name would test nothing.
+    fn done(&self, places: usize) {
+        assert!(self.named.is_empty(), "{}: nobody knows {:?}", self.row, self.named);
+        assert_eq!(self.placed.len(), places, "{}: {:?}", self.row, self.placed);
+    }
+}
+
+/// What a row gave, as words; names with values where only some of them may be asked for.
+enum Given {
+    Words(String),
+    Values(Vec<(&'static str, String)>),
+}
+
+fn words(text: impl Into<String>) -> Given {
+    Given::Words(text.into())
+}
+
+impl Run {
+    fn row(&mut self, row: &str) -> Result<(), String> {
+        let (asked, expected) = match row.split_once("->") {
+            Some((asked, expected)) => (asked, Some(expected.trim())),
+            None => (row, None),
+        };
+        let (asked, stale) = match asked.trim().strip_prefix("stale ") {
+            Some(rest) => (rest, true),
+            None => (asked.trim(), false),
+        };
+        self.stale = stale;
+        let before = self.ledger.digest();
+        let given = self.run(asked)?;
+        match (given, expected) {
+            (Given::Words(given), expected) => {
+                let expected = expected.unwrap_or("ok");
+                if refused(&given) && self.ledger.digest() != before {
+                    return Err("a refusal changed the digest".into());
+                }
+                if same(&given, expected) {
+                    Ok(())
+                } else {
+                    Err(format!("expected {expected}\n   given {given}"))
+                }
+            }
+            (Given::Values(_), None) => Err("says nothing of what it expects".into()),
+            (Given::Values(given), Some(expected)) => {
+                let all: Vec<_> = given.iter().map(|(name, value)| format!("{name} {value}")).collect();
+                let mut expected = expected.split_whitespace();
+                while let Some(name) = expected.next() {
+                    let value = expected.next().unwrap_or("nothing");
+                    let actual = given.iter().find(|(known, _)| *known == name);
+                    if !actual.is_some_and(|(_, actual)| same(actual, value)) {
+                        return Err(format!("expected {name} {value}\n   given {}", all.join(" ")));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn run(&mut self, asked: &str) -> Result<Given, String> {
+        let (verb, rest) = asked.split_once(' ').unwrap_or((asked, ""));
+        let mut given = Words::of(rest);
+        let answer = match verb {
+            "at" => {
+                self.ledger.now = given.word(0).parse().unwrap();
+                given.done(1);
+                words("ok")
+            }
+            "organization" => {
+                let zone = given.take("zone").unwrap_or("UTC").parse().unwrap();
+                given.done(1);
+                self.decide(&register(org(given.word(0)), zone), None)
+            }
+            "project" => {
+                given.done(2);
+                self.decide(&create_project(org(given.word(0)), project(given.word(1))), None)
+            }
+            "projects" => {
+                given.done(2);
+                self.many(given.word(1), |id| create_project(org(given.word(0)), ProjectId::from_bits(id)))
+            }
+            "key" => {
+                let member =
+                    given.take("member").map(|name| MemberId::parse(&format!("mem_{name}")).unwrap());
+                given.done(3);
+                let (organization, project) = (org(given.word(0)), project(given.word(1)));
+                self.decide(&issue_key(organization, project, key(given.word(2)), member), None)
+            }
+            "keys" => {
+                given.done(3);
+                self.many(given.word(2), |id| {
+                    issue_key(org(given.word(0)), project(given.word(1)), KeyId::from_bits(id), None)
+                })
+            }
+            "price" => self.price(given),
+            "recharge" => {
+                let request = given.take("request").map(|request| {
+                    let (key, content) = request.split_once('/').unwrap();
+                    idempotency(key, content)
+                });
+                let reference = given.take("ref").unwrap();
+                given.done(2);
+                self.ids += 1;
+                let amount = given.word(1).parse().unwrap();
+                self.decide(&recharge(org(given.word(0)), amount, reference, self.ids), request)
+            }
+            "cycle" => {
+                given.done(1);
+                let lag = LagModel { cycle_seconds: given.word(0).parse().unwrap(), delay_seconds: 0 };
+                self.decide(&Command::Config(ConfigCommand::SetLagModel(lag)), None)
+            }
+            "close" => {
+                given.done(0);
+                self.decide(&Command::Partition(PartitionCommand::CloseCycles), None)
+            }
+            "takeover" => {
+                given.done(1);
+                let node = NodeName::parse(given.word(0)).unwrap();
+                self.decide(&Command::Partition(PartitionCommand::TakeOwnership(node)), None)
+            }
+            "usage" => self.usage(given),
+            "batch" => {
+                given.done(0);
+                self.batch = Some(Vec::new());
+                words("ok")
+            }
+            "end" => self.end(),
+            "unreadable" => {
+                given.done(1);
+                let organization = Some(given.word(0)).filter(|name| *name != "-").map(org);
+                words(fates(&self.ledger.unreadable(organization, "not JSON")).join(" "))
+            }
+            "balance" => self.balance(&given),
+            "counts" => {
+                given.done(1);
+                let counts = self.organization(given.word(0)).counts;
+                Given::Values(vec![
+                    ("booked", counts.booked.to_string()),
+                    ("duplicates", counts.duplicates.to_string()),
+                    ("quarantined", counts.quarantined.to_string()),
+                ])
+            }
+            "spend" => self.spend(given),
+            "copy" => {
+                given.done(1);
+                let place: usize = given.word(0).parse().unwrap();
+                let message = self.ledger.log[place - 1].clone();
+                let effects = self.ledger.append_bytes(&message.subject, message.payload);
+                match effects.as_deref() {
+                    Ok([Effect::Copy { .. }]) => words("skipped"),
+                    other => words(format!("{other:?}")),
+                }
+            }
+            "foreign" => {
+                given.done(1);
+                self.foreign(given.word(0))
+            }
+            "gap" => self.gap(),
+            "skipped" => words(self.ledger.state.head().skipped.to_string()),
+            "entries" => words(self.ledger.log.len().to_string()),
+            "restart" => {
+                self.ledger.restart();
+                words("ok")
+            }
+            _ => return Err("no such row".into()),
+        };
+        Ok(answer)
+    }
+
+    fn organization(&self, name: &str) -> &tollbook_projections::organization::Organization {
+        self.ledger.state.organization(&org(name)).unwrap()
+    }
+
+    fn many(&mut self, count: &str, command: impl Fn(u128) -> Command) -> Given {
+        let mut last = words("ok");
+        for _ in 0..count.parse::<u32>().unwrap() {
+            self.ids += 1;
+            last = self.decide(&command(self.ids), None);
+        }
+        last
+    }
+
+    fn decide(&mut self, command: &Command, idempotency: Option<Idempotency>) -> Given {
+        let term = self.ledger.state.head().term - u64::from(self.stale);
+        let entries = self.ledger.log.len();
+        let outcome = self.ledger.command_in_term(command, idempotency, term);
+        let written = self.ledger.log.len() - entries;
+        assert_eq!(written, usize::from(matches!(outcome, Ok(Outcome::Entry { .. }))), "one entry, or none");
+        let (events, effects) = match outcome {
+            Ok(Outcome::Entry { events, effects, .. }) => (events, effects),
+            Ok(Outcome::Before(_)) => return words("same"),
+            Ok(Outcome::AsItIs) if matches!(command, Command::Partition(_)) => return words("nothing"),
+            Ok(Outcome::AsItIs) => return words("same"),
+            Err(rejection) => return words(refusal(&rejection)),
+        };
+        if let [Effect::Voided { .. }] = effects.as_slice() {
+            return words("void");
+        }
+        assert_eq!(effects, [], "decisions have no effects yet");
+        let mut told = vec!["ok".to_owned()];
+        for event in &events {
+            match event {
+                Event::Money(MoneyEvent::VoucherGranted { amount, .. }) => {
+                    told.push(format!("voucher {amount}"))
+                }
+                Event::Partition(PartitionEvent::BillingCycleClosed { cycles, .. }) => {
+                    told = vec![format!("cycles {cycles}")];
+                }
+                Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
+                    told = vec![format!("term {term}")];
+                }
+                _ => {}
+            }
+        }
+        words(told.join(" "))
+    }
+
+    fn price(&mut self, mut given: Words<'_>) -> Given {
+        let mut price = |name| given.take(name).unwrap_or("0").parse::<Price>().unwrap();
+        let (input, cached_input, output) = (price("input"), price("cached"), price("output"));
+        let effective_from =
+            given.take("from").map_or(self.ledger.now, |from| from.parse::<Timestamp>().unwrap());
+        let currency = given.take("currency").unwrap_or("USD").to_owned();
+        let meters = given.meters().into_iter().map(|(name, price)| (name, price.parse().unwrap())).collect();
+        given.done(1);
+        let price = ModelPrice { input, cached_input, output, meters, max_output_tokens: None };
+        let models = BTreeMap::from([(ModelName::parse(given.word(0)).unwrap(), price)]);
+        let list = PriceList { effective_from, models };
+        self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }), None)
+    }
+
+    fn usage(&mut self, mut given: Words<'_>) -> Given {
+        let mut number = |name| given.take(name).map(|text| text.parse::<u64>().unwrap());
+        let tokens = Tokens {
+            input: number("in").unwrap_or(0),
+            cached_input: number("cached").unwrap_or(0),
+            output: number("out").unwrap_or(0),
+        };
+        let producerseq = number("seq");
+        let now = self.ledger.now;
+        let occurred = match given.take("time") {
+            None => Occurred::Given(now),
+            Some("none") => Occurred::Assumed(now),
+            Some(at) => Occurred::Given(at.parse().unwrap()),
+        };
+        let extras = Extras {
+            cost: given.take("cost").map(|cost| cost.parse().unwrap()),
+            meters: given.meters().into_iter().map(|(name, units)| (name, units.parse().unwrap())).collect(),
+            ..Extras::default()
+        };
+        let (source, id) = (given.take("source").unwrap_or("gw"), given.take("id").unwrap());
+        given.done(3);
+        let usage = Usage {
+            organization: org(given.word(0)),
+            charged: match given.word(1).strip_prefix("project:") {
+                Some(name) => Charged::Project(project(name)),
+                None => Charged::Key(key(given.word(1))),
+            },
+            model: ModelName::parse(given.word(2)).unwrap(),
+            source: SourceName::parse(source).unwrap(),
+            id: id.to_owned(),
+            occurred,
+            producerseq,
+            tokens,
+            extras: (!extras.is_empty()).then(|| Box::new(extras)),
+        };
+        if let Some(batch) = &mut self.batch {
+            batch.push(usage);
+            return words("ok");
+        }
+        let before = self.counted();
+        let effects = self.ledger.usage(std::slice::from_ref(&usage));
+        let after = self.counted();
+        let fate = [after[0] - before[0], after[1] - before[1], after[2] - before[2]];
+        match (fate, fates(&effects).as_slice()) {
+            ([1, 0, 0], []) => words("booked"),
+            ([0, 1, 0], []) => words("duplicate"),
+            ([0, 0, 1], [fate]) => words(fate.clone()),
+            other => words(format!("{other:?}")),
+        }
+    }
+
+    fn end(&mut self) -> Given {
+        let before = self.counted();
+        let usage = self.batch.take().unwrap();
+        self.ledger.usage(&usage);
+        let after = self.counted();
+        Given::Values(vec![
+            ("booked", (after[0] - before[0]).to_string()),
+            ("duplicates", (after[1] - before[1]).to_string()),
+            ("quarantined", (after[2] - before[2]).to_string()),
+        ])
+    }
+
+    /// Booked, repeated and quarantined over all organizations.
+    fn counted(&self) -> [u64; 3] {
+        let state = &self.ledger.state;
+        let mut sums = [0, 0, state.head().quarantined];
+        for organization in state.organizations() {
+            sums[0] += organization.counts.booked;
+            sums[1] += organization.counts.duplicates;
+        }
+        sums
+    }
+
+    fn balance(&self, given: &Words<'_>) -> Given {
+        given.done(1);
+        let purse = &self.organization(given.word(0)).purse;
+        let table = self.ledger.state.config().tiers_at(self.ledger.now);
+        let tier =
+            table.tier(purse.cumulative_recharge()).map_or("none".to_owned(), |tier| tier.name.to_string());
+        Given::Values(vec![
+            ("cash", purse.cash().to_string()),
+            ("vouchers", purse.vouchers().to_string()),
+            ("available", purse.available().to_string()),
+            ("recharged", purse.cumulative_recharge().to_string()),
+            ("granted", purse.granted().to_string()),
+            ("spent", purse.spent().to_string()),
+            ("tier", tier),
+        ])
+    }
+
+    fn spend(&self, mut given: Words<'_>) -> Given {
+        let day: Option<Day> = given.take("day").map(|day| day.parse().unwrap());
+        let month: Option<Month> = given.take("month").map(|month| month.parse().unwrap());
+        let model = given.take("model").map(|name| ModelName::parse(name).unwrap());
+        let by_key = given.take("key");
+        given.done(2);
+        let (organization, project) = (org(given.word(0)), project(given.word(1)));
+        let mut sum = Cell::default();
+        for (cell, consumed) in self.ledger.cells(&organization) {
+            let key_fits = match by_key {
+                None => true,
+                Some("none") => cell.key.is_none(),
+                Some(name) => cell.key == Some(key(name)),
+            };
+            if cell.project == project
+                && day.is_none_or(|day| cell.day == day)
+                && month.is_none_or(|month| cell.day.month() == month)
+                && model.as_ref().is_none_or(|model| cell.model == *model)
+                && key_fits
+            {
+                sum.add(&consumed).unwrap();
+            }
+        }
+        let spend = &self.organization(given.word(0)).projects[&project].spend;
+        let (settled, pending) = match (day, month) {
+            (Some(day), _) => (spend.settled_on(day), spend.pending_on(day)),
+            (None, Some(month)) => (spend.settled_in(month), spend.pending_in(month).unwrap()),
+            (None, None) => panic!("a day or a month"),
+        };
+        Given::Values(vec![
+            ("settled", settled.to_string()),
+            ("pending", pending.to_string()),
+            ("cost", sum.cost.to_string()),
+            ("requests", sum.requests.to_string()),
+            ("input", sum.input_tokens.to_string()),
+            ("cached", sum.cached_input_tokens.to_string()),
+            ("output", sum.output_tokens.to_string()),
+        ])
+    }
+
+    /// A message that is no entry of this ledger and partition.
+    fn foreign(&mut self, kind: &str) -> Given {
+        let mut entry = self.ledger.entry(Body::Unreadable(Vec::new()));
+        let mut topic = Topic::UsageMixed;
+        match kind {
+            "ledger" => entry.id.ledger = LedgerId::from_bits(8),
+            "partition" => entry.id.partition = PartitionId(1),
+            "family" => topic = Topic::Config,
+            "other" => {
+                // Usage of one organization under the subject of another.
+                let mut builder = tollbook_schemas::batch::BatchBuilder::new(self.ledger.now);
+                builder.push(&any_usage(org("somebody")));
+                entry.body = Body::Usage(builder.finish());
+                topic = Topic::Usage(org("else"));
+            }
+            "bytes" | "subject" => {}
+            _ => panic!("no such kind"),
+        }
+        let mut payload = codec::encode_entry(&entry).unwrap();
+        let mut subject = topic.subject(PARTITION);
+        match kind {
+            "bytes" => payload.truncate(payload.len() - 1),
+            "subject" => subject.push_str(".more"),
+            _ => {}
+        }
+        match self.ledger.append_bytes(&subject, payload).as_deref() {
+            Ok([Effect::Foreign { .. }]) => words("skipped"),
+            other => words(format!("{other:?}")),
+        }
+    }
+
+    /// A record that stands one further than the next, tried on a copy of State.
+    fn gap(&self) -> Given {
+        let mut state = self.ledger.state.clone();
+        let expected = state.head().position.next();
+        let found = expected.next();
+        for place in [found, state.head().position, Position::ZERO] {
+            let record = Record::read(&ledger_id(), PARTITION, place, "x", b"x");
+            let answer = state.apply(&record, &[]);
+            assert_eq!(answer, Err(Corrupt::Gap { expected, found: place }));
+        }
+        words("corrupt")
+    }
+}
+
+/// Some record, for messages that are skipped anyway.
+fn any_usage(organization: OrgId) -> Usage {
+    Usage {
+        organization,
+        charged: Charged::Key(key("k")),
+        model: ModelName::parse("m").unwrap(),
+        source: SourceName::parse("gw").unwrap(),
+        id: "x".into(),
+        occurred: Occurred::Given(Timestamp::EPOCH),
+        producerseq: None,
+        tokens: Tokens::default(),
+        extras: None,
+    }
+}
+
+fn fates(effects: &[Effect]) -> Vec<String> {
+    let quarantined = effects.iter().filter_map(|effect| match effect {
+        Effect::Quarantined(record) => Some(record),
+        _ => None,
+    });
+    quarantined.map(|record| format!("quarantined {}", record.reason.code())).collect()
+}
+
+fn refusal(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::ProjectLimit { current, limit } | Rejection::KeyLimit { current, limit } => {
+            format!("{} {current}/{limit}", rejection.code())
+        }
+        _ => rejection.code().to_owned(),
+    }
+}
+
+/// Whether an answer is one that must not have changed anything.
+fn refused(given: &str) -> bool {
+    !given.starts_with("ok")
+        && !given.starts_with("cycles")
+        && !given.starts_with("term")
+        && !["booked", "duplicate", "void", "skipped"].contains(&given)
+        && !given.starts_with("quarantined")
+}
+
+/// Word by word, numbers by value.
+fn same(given: &str, expected: &str) -> bool {
+    let value = |word: &str| word.parse::<Amount>().ok();
+    let (given, expected): (Vec<_>, Vec<_>) =
+        (given.split_whitespace().collect(), expected.split_whitespace().collect());
+    given.len() == expected.len()
+        && given
+            .iter()
+            .zip(&expected)
+            .all(|(a, b)| a == b || value(a).is_some_and(|number| Some(number) == value(b)))
+}
