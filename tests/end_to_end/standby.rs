@@ -71,3 +71,30 @@ async fn the_second_takes_over_when_the_first_is_killed() {
 async fn the_second_takes_over_when_the_first_stops() {
     takes_over(true).await;
 }
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_data_directory_either() {
+    let nats = NatsServer::start().await;
+    let mut first = on(&nats).start().await;
+    priced(&first.api).await;
+    let key = first.api.customer("Acme").await;
+    first.api.events(&[key.event("1", MODEL)]).await;
+    let (code, said) = on(&nats).data(first.data()).start_in_vain().await;
+    println!("{}", said.lines().last().unwrap_or_default());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!said.contains("throwing"), "the other's views are not thrown away: {said}");
+    // The first has noticed nothing.
+    check_spend(&first.api, &key.organization, calls(1)).await;
+    first.terminate().await;
+    first.restart().await;
+    check_spend(&first.api, &key.organization, calls(1)).await;
+}
+
+#[tokio::test]
+async fn a_standby_stops_well() {
+    let nats = NatsServer::start().await;
+    let first = on(&nats).start().await;
+    let mut second = on(&nats).start_standby().await;
+    second.terminate().await;
+    first.api.organization("Acme").await;
+}
