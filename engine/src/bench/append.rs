@@ -49,7 +49,8 @@ pub(super) async fn run(options: &Append) -> Result<(), BenchError> {
     let (mut waits, mut waits_alone) = (Latencies::default(), Latencies::default());
     let mut count = 0;
     for _ in 0..options.runs.max(1) {
-        let payloads: Vec<Bytes> = (0..options.entries).map(|number| payload(number, options.bytes)).collect();
+        let payloads: Vec<Bytes> =
+            (0..options.entries).map(|number| payload(number, options.bytes)).collect();
         for (rates, waits, in_flight) in
             [(&mut ours, &mut waits, options.in_flight), (&mut alone, &mut waits_alone, 1)]
         {

@@ -117,8 +117,7 @@ impl Server {
                 json!({ "model": model, "input": input, "cached_input": cached_input, "output": output })
             })
             .collect();
-        let prices =
-            json!({ "currency": "USD", "effective_from": "1970-01-01T00:00:00Z", "models": models });
+        let prices = json!({ "currency": "USD", "effective_from": "1970-01-01T00:00:00Z", "models": models });
         self.write(self.http.put(format!("{}/v1/config/prices", self.url)), &prices).await?;
         for (number, customer) in (0u32..).zip(traffic.customers()) {
             self.set_up_one(number, customer).await?;
@@ -150,7 +149,8 @@ impl Server {
     async fn create(&self, path: &str, body: &Value) -> Result<String, BenchError> {
         let answer = self.write(self.http.post(format!("{}/v1/organizations{path}", self.url)), body).await?;
         let id = answer.get("id").and_then(Value::as_str);
-        id.map(str::to_owned).ok_or_else(|| BenchError::Http(format!("{path} answered without an id: {answer}")))
+        id.map(str::to_owned)
+            .ok_or_else(|| BenchError::Http(format!("{path} answered without an id: {answer}")))
     }
 
     async fn write(&self, request: reqwest::RequestBuilder, body: &Value) -> Result<Value, BenchError> {

@@ -94,11 +94,12 @@ pub(super) async fn run(options: &Ingest) -> Result<(), BenchError> {
         let payloads = read_back(node.log(), from, written).await?;
         let size = payloads.iter().map(|payload| whole(payload.len())).sum::<u64>();
         (records, entries) = (records.saturating_add(submitted), entries.saturating_add(written));
-        bytes = bytes.saturating_add(
-            size.saturating_mul(written).checked_div(whole(payloads.len())).unwrap_or(0),
-        );
+        bytes = bytes
+            .saturating_add(size.saturating_mul(written).checked_div(whole(payloads.len())).unwrap_or(0));
         // As many of its messages under way as entries were: requests share entries.
-        let at_once = whole(options.in_flight).saturating_mul(written).div_ceil(whole(options.records.div_ceil(options.per_entry.max(1))));
+        let at_once = whole(options.in_flight)
+            .saturating_mul(written)
+            .div_ceil(whole(options.records.div_ceil(options.per_entry.max(1))));
         let watch = Stopwatch::start();
         bare.append(&payloads, written, usize::try_from(at_once.max(1)).unwrap_or(1)).await?;
         limit.add(submitted, watch.elapsed());
