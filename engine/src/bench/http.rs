@@ -55,7 +55,7 @@ pub(super) async fn run(options: &Http) -> Result<(), BenchError> {
         let mut bodies: Vec<Vec<Vec<u8>>> = (0..options.connections.max(1)).map(|_| Vec::new()).collect();
         for number in 0..requests {
             let batch = traffic.batch(options.per_request);
-            let body: Vec<Value> = batch.iter().map(|usage| cloudevent::to_event(usage)).collect();
+            let body: Vec<Value> = batch.iter().map(cloudevent::to_event).collect();
             let body = serde_json::to_vec(&body).map_err(BenchError::made)?;
             bytes = whole(body.len()).saturating_add(bytes);
             events = whole(batch.len()).saturating_add(events);

@@ -74,7 +74,7 @@ pub(super) async fn run(options: &Ingest) -> Result<(), BenchError> {
         node.decide(command, Actor::Engine, None).await.map_err(BenchError::made)?;
     }
     let bare = Bare::open(options, &node).await?;
-    let begin = owner.applied();
+    let begin = stored(options, &node, directory.path()).await?;
     let before = report::resident_mib();
     let (mut ours, mut limit) = (Rates::default(), Rates::default());
     let (mut waits, mut records, mut entries) = (Latencies::default(), 0u64, 0u64);
@@ -120,7 +120,7 @@ pub(super) async fn run(options: &Ingest) -> Result<(), BenchError> {
         grouped(entries),
         each(records, entries),
         each(bytes, records),
-        each(stored(options, &node, directory.path(), begin).await?, records),
+        each(stored(options, &node, directory.path()).await?.saturating_sub(begin), records),
     ));
     report::say(&format!(
         "resident memory {before} MiB before, {} MiB after, {} MiB at most (with {} MiB or so of records waiting to be sent)\n",
@@ -189,15 +189,13 @@ async fn check(node: &Node, records: u64) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Bytes that the log takes for what stands after `begin`.
-async fn stored(options: &Ingest, node: &Node, directory: &Path, begin: Position) -> Result<u64, BenchError> {
+/// Bytes that the log takes.
+async fn stored(options: &Ingest, node: &Node, directory: &Path) -> Result<u64, BenchError> {
     let Some(jetstream) = node.jetstream().filter(|_| !options.nats.is_empty()) else {
         return Ok(report::bytes_on_disk(&directory.join("data/log")));
     };
     let mut stream = jetstream.context().get_stream(stream_name(P0)).await.map_err(BenchError::made)?;
-    let info = stream.info().await.map_err(BenchError::made)?;
-    let part = info.state.messages.saturating_sub(begin.0);
-    Ok(info.state.bytes.saturating_mul(part).checked_div(info.state.messages).unwrap_or(0))
+    Ok(stream.info().await.map_err(BenchError::made)?.state.bytes)
 }
 
 impl Bare {

@@ -206,7 +206,7 @@ impl Traffic {
         // Prompt caches work in blocks of 128 tokens.
         let cached_input = if random.below(2) == 0 { (input / 2) & !127 } else { 0 };
         let (high, low) = (random.next(), random.next());
-        let id = if gateway % 2 == 0 {
+        let id = if gateway.is_multiple_of(2) {
             let (a, b, c) = (high >> 32, high >> 16 & 0xffff, high & 0x0fff);
             format!("{a:08x}-{b:04x}-7{c:03x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
         } else {
