@@ -11,8 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tollbook_engine::ledger;
 use tollbook_engine::log::EventLog;
 use tollbook_engine::log::embedded::Embedded;
-use tollbook_projections::first;
-use tollbook_projections::ids::Ids;
+use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::record::Record;
 use tollbook_projections::state::State;
 use tollbook_projections::view::Views;
@@ -48,15 +47,14 @@ fn copy(from: &Path, to: &Path) {
 async fn folded(data: &Path) -> (Position, [u8; 32]) {
     let log: Arc<dyn EventLog> = Arc::new(Embedded::open(&data.join("log"), 1).unwrap());
     let ledger = ledger::find(&log, P0).await.unwrap().unwrap().id;
-    let scratch = tempfile::tempdir().unwrap();
-    let mut ids = Ids::open(scratch.path()).unwrap().partition(P0).unwrap();
     let mut state = State::empty(P0);
+    let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
     let last = log.last(P0).await.unwrap();
     let mut tail = log.tail(P0, Position::ZERO);
     while state.head().position < last {
         let stored = tail.next().await.unwrap().unwrap();
         let record = Record::read(&ledger, P0, stored.position, &stored.subject, &stored.payload);
-        let sightings = first::sightings(&record, &mut ids).unwrap();
+        let sightings = lookup.sightings(&record).unwrap();
         state.apply(&record, &sightings).unwrap();
     }
     (last, state.digest().unwrap())

@@ -195,23 +195,6 @@ impl Fault {
     }
 }
 
-/// Refusals that the framework wrote in plain text before a handler began, as problems.
-pub(super) async fn explained(response: Response) -> Response {
-    let plain = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
-    match response.status() {
-        StatusCode::PAYLOAD_TOO_LARGE if plain => {
-            Problem::too_large("a request holds at most 1 MiB").into_response()
-        }
-        StatusCode::BAD_REQUEST if plain => {
-            Problem::malformed("path, query or body cannot be read").into_response()
-        }
-        _ => response,
-    }
-}
-
 /// No such path.
 pub(super) async fn no_route() -> Problem {
     Problem::not_found("there is nothing at this path")
