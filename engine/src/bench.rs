@@ -3,7 +3,10 @@
 //! Every figure stands beside its limit, measured in the same run: shared machines are too noisy for anything else.
 //! `docs/benchmarks.md` says what each one means.
 
+mod append;
 mod fold;
+mod http;
+mod ingest;
 mod report;
 mod scratch;
 mod traffic;
@@ -13,13 +16,22 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tollbook_projections::ids::IdsError;
 
+pub use self::append::Append;
 pub use self::fold::Fold;
+pub use self::http::Http;
+pub use self::ingest::Ingest;
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
     /// Fold usage entries from memory on one core, as rebuilds and the owner do.
     Fold(Fold),
+    /// Append opaque entries to an embedded log.
+    Append(Append),
+    /// Submit usage in process until it is durable and applied, with an embedded log or on JetStream.
+    Ingest(Ingest),
+    /// Post CloudEvents to a running server.
+    Http(Http),
 }
 
 /// Why nothing was measured.
@@ -42,6 +54,9 @@ pub enum BenchError {
     /// Usage did not count as it should have.
     #[error("usage was not booked: {0}")]
     NotBooked(String),
+    /// The server refused, or cannot be reached.
+    #[error("the server: {0}")]
+    Http(String),
     /// Two folds of the same log differ.
     #[error("two folds of the same entries gave different digests")]
     Different,
@@ -50,6 +65,10 @@ pub enum BenchError {
 impl BenchError {
     fn made(error: impl std::fmt::Display) -> Self {
         Self::Made(error.to_string())
+    }
+
+    fn http(error: reqwest::Error) -> Self {
+        Self::Http(format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)))
     }
 
     const fn ids(error: IdsError) -> Self {
@@ -62,6 +81,9 @@ pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
     report::say(&format!("{}\n", report::machine()));
     match command {
         BenchCommand::Fold(options) => fold::run(&options),
+        BenchCommand::Append(options) => append::run(&options).await,
+        BenchCommand::Ingest(options) => ingest::run(&options).await,
+        BenchCommand::Http(options) => http::run(&options).await,
     }
 }
 

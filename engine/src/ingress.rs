@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ struct Line {
     partition: PartitionId,
     parcels: mpsc::Sender<Parcel>,
     room: Arc<Semaphore>,
+    /// The highest position that anybody was answered with.
+    answered: AtomicU64,
 }
 
 /// What one request brings to one partition.
@@ -87,7 +90,12 @@ impl Ingress {
                 in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             };
             tokio::spawn(packer.run(taken));
-            Line { partition: writer.partition(), parcels, room: Arc::new(Semaphore::new(WAITING_MAX)) }
+            Line {
+                partition: writer.partition(),
+                parcels,
+                room: Arc::new(Semaphore::new(WAITING_MAX)),
+                answered: AtomicU64::new(0),
+            }
         });
         Self { lines: lines.collect() }
     }
@@ -114,7 +122,7 @@ impl Ingress {
                 }
             }
         }
-        answer(waiting).await
+        self.answer(waiting).await
     }
 
     /// Takes bytes that could not be read and that nobody waits for: they go to quarantine (R8.1).
@@ -123,20 +131,29 @@ impl Ingress {
         let partition =
             refused.organization.as_ref().map_or(PartitionId(0), |org| partition_of(org, partitions));
         let line = self.lines.get(usize::from(partition.0)).ok_or(IngressError::Busy)?;
-        answer(vec![(partition, line.offer(What::Unreadable(vec![refused]))?)]).await
+        self.answer(vec![(partition, line.offer(What::Unreadable(vec![refused]))?)]).await
+    }
+
+    /// The highest position of a partition that anybody was answered with: reads wait until that is applied.
+    pub fn answered(&self, partition: PartitionId) -> Position {
+        let line = self.lines.get(usize::from(partition.0));
+        line.map_or(Position::ZERO, |line| Position(line.answered.load(Ordering::Acquire)))
+    }
+
+    async fn answer(&self, waiting: Vec<(PartitionId, Answer)>) -> Result<LogPosition, IngressError> {
+        let mut last = LogPosition { partition: PartitionId(0), position: Position::ZERO };
+        for (partition, done) in waiting {
+            let position = done.await.map_err(|_| IngressError::Closed("it is stopping".into()))??;
+            if let Some(line) = self.lines.get(usize::from(partition.0)) {
+                line.answered.fetch_max(position.0, Ordering::AcqRel);
+            }
+            last = LogPosition { partition, position };
+        }
+        Ok(last)
     }
 }
 
 type Answer = oneshot::Receiver<Result<Position, IngressError>>;
-
-async fn answer(waiting: Vec<(PartitionId, Answer)>) -> Result<LogPosition, IngressError> {
-    let mut last = LogPosition { partition: PartitionId(0), position: Position::ZERO };
-    for (partition, done) in waiting {
-        let position = done.await.map_err(|_| IngressError::Closed("it is stopping".into()))??;
-        last = LogPosition { partition, position };
-    }
-    Ok(last)
-}
 
 impl Line {
     fn offer(&self, what: What) -> Result<Answer, IngressError> {

@@ -14,7 +14,7 @@ use tollbook_schemas::command::Command;
 use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
 use tollbook_schemas::event::Event;
 use tollbook_schemas::id::OrgId;
-use tollbook_schemas::position::{LogPosition, PartitionId};
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::usage::{Unreadable, Usage};
 
 pub use self::settings::{LogSettings, Settings};
@@ -140,6 +140,11 @@ impl Node {
     pub async fn quarantine(&self, refused: Unreadable) -> Result<LogPosition, IngressError> {
         self.may_write()?;
         self.shared.ingress.quarantine(refused).await
+    }
+
+    /// The highest position of a partition that usage was answered with.
+    pub fn answered(&self, partition: PartitionId) -> Position {
+        self.shared.ingress.answered(partition)
     }
 
     /// What an entry of the log decided: for answering a repeated command as the first time.

@@ -2,7 +2,7 @@
 //! (R6.3, R8.3, R8.4).
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use serde::de::Deserializer;
 use serde::ser::{SerializeMap, Serializer};
@@ -98,7 +98,7 @@ pub struct Cells {
 }
 
 /// Where the texts of a cell's key stand in memory; 0: no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Address {
     project: usize,
     model: usize,
@@ -106,7 +106,16 @@ struct Address {
     day: Day,
 }
 
-/// Addresses are as good as random but for their lowest bits.
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mixed = self.project ^ self.model.rotate_left(21) ^ self.key.rotate_left(42);
+        state.write_u64(
+            u64::try_from(mixed).unwrap_or(u64::MAX) ^ u64::from(self.day.number().cast_unsigned()),
+        );
+    }
+}
+
+/// One multiplication: addresses are as good as random but for their lowest bits.
 #[derive(Clone, Copy, Debug, Default)]
 struct AddressHasher(u64);
 
@@ -123,14 +132,6 @@ impl Hasher for AddressHasher {
 
     fn write_u64(&mut self, number: u64) {
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(u64::try_from(number).unwrap_or(u64::MAX));
-    }
-
-    fn write_i32(&mut self, number: i32) {
-        self.write_u64(u64::from(number.cast_unsigned()));
     }
 }
 

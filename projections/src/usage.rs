@@ -44,10 +44,10 @@ struct Involved {
     /// The local day in which the entry was recorded, as most of its rows are.
     today: DaySpan,
     counted: Counted,
-    /// What it can still spend before its totals could leave the range of exact numbers.
+    /// What it could spend at first before its totals could leave the range of exact numbers.
+    room_at_first: Amount,
+    /// And what is left of that.
     room: Amount,
-    /// What was booked, if anything was.
-    spent: Option<Amount>,
 }
 
 /// A model of the batch's dictionary.
@@ -241,7 +241,6 @@ impl<'a> Booking<'a> {
             Some(_) | None => return Ok(Fate::Quarantined(QuarantineReason::Absurd)),
         }
         // From here it is booked.
-        involved.spent = Some(sum(involved.spent.unwrap_or_default(), cost)?);
         let is_today = involved.today.holds(occurred);
         let day = if is_today { involved.today.day } else { state.day_of(slot, occurred).day };
         let open = &mut state.change(slot).open.cells;
@@ -299,7 +298,7 @@ impl<'a> Booking<'a> {
             spend(state.change(*slot), project, today.day, *spent, at_once.then_some(today.day))?;
         }
         let mut quarantined = 0u64;
-        for Involved { slot, counted, spent, .. } in &self.organizations {
+        for Involved { slot, counted, room_at_first, room, .. } in &self.organizations {
             quarantined = quarantined.saturating_add(counted.quarantined);
             let Some(slot) = *slot else { continue };
             let organization = state.change(slot);
@@ -307,7 +306,8 @@ impl<'a> Booking<'a> {
             counts.booked = counts.booked.saturating_add(counted.booked);
             counts.duplicates = counts.duplicates.saturating_add(counted.duplicates);
             counts.quarantined = counts.quarantined.saturating_add(counted.quarantined);
-            if let Some(spent) = *spent {
+            if counted.booked > 0 {
+                let spent = room_at_first.checked_sub(*room).ok_or(Corrupt::AmountOutOfRange)?;
                 organization.purse.charge(spent)?;
                 if !at_once {
                     state.note_pending(slot);
@@ -348,7 +348,7 @@ impl Involved {
             }
             None => (DaySpan::of(&Zone::utc(), at.recorded_at), Amount::ZERO),
         };
-        Ok(Self { slot, today, counted: Counted::default(), room, spent: None })
+        Ok(Self { slot, today, counted: Counted::default(), room_at_first: room, room })
     }
 }
 

@@ -38,7 +38,9 @@ pub enum PriceError {
 impl Price {
     /// What `units` tokens or other units cost: exact, because 10⁻⁶ per 10⁶ is 10⁻¹². `None` when it does not fit.
     pub fn charge(self, units: u64) -> Option<Amount> {
-        i128::from(self.0).checked_mul(i128::from(units)).and_then(Amount::from_units)
+        // Two numbers of 64 bits never overflow 128: one instruction, where signed numbers would take a dozen.
+        let product = u128::from(self.0).wrapping_mul(u128::from(units));
+        i128::try_from(product).ok().and_then(Amount::from_units)
     }
 
     /// As a decimal with the digits it needs.

@@ -118,6 +118,11 @@ impl Day {
         EPOCH_DATE.saturating_add(jiff::Span::new().days(i64::from(self.0)))
     }
 
+    /// Days since 1970-01-01.
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+
     /// The day after.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -6,6 +6,8 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
+use crate::clock::Stopwatch;
+
 /// Prints a titled table; the first row is its header.
 #[expect(clippy::print_stdout, reason = "a command's output")]
 pub(super) fn print(title: &str, header: &[&str], rows: &[Vec<String>]) {
@@ -104,6 +106,31 @@ impl Latencies {
     pub(super) fn say(&self, what: &str) {
         say(&format!("{what}: p50 {}, p99 {}, slowest {}", self.at(50), self.at(99), self.at(100)));
     }
+}
+
+/// Measures the processor time of this thread, so that neighbours on a shared machine do not count; the time itself
+/// where the system does not tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CpuWatch {
+    cpu_nanos: Option<u64>,
+    watch: Stopwatch,
+}
+
+impl CpuWatch {
+    pub(super) fn start() -> Self {
+        Self { cpu_nanos: cpu_nanos(), watch: Stopwatch::start() }
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        match (self.cpu_nanos, cpu_nanos()) {
+            (Some(before), Some(now)) => Duration::from_nanos(now.saturating_sub(before)),
+            (None, _) | (_, None) => self.watch.elapsed(),
+        }
+    }
+}
+
+fn cpu_nanos() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// A line of `/proc/self/status`, in KiB; 0 where there is none.

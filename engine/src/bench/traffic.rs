@@ -26,7 +26,7 @@ const GATEWAYS: usize = 6;
 const STEP_NANOS: i64 = 20_000;
 
 /// Per million tokens: input, cached input, output.
-const PRICES: [(&str, &str, &str, &str); 12] = [
+pub(super) const PRICES: [(&str, &str, &str, &str); 12] = [
     ("kimi-k2.5", "0.60", "0.10", "3.00"),
     ("kimi-k2-thinking", "0.60", "0.15", "2.50"),
     ("moonshot-v1-128k", "2.00", "2.00", "5.00"),
@@ -75,10 +75,11 @@ impl Random {
 
 /// One organization with what its calls are charged to.
 #[derive(Clone, Debug)]
-struct Customer {
-    id: OrgId,
-    projects: Vec<ProjectId>,
-    keys: Vec<KeyId>,
+pub(super) struct Customer {
+    pub(super) id: OrgId,
+    pub(super) projects: Vec<ProjectId>,
+    /// Key after key belongs to project after project, around and around.
+    pub(super) keys: Vec<KeyId>,
 }
 
 /// Makes usage records, and what must be in the ledger before.
@@ -129,6 +130,11 @@ impl Traffic {
             at,
             random: Random::new(u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(1)),
         })
+    }
+
+    /// Its organizations, for a server that makes ids itself.
+    pub(super) fn customers(&mut self) -> &mut [Customer] {
+        &mut self.customers
     }
 
     /// What must be decided first: prices, organizations with money, projects, keys.
@@ -200,7 +206,7 @@ impl Traffic {
         // Prompt caches work in blocks of 128 tokens.
         let cached_input = if random.below(2) == 0 { (input / 2) & !127 } else { 0 };
         let (high, low) = (random.next(), random.next());
-        let id = if gateway % 2 == 0 {
+        let id = if gateway.is_multiple_of(2) {
             let (a, b, c) = (high >> 32, high >> 16 & 0xffff, high & 0x0fff);
             format!("{a:08x}-{b:04x}-7{c:03x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
         } else {

@@ -19,6 +19,7 @@ use super::extract::{Named, Params};
 use super::organizations::READERS;
 use super::problem::{Fault, Problem};
 use crate::node::Node;
+use crate::owner::OwnerHandle;
 
 /// Items of a page unless asked for fewer or more.
 const LIMIT_DEFAULT: usize = 100;
@@ -45,13 +46,22 @@ pub(super) async fn read_organization<T: Send + 'static>(
     found.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()).into())
 }
 
-/// Waits, as long as is reasonable, until the position is applied that `?min_position=` names.
+/// Waits, as long as is reasonable, until everything is applied that this node has answered for, and the position that
+/// `?min_position=` names.
 pub(super) async fn wait_for(node: &Node, query: &HashMap<String, String>) -> Result<(), Problem> {
+    for owner in node.owners() {
+        let partition = owner.partition();
+        wait_applied(owner, LogPosition { partition, position: node.answered(partition) }).await?;
+    }
     let Some(text) = query.get("min_position") else { return Ok(()) };
     let at: LogPosition = text.parse().map_err(|error| bad_query("min_position", &error))?;
     let owner = node
         .owner(at.partition)
         .map_err(|_| bad_query("min_position", &"names no partition of this ledger"))?;
+    wait_applied(owner, at).await
+}
+
+async fn wait_applied(owner: &OwnerHandle, at: LogPosition) -> Result<(), Problem> {
     match tokio::time::timeout(WAIT_MAX, owner.wait_applied(at.position)).await {
         Ok(applied) => Ok(applied?),
         Err(_) => {

@@ -61,7 +61,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
             let mut part = || de::Error::custom("rows are cut");
             let count: usize = seq.next_element()?.ok_or_else(&mut part)?;
             let packed: Bytes<'de> = seq.next_element()?.ok_or_else(&mut part)?;
-            let extras: Vec<Box<Extras>> = seq.next_element()?.ok_or_else(&mut part)?;
+            let extras: Vec<Extras> = seq.next_element()?.ok_or_else(&mut part)?;
             unpack(count, packed.0, extras)
                 .ok_or_else(|| de::Error::custom("rows are not packed as they should be"))
         }
@@ -104,7 +104,7 @@ const fn width(number: u64) -> u32 {
     u64::BITS.saturating_sub(number.leading_zeros()).div_ceil(8)
 }
 
-fn unpack(count: usize, packed: &[u8], extras: Vec<Box<Extras>>) -> Option<Vec<Row>> {
+fn unpack(count: usize, packed: &[u8], extras: Vec<Extras>) -> Option<Vec<Row>> {
     // A forged count must not allocate more than its bytes could hold.
     if count > packed.len() / HEAD {
         return None;
@@ -134,7 +134,7 @@ fn unpack(count: usize, packed: &[u8], extras: Vec<Box<Extras>>) -> Option<Vec<R
             occurred: if flag(GIVEN) { RowTime::Given(nanos) } else { RowTime::Assumed(nanos) },
             producerseq: flag(COUNTED).then_some(producerseq),
             tokens: Tokens { input, cached_input, output },
-            extras: if flag(EXTRAS) { Some(extras.next()?) } else { None },
+            extras: if flag(EXTRAS) { Some(Box::new(extras.next()?)) } else { None },
         });
     }
     (rest == [0; PADDING] && extras.next().is_none()).then_some(rows)
@@ -230,7 +230,7 @@ mod tests {
         fn what_was_packed_unpacks(rows in prop::collection::vec(row(), 0..20)) {
             let packed = packed(&rows);
             prop_assert!(packed.len() <= rows.len() * ROW_BYTES_MAX + PADDING);
-            let extras: Vec<_> = rows.iter().filter_map(|row| row.extras.clone()).collect();
+            let extras: Vec<_> = rows.iter().filter_map(|row| row.extras.as_deref().cloned()).collect();
             prop_assert_eq!(unpack(rows.len(), &packed, extras.clone()), Some(rows.clone()));
             prop_assert_eq!(unpack(rows.len() + 1, &packed, extras.clone()), None);
             prop_assert_eq!(unpack(rows.len(), &packed[..packed.len() - 1], extras.clone()), None);
