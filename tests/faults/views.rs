@@ -12,6 +12,7 @@ use tollbook_engine::ledger;
 use tollbook_engine::log::EventLog;
 use tollbook_engine::log::embedded::Embedded;
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
+use tollbook_projections::ids::Ids;
 use tollbook_projections::record::Record;
 use tollbook_projections::state::State;
 use tollbook_projections::view::Views;
@@ -233,6 +234,29 @@ async fn whatever_happens_to_the_views_no_wrong_state_is_served() {
         fs::remove_dir_all(&data).unwrap();
     }
     println!("{outcomes:?}");
+}
+
+/// fjall panicked where a length in the journal was zeroed, and the server ended with it.
+#[tokio::test]
+async fn no_damage_to_the_journal_of_ids_is_more_than_an_error() {
+    let mut system = System::start().await;
+    let key = prepared(&system.api).await;
+    used(&system.api, &key, "first").await;
+    system.terminate().await;
+    let ids = system.data().join("views/ids");
+    let journal = fs::read(ids.join("0.jnl")).unwrap();
+    let used = journal.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut refused = 0;
+    for start in (used.saturating_sub(700)..used).step_by(7) {
+        let mut damaged = journal.clone();
+        damaged[start..(start + 9).min(used)].fill(0);
+        let path = system.scratch().join(format!("ids-{start}"));
+        copy(&ids, &path);
+        fs::write(path.join("0.jnl"), damaged).unwrap();
+        refused += u32::from(Ids::open(&path).is_err());
+        fs::remove_dir_all(&path).unwrap();
+    }
+    println!("{refused} of 100 were refused");
 }
 
 /// Damages every file of a directory that holds anything, except its lock.
