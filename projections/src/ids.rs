@@ -25,6 +25,9 @@ pub enum IdsError {
     /// fjall failed.
     #[error("{0}")]
     Store(#[from] fjall::Error),
+    /// fjall gave up on what it found.
+    #[error("its files are damaged")]
+    Damaged,
     /// A row is not what was written.
     #[error("a row has {0} bytes")]
     Row(usize),
@@ -43,7 +46,10 @@ impl std::fmt::Debug for Ids {
 impl Ids {
     /// Opens or makes the indexes in a directory.
     pub fn open(path: &Path) -> Result<Self, IdsError> {
-        Ok(Self(Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open()?))
+        // fjall 3.1 panics on some damage that it finds in its journal.
+        let open = || Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open();
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+        Ok(Self(opened.map_err(|_| IdsError::Damaged)??))
     }
 
     /// The index of one partition.

@@ -160,6 +160,7 @@ async fn spend_and_budgets_show_what_was_used() {
     let events =
         [key.event("1", MODEL), key.event("2", MODEL), second.event("3", MODEL), key.event("4", "other")];
     api.events(&events).await;
+    api.folded().await;
     let by = |group: &str| {
         format!("/v1/organizations/{}/spend?from=2020-01-01&to=2099-12-31&group_by={group}", key.organization)
     };

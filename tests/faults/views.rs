@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tollbook_engine::ledger;
 use tollbook_engine::log::EventLog;
 use tollbook_engine::log::embedded::Embedded;
-use tollbook_projections::first::Lookup;
+use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::ids::Ids;
 use tollbook_projections::record::Record;
 use tollbook_projections::state::State;
@@ -48,10 +48,8 @@ fn copy(from: &Path, to: &Path) {
 async fn folded(data: &Path) -> (Position, [u8; 32]) {
     let log: Arc<dyn EventLog> = Arc::new(Embedded::open(&data.join("log"), 1).unwrap());
     let ledger = ledger::find(&log, P0).await.unwrap().unwrap().id;
-    let scratch = tempfile::tempdir().unwrap();
-    let ids = Ids::open(scratch.path()).unwrap().partition(P0).unwrap();
     let mut state = State::empty(P0);
-    let mut lookup = Lookup::new(&state, ids);
+    let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
     let last = log.last(P0).await.unwrap();
     let mut tail = log.tail(P0, Position::ZERO);
     while state.head().position < last {
@@ -236,6 +234,29 @@ async fn whatever_happens_to_the_views_no_wrong_state_is_served() {
         fs::remove_dir_all(&data).unwrap();
     }
     println!("{outcomes:?}");
+}
+
+/// fjall panicked where a length in the journal was zeroed, and the server ended with it.
+#[tokio::test]
+async fn no_damage_to_the_journal_of_ids_is_more_than_an_error() {
+    let mut system = System::start().await;
+    let key = prepared(&system.api).await;
+    used(&system.api, &key, "first").await;
+    system.terminate().await;
+    let ids = system.data().join("views/ids");
+    let journal = fs::read(ids.join("0.jnl")).unwrap();
+    let used = journal.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut refused = 0;
+    for start in (used.saturating_sub(700)..used).step_by(28) {
+        let mut damaged = journal.clone();
+        damaged[start..(start + 9).min(used)].fill(0);
+        let path = system.scratch().join(format!("ids-{start}"));
+        copy(&ids, &path);
+        fs::write(path.join("0.jnl"), damaged).unwrap();
+        refused += u32::from(Ids::open(&path).is_err());
+        fs::remove_dir_all(&path).unwrap();
+    }
+    println!("{refused} of 25 were refused");
 }
 
 /// Damages every file of a directory that holds anything, except its lock.
