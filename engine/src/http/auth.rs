@@ -95,6 +95,17 @@ impl Caller {
         }
     }
 
+    /// Whether the token is for the whole ledger: what is not of one organization is not for a token that is limited to
+    /// some, or it could make itself another.
+    pub(super) fn may_all(&self) -> Result<(), Problem> {
+        match self.organizations {
+            Some(_) => Err(Problem::forbidden(
+                "this token is limited to organizations, and this is about the whole ledger",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The organizations that the token is limited to.
     pub(super) fn organizations(&self) -> Option<&[OrgId]> {
         self.organizations.as_deref()

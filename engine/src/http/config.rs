@@ -31,6 +31,7 @@ pub(super) async fn publish_prices(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
+    caller.may_all()?;
     let mut fields = Fields::of_body(&headers, &body)?;
     let ledger = api.node.ledger();
     let currency = fields.optional("currency", text::<String>).unwrap_or_else(|| ledger.currency.clone());
@@ -118,6 +119,7 @@ pub(super) async fn set_billing_cycle(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
+    caller.may_all()?;
     let mut fields = Fields::of_body(&headers, &body)?;
     let bounded = |value: &Value| match number(value)? {
         seconds if seconds <= LagModel::SECONDS_MAX => Ok(seconds),
@@ -155,6 +157,7 @@ pub(super) async fn issue_token(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
+    caller.may_all()?;
     let mut fields = Fields::of_body(&headers, &body)?;
     let name = fields.required("name", |value| parse(value, DisplayName::parse));
     let scopes = fields.required("scopes", |value| list(value, scope));
@@ -208,6 +211,7 @@ pub(super) async fn tokens(
     Params(query): Params,
 ) -> Result<axum::Json<Value>, Problem> {
     caller.may(READERS)?;
+    caller.may_all()?;
     wait_for(&api.node, &query).await?;
     let page = Page::of(&query)?;
     let all = api.node.owner(PartitionId(0))?.tokens();
@@ -232,6 +236,7 @@ pub(super) async fn revoke_token(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
+    caller.may_all()?;
     let token = TokenId::parse(&token).map_err(|_| Problem::not_found("there is no such token"))?;
     let what = format!("DELETE /v1/tokens/{token}");
     let idempotency = idempotency(&api.node, &caller, &headers, &what, &body)?;

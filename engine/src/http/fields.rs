@@ -1,11 +1,13 @@
 //! Reading a JSON body field by field, so that every fault is reported at once, and no field is passed over.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use mediatype::MediaType;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::problem::{Fault, Problem};
@@ -32,7 +34,7 @@ impl Fields {
                 return Err(Problem::media_type(format!("this takes application/json, not {content_type}")));
             }
         }
-        match serde_json::from_slice(body) {
+        match serde_json::from_slice(body).map(|Strict(value)| value) {
             Ok(Value::Object(rest)) => Ok(Self { path: String::new(), rest, faults: Vec::new() }),
             Ok(_) => Err(Problem::malformed("the body must be a JSON object")),
             Err(error) => Err(Problem::malformed(format!("the body is not JSON: {error}"))),
@@ -214,14 +216,117 @@ pub(super) fn list<T, E: Display>(
     items.iter().map(|item| parse(item, &read)).collect()
 }
 
-/// An e-mail address, as far as a server can know: something, an @, a host with a dot or `localhost`.
+/// An e-mail address, as far as a server can know: something, one @, and a host of labels with a dot, or `localhost`.
 pub(super) fn email(value: &Value) -> Result<String, String> {
     let text = value.as_str().ok_or_else(|| "must be a string".to_owned())?;
-    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control()) && text.len() <= 254;
-    match text.rsplit_once('@') {
-        Some((local, host)) if plain && !local.is_empty() && (host.contains('.') || host == "localhost") => {
+    let strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | ';' | '<' | '>' | '"');
+    let host_of = |host: &str| {
+        let labels = host.split('.').all(|label| !label.is_empty());
+        labels && (host.contains('.') || host == "localhost")
+    };
+    match text.split_once('@') {
+        Some((local, host))
+            if !local.is_empty()
+                && !host.contains('@')
+                && host_of(host)
+                && text.len() <= 254
+                && !text.contains(strange) =>
+        {
             Ok(text.to_owned())
         }
         Some(_) | None => Err("must be an e-mail address".to_owned()),
+    }
+}
+
+/// JSON in which no object names a member twice: whichever was meant, the other would be passed over.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("member `{name}` stands twice")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_stands_twice_is_refused() {
+        let read = |text: &str| serde_json::from_str::<Strict>(text).map(|Strict(value)| value);
+        assert_eq!(
+            read(r#"{"a":[1,-2,0.5,null,true,{"b":"c"}]}"#).unwrap(),
+            json!({"a":[1,-2,0.5,null,true,{"b":"c"}]})
+        );
+        for twice in [r#"{"amount":"1","amount":"2"}"#, r#"[{"a":{"b":1,"b":1}}]"#] {
+            assert!(read(twice).unwrap_err().to_string().contains("stands twice"), "{twice}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for good in ["a@b.co", "ann+x@sub.example.org", "root@localhost"] {
+            assert_eq!(email(&json!(good)).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "a", "@b.co", "a@b", "a@b.", "a@.b", "a@b@c.d", "a,b@c.d", "a b@c.d", "a@b..c", "<a@b.co>"]
+        {
+            assert!(email(&json!(bad)).is_err(), "{bad}");
+        }
     }
 }

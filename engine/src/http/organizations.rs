@@ -35,6 +35,7 @@ pub(super) async fn register(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     caller.may(OPERATOR)?;
+    caller.may_all()?;
     let mut fields = Fields::of_body(&headers, &body)?;
     let name = fields.required("name", |value| parse(value, DisplayName::parse));
     let address = fields.required("email", email);

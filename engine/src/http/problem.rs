@@ -13,6 +13,9 @@ use crate::owner::CommandError;
 /// Seconds after which somebody who was told 503 should try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// Faults that one answer names; more of them help nobody.
+const FAULTS_MAX: usize = 100;
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -165,7 +168,8 @@ impl IntoResponse for Problem {
         if !self.faults.is_empty()
             && let Some(members) = body.as_object_mut()
         {
-            members.insert("errors".into(), self.faults.iter().map(Fault::to_json).collect());
+            members
+                .insert("errors".into(), self.faults.iter().take(FAULTS_MAX).map(Fault::to_json).collect());
         }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
