@@ -1,5 +1,8 @@
 //! State: what the log says, and the one function that changes it.
 
+mod corrupt;
+mod effect;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -7,124 +10,19 @@ use sha2::{Digest, Sha256};
 use tollbook_schemas::codec::{self, DecodeError, EncodeError};
 use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
-use tollbook_schemas::id::{KeyId, NodeName, OrgId, ProjectId, Reference};
+use tollbook_schemas::id::{NodeName, OrgId};
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::time::{DaySpan, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
-use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
+use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
+pub use self::corrupt::Corrupt;
+pub use self::effect::{Effect, Quarantined, QuarantinedWhat};
 use crate::config::{Config, Token};
 use crate::first::Sighting;
 use crate::organization::{At, Organization};
 use crate::record::{Content, Hash, Record};
-use crate::spend::OpenCells;
 use crate::writers::Writers;
-
-/// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Corrupt {
-    /// A record is missing or came twice.
-    #[error("expected position {expected}, found {found}")]
-    Gap {
-        /// The next position.
-        expected: Position,
-        /// The record's.
-        found: Position,
-    },
-    /// An event of a kind that this build does not fold yet.
-    #[error("this build cannot fold {0} events of this kind; use a newer one")]
-    Unsupported(&'static str),
-    /// An event stands under a topic of another family.
-    #[error("an event stands under the wrong topic")]
-    Misplaced,
-    /// An event about an organization that was never registered.
-    #[error("organization {0} was never registered")]
-    OrganizationUnknown(OrgId),
-    /// An organization was registered twice.
-    #[error("organization {0} was registered twice")]
-    OrganizationExists(OrgId),
-    /// An event about a project that was never created.
-    #[error("project {0} was never created")]
-    ProjectUnknown(ProjectId),
-    /// A project was created twice.
-    #[error("project {0} was created twice")]
-    ProjectExists(ProjectId),
-    /// A key was issued twice.
-    #[error("API key {0} was issued twice")]
-    KeyExists(KeyId),
-    /// A payment reference was booked twice (R4.7).
-    #[error("reference {0} was booked twice")]
-    ReferenceUsed(Reference),
-    /// The policy's voucher was granted twice (R4.5).
-    #[error("the policy's voucher was granted twice to {0}")]
-    VoucherTwice(OrgId),
-    /// A sum of money that cannot be kept exactly.
-    #[error("an amount leaves the range of exact numbers")]
-    AmountOutOfRange,
-    /// A count beyond 64 bits.
-    #[error("a count leaves the range of numbers")]
-    CountOutOfRange,
-    /// A usage batch whose sightings do not fit its rows.
-    #[error("usage was not looked up before it was folded")]
-    NotLookedUp,
-}
-
-/// What applying a record owes the world outside of State. A value: replays drop it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Usage was not booked (R8.1).
-    Quarantined(Box<Quarantined>),
-    /// Cells of a day became history of an organization; `position` is the entry that closed the day.
-    CellsClosed {
-        /// Whose.
-        organization: OrgId,
-        /// Which.
-        cells: OpenCells,
-        /// By what.
-        position: Position,
-    },
-    /// A message is not an entry of this ledger and partition, and was skipped.
-    Foreign {
-        /// Where.
-        position: Position,
-        /// Why.
-        reason: String,
-    },
-    /// An entry that was applied before stands here again, and was skipped.
-    Copy {
-        /// Where.
-        position: Position,
-    },
-    /// A decision of an older term than the owner's, and was skipped.
-    Voided {
-        /// Where.
-        position: Position,
-        /// Its term.
-        term: u64,
-    },
-}
-
-/// One quarantined record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// Where it stands.
-    pub place: UsagePlace,
-    /// Why it was not booked.
-    pub reason: QuarantineReason,
-    /// When it was recorded.
-    pub recorded_at: Timestamp,
-    /// What came.
-    pub what: QuarantinedWhat,
-}
-
-/// What came and was not booked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum QuarantinedWhat {
-    /// A readable record.
-    Usage(Usage),
-    /// Bytes.
-    Bytes(Unreadable),
-}
 
 /// Where a partition's fold stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,53 @@
+//! What must stop everything.
+
+use tollbook_schemas::id::{KeyId, OrgId, ProjectId, Reference};
+use tollbook_schemas::position::Position;
+
+/// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    /// A record is missing or came twice.
+    #[error("expected position {expected}, found {found}")]
+    Gap {
+        /// The next position.
+        expected: Position,
+        /// The record's.
+        found: Position,
+    },
+    /// An event of a kind that this build does not fold yet.
+    #[error("this build cannot fold {0} events of this kind; use a newer one")]
+    Unsupported(&'static str),
+    /// An event stands under a topic of another family.
+    #[error("an event stands under the wrong topic")]
+    Misplaced,
+    /// An event about an organization that was never registered.
+    #[error("organization {0} was never registered")]
+    OrganizationUnknown(OrgId),
+    /// An organization was registered twice.
+    #[error("organization {0} was registered twice")]
+    OrganizationExists(OrgId),
+    /// An event about a project that was never created.
+    #[error("project {0} was never created")]
+    ProjectUnknown(ProjectId),
+    /// A project was created twice.
+    #[error("project {0} was created twice")]
+    ProjectExists(ProjectId),
+    /// A key was issued twice.
+    #[error("API key {0} was issued twice")]
+    KeyExists(KeyId),
+    /// A payment reference was booked twice (R4.7).
+    #[error("reference {0} was booked twice")]
+    ReferenceUsed(Reference),
+    /// The policy's voucher was granted twice (R4.5).
+    #[error("the policy's voucher was granted twice to {0}")]
+    VoucherTwice(OrgId),
+    /// A sum of money that cannot be kept exactly.
+    #[error("an amount leaves the range of exact numbers")]
+    AmountOutOfRange,
+    /// A count beyond 64 bits.
+    #[error("a count leaves the range of numbers")]
+    CountOutOfRange,
+    /// A usage batch whose sightings do not fit its rows.
+    #[error("usage was not looked up before it was folded")]
+    NotLookedUp,
+}
