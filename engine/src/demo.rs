@@ -1,8 +1,8 @@
 //! `tollbook demo`: an hour of traffic that ends now, played through the real ways in on a simulated clock, checked
 //! against what was sent, and then served.
 //!
-//! In reading order: [`traffic`] says when which call is made, [`cast`] who makes it, [`script`] what happens besides;
-//! [`play`] plays it over HTTP, [`books`] counts along and [`check`] compares, [`show`] prints.
+//! In reading order: `traffic` says when which call is made, `cast` who makes it, `script` what happens besides;
+//! `play` plays it over HTTP, `books` counts along and `check` compares, `show` prints.
 
 mod books;
 mod cast;

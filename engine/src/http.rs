@@ -85,7 +85,7 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Serves until told to stop, and then until every request that has begun is answered, within [`GRACE`].
+/// Serves until told to stop, and then until every request that has begun is answered, within 10 s.
 pub async fn serve(listener: TcpListener, api: Api, stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut stopping = stop.clone();
     let mut late = stop;

@@ -160,7 +160,7 @@ impl State {
         all.into_iter()
     }
 
-    /// Applies the next record. `sightings` are of its usage rows that go by id ([`crate::first::sightings`]).
+    /// Applies the next record. `sightings` are of its usage rows that go by id ([`crate::first::Lookup`]).
     /// After an error State is not to be used any more.
     pub fn apply(&mut self, record: &Record, sightings: &[Sighting]) -> Result<Vec<Effect>, Corrupt> {
         let mut effects = Vec::new();
