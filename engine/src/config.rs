@@ -131,6 +131,7 @@ impl SpoolFile {
     }
 }
 
+/// A list, or its items in one text, separated by commas.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -141,7 +142,7 @@ enum OneOrMany {
 impl OneOrMany {
     fn list(self) -> Vec<String> {
         match self {
-            Self::One(one) => vec![one],
+            Self::One(text) => text.split(',').map(|one| one.trim().to_owned()).collect(),
             Self::Many(many) => many,
         }
     }
@@ -297,4 +298,74 @@ fn host_name() -> String {
     let plain: String =
         name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
     if plain.is_empty() { "node".to_owned() } else { plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<ServerConfig, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tollbook.toml");
+        std::fs::write(directory.path().join("engine.nk"), "SUSEED\n").unwrap();
+        let text = text.replace("DIR", directory.path().to_str().unwrap());
+        std::fs::write(&path, text).unwrap();
+        ServerConfig::load(ServeArgs { config: Some(path), ..ServeArgs::default() })
+    }
+
+    fn jetstream(config: &ServerConfig) -> &JetStreamOptions {
+        match &config.settings.log {
+            LogSettings::JetStream(options) => options,
+            LogSettings::Embedded => panic!("the log is embedded"),
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_the_embedded_log_on_loopback() {
+        let config = ServerConfig::load(ServeArgs::default()).unwrap();
+        assert!(matches!(config.settings.log, LogSettings::Embedded));
+        assert_eq!(config.listen.to_string(), LISTEN);
+        assert!(config.spool.is_none());
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = "listen = \"127.0.0.1:1\"\npartitions = 3\ncurrency = \"EUR\"";
+        let config = load(file).unwrap();
+        assert_eq!((config.listen.port(), config.settings.partitions), (1, Some(3)));
+        assert_eq!(config.settings.currency.as_deref(), Some("EUR"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tollbook.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags = ServeArgs { config: Some(path), partitions: Some(5), ..ServeArgs::default() };
+        assert_eq!(ServerConfig::load(flags).unwrap().settings.partitions, Some(5));
+    }
+
+    #[test]
+    fn servers_stand_in_a_list_or_between_commas() {
+        for urls in ["\"nats://a:1, nats://b:2\"", "[\"nats://a:1\", \"nats://b:2\"]"] {
+            let config = load(&format!("[nats]\nurl = {urls}")).unwrap();
+            assert_eq!(jetstream(&config).urls, ["nats://a:1", "nats://b:2"]);
+            assert!(config.spool.is_some(), "nobody has credentials, so a spool does no harm");
+        }
+    }
+
+    #[test]
+    fn an_engine_with_credentials_opens_no_spool_without() {
+        let config = load("[nats]\nurl = \"nats://a:1\"\nnkey = \"DIR/engine.nk\"").unwrap();
+        assert!(matches!(&jetstream(&config).credentials, Credentials::Nkey(seed) if seed == "SUSEED"));
+        assert!(config.spool.is_none());
+        let spool =
+            "[nats]\nurl = \"nats://a:1\"\nnkey = \"DIR/engine.nk\"\n[nats.spool]\nnkey = \"DIR/engine.nk\"";
+        assert!(load(spool).unwrap().spool.is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = |text: &str| load(text).unwrap_err().to_string();
+        assert!(wrong("lissten = 1").contains("lissten"));
+        assert!(wrong("currency = \"usd\"").contains("three letters"));
+        assert!(wrong("[nats]\nurl = \"nats://a:1\"\nnkey = \"DIR/none.nk\"").contains("none.nk"));
+        assert!(wrong("node = \"\"").contains("must not be empty"));
+    }
 }
