@@ -213,7 +213,7 @@ async fn paths_and_methods_that_do_not_exist() {
         api,
         vec![
             ("route_unknown", get("/v1/nothing"), 404, "not_found"),
-            ("path_not_utf8", get("/v1/organizations/%ff"), 404, "not_found"),
+            ("path_not_utf8", get("/v1/organizations/%ff"), 400, "malformed"),
             ("method_not_allowed", api.request("DELETE", "/v1/organizations"), 405, "method_not_allowed"),
             ("organization_no_id", get("/v1/organizations/acme"), 404, "not_found"),
             (
