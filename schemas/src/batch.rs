@@ -12,7 +12,7 @@ use crate::id::{ModelName, OrgId, SourceName};
 use crate::time::Timestamp;
 use crate::usage::{Charged, ENTRY_BYTES_MAX, Extras, Occurred, ROWS_MAX, Tokens, Usage};
 
-/// Usage records of one entry. Rows are read with [`UsageBatch::rows`], which checks every index.
+/// Usage records of one entry. [`UsageBatch::check`] says whether every index points into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageBatch {
     /// Rows tell their time from here.
