@@ -124,6 +124,34 @@ async fn a_token_limited_to_organizations_reaches_no_other() {
 }
 
 #[tokio::test]
+async fn an_operator_limited_to_organizations_does_nothing_to_the_whole_ledger() {
+    let system = System::start().await;
+    let api = &system.api;
+    let ours = api.customer("Ours").await;
+    let limit = Some(&[ours.organization.as_str()][..]);
+    let limited = api.with_token(&api.service_token(&["operator"], limit).await);
+    let creator = json!({ "name": "Ann", "email": "ann@example.org" });
+    let price = json!({ "model": "free", "input": "0", "cached_input": "0", "output": "0" });
+    let cases = [
+        (
+            "POST",
+            "/v1/organizations",
+            json!({ "name": "New", "email": "new@example.org", "creator": creator }),
+        ),
+        ("POST", "/v1/tokens", json!({ "name": "all", "scopes": ["operator"] })),
+        ("PUT", "/v1/config/prices", json!({ "models": [price] })),
+        ("PUT", "/v1/config/billing-cycle", json!({ "cycle_seconds": 0 })),
+    ];
+    for (method, path, body) in cases {
+        assert_eq!(limited.write(method, path, &body).await.refused(403), "forbidden", "{method} {path}");
+        let all = api.write(method, path, &body).await;
+        assert!([200, 201].contains(&all.status), "an unlimited token may: {all:?}");
+    }
+    assert_eq!(limited.get("/v1/tokens").await.refused(403), "forbidden");
+    limited.balance(&ours.organization).await;
+}
+
+#[tokio::test]
 async fn the_admin_token_is_kept_and_readable_by_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let mut system = System::start().await;
