@@ -230,26 +230,6 @@ async fn members_that_are_not_right() {
 }
 
 #[tokio::test]
-async fn a_price_list_that_fits_a_request_and_no_entry() {
-    let system = System::start().await;
-    let api = &system.api;
-    let model =
-        |n: u32| json!({ "model": format!("m{n}"), "input": "1", "cached_input": "1", "output": "1" });
-    let price = |n: u32| {
-        let meters: serde_json::Map<String, Value> =
-            (0..10_000).map(|meter| (format!("{n}-{meter:x}"), json!("1"))).collect();
-        let mut price = model(n);
-        price["meters"] = Value::Object(meters);
-        price
-    };
-    let body = json!({ "models": (0..6).map(price).collect::<Vec<_>>() }).to_string();
-    assert!(body.len() <= 1024 * 1024, "{}", body.len());
-    let refused = api.send(with_body(api, "PUT", "/v1/config/prices", "application/json", &body)).await;
-    assert_eq!(refused.refused(413), "too_large");
-    assert!(refused.text.contains("entry"), "{}", refused.text);
-}
-
-#[tokio::test]
 async fn paths_and_methods_that_do_not_exist() {
     let system = System::start().await;
     let api = &system.api;

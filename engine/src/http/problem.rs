@@ -269,3 +269,16 @@ pub(super) async fn no_method() -> Problem {
         "the path exists, but not with this method",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_entry_holds_is_too_large() {
+        let error = CommandError::Log(AppendError::TooLarge { bytes: 1_048_700, limit: 1_048_576 });
+        let problem = Problem::from(error);
+        assert_eq!((problem.status, problem.code), (StatusCode::PAYLOAD_TOO_LARGE, "too_large"));
+        assert!(problem.detail.contains("1048700") && problem.detail.contains("1048576"), "{problem:?}");
+    }
+}
