@@ -42,6 +42,8 @@ pub struct Api {
     pub(crate) node: Node,
     pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    /// What links to the platform's console begin with.
+    pub(crate) console_url: Arc<str>,
 }
 
 /// All routes.
