@@ -15,6 +15,7 @@ pub mod amount;
 pub mod price;
 pub mod time;
 
+pub mod allowlist;
 pub mod policy;
 pub mod role;
 pub mod sealed;
