@@ -150,11 +150,10 @@ fn read(item: &str) -> Result<Ipv4Net, BadItemReason> {
         None => (item, None),
     };
     if !dotted(address) {
-        return Err(reason::of_no_address(item));
+        return Err(reason::by_looks(item).unwrap_or(BadItemReason::NotAnAddress));
     }
-    // Both might be right of a text like 10.0.0.1/16-10.0.0.9/16, which is not about its prefix.
     if prefix.is_some_and(|prefix| !dotted(prefix)) {
-        return Err(reason::of_no_prefix(item));
+        return Err(reason::by_looks(item).unwrap_or(BadItemReason::Prefix));
     }
     let address = read_address(address)?;
     let prefix = prefix.map_or(Ok(32), read_prefix)?;

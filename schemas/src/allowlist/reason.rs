@@ -180,29 +180,21 @@ impl NonPublic {
     }
 }
 
-/// Why an item is no address, by what it looks like.
-pub(super) fn of_no_address(item: &str) -> BadItemReason {
+/// What an item that is no address or range looks like, when that tells more than where it went wrong.
+pub(super) fn by_looks(item: &str) -> Option<BadItemReason> {
     let address = item.split('/').next().unwrap_or(item);
     if let Some(found) = item.chars().find(|c| invisible(*c)) {
-        BadItemReason::Invisible { found }
+        Some(BadItemReason::Invisible { found })
     } else if let Some(found) = item.chars().find(|c| separates_elsewhere(*c)) {
-        BadItemReason::Separator { found }
+        Some(BadItemReason::Separator { found })
     } else if ipv6(address) {
-        BadItemReason::Ipv6
+        Some(BadItemReason::Ipv6)
     } else if address.split_once(':').is_some_and(|(before, _)| before.parse::<Ipv4Addr>().is_ok()) {
-        BadItemReason::Port
+        Some(BadItemReason::Port)
     } else if range_notation(item) {
-        BadItemReason::RangeNotation
+        Some(BadItemReason::RangeNotation)
     } else {
-        BadItemReason::NotAnAddress
-    }
-}
-
-/// Why an item that begins as an address has no prefix after its slash.
-pub(super) fn of_no_prefix(item: &str) -> BadItemReason {
-    match of_no_address(item) {
-        BadItemReason::NotAnAddress => BadItemReason::Prefix,
-        better => better,
+        None
     }
 }
 
