@@ -1,13 +1,13 @@
 //! Which local day and month an instant belongs to where the billing time zone may change (R1.4).
 //!
 //! ```text
-//!             S: December begins as the old zone has it
-//! old    |    30     |     1     :     2     |
-//! new    :     |    30     |     1     |     2     |      to the west
-//! days   |    30     |        1        |     2     |      a longer first day
+//!                     S: December begins as the old zone has it
+//! old     |    30     |     1     |     2     |
+//! new          |    30     |     1     |   2   …to the west:
+//! days    |    30     |       1        |   2   …a longer first day
 //!
-//! new  |     30    |     1     |     2     |              to the east
-//! days   |    30     |    1    |     2     |              a shorter one
+//! new       30   |     1     |     2     |  3  …to the east:
+//! days    |    30     |  1   |     2     |  3  …a shorter one
 //! ```
 
 use serde::{Deserialize, Serialize};
