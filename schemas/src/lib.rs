@@ -16,6 +16,7 @@ pub mod calendar;
 pub mod price;
 pub mod time;
 
+pub mod allowlist;
 pub mod policy;
 pub mod role;
 pub mod sealed;
