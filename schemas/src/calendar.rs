@@ -25,7 +25,7 @@ use crate::time::{Day, DaySpan, Month, Timestamp, Zone};
 /// day then has 50 hours. To the east by 24 hours or more it has none, and what exceeds 24 hours is missing from the
 /// second. These are the only days that differ from those of the zone in force.
 ///
-/// Where a zone itself turns its clocks back over midnight, as St. John's did until 2011, an instant may belong to an
+/// Where a zone itself turns its clocks back over midnight, as none does since 2010, an instant may belong to an
 /// earlier day than one before it, as in [`Zone::day`]; but not to a day before a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Kept", into = "Kept")]
