@@ -19,6 +19,7 @@ pub mod decide;
 pub mod feed;
 pub mod ingress;
 pub mod owner;
+pub mod permission;
 pub mod writer;
 
 pub mod nats;

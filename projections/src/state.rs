@@ -382,9 +382,12 @@ impl State {
                 config.tokens.remove(token);
                 Ok(())
             }
+            ConfigEvent::QuantityLimitsSet(limits) => {
+                config.quantity_limits = *limits;
+                Ok(())
+            }
             ConfigEvent::TiersPublished(_)
             | ConfigEvent::VoucherPolicySet(_)
-            | ConfigEvent::QuantityLimitsSet(_)
             | ConfigEvent::DefaultsSet(_)
             | ConfigEvent::RateScaleSet(_)
             | ConfigEvent::SubscriptionCreated { .. }
@@ -472,7 +475,7 @@ impl State {
         match slot.day {
             Some(day) if day.holds(at) => day,
             Some(_) | None => {
-                let day = DaySpan::of(&slot.organization.zone, at);
+                let day = slot.organization.calendar.span(at);
                 slot.day = Some(day);
                 day
             }

@@ -12,6 +12,7 @@ pub mod id;
 pub mod position;
 
 pub mod amount;
+pub mod calendar;
 pub mod price;
 pub mod time;
 

@@ -12,7 +12,7 @@ use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
 use tollbook_schemas::batch::BatchBuilder;
 use tollbook_schemas::codec;
-use tollbook_schemas::command::{Command, PartitionCommand};
+use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry, Idempotency};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{LedgerId, NodeName, OrgId};
@@ -159,36 +159,44 @@ impl MemoryLedger {
         command: &Command,
         idempotency: Option<Idempotency>,
     ) -> Result<Outcome, Rejection> {
-        self.command_in_term(command, idempotency, self.state.head().term)
+        self.command_of(&actor_of(command), command, idempotency)
+    }
+
+    /// The same on behalf of somebody.
+    pub fn command_of(
+        &mut self,
+        actor: &Actor,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Outcome, Rejection> {
+        self.command_in_term(actor, command, idempotency, self.state.head().term)
     }
 
     /// The same by an owner that believes to be in `term`.
     pub fn command_in_term(
         &mut self,
+        actor: &Actor,
         command: &Command,
         idempotency: Option<Idempotency>,
         term: u64,
     ) -> Result<Outcome, Rejection> {
-        let events = match decide(&self.state, command, idempotency.as_ref(), self.now)? {
+        let events = match decide(&self.state, command, actor, idempotency.as_ref(), self.now)? {
             Decided::Events(events) => events,
             Decided::Before(position) => return Ok(Outcome::Before(position)),
             Decided::AsItIs => return Ok(Outcome::AsItIs),
         };
-        let (actor, cause) = match command {
-            Command::Organization(..) | Command::Config(_) => {
-                (Actor::Operator { token: None }, Cause::Command { idempotency })
-            }
-            Command::Partition(PartitionCommand::TakeOwnership(_)) => (Actor::Engine, Cause::Takeover),
-            Command::Partition(PartitionCommand::CloseCycles) => (Actor::Engine, Cause::Timer),
-            Command::Partition(PartitionCommand::CopyConfig { of, .. }) => {
-                (Actor::Engine, Cause::Copy { of: *of })
-            }
+        let cause = match command {
+            Command::Organization(..) | Command::Config(_) => Cause::Command { idempotency },
+            Command::Partition(PartitionCommand::TakeOwnership(_)) => Cause::Takeover,
+            Command::Partition(PartitionCommand::CloseCycles) => Cause::Timer,
+            Command::Partition(PartitionCommand::CopyConfig { of, .. }) => Cause::Copy { of: *of },
         };
         let taken = events.iter().find_map(|event| match event {
             Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
             _ => None,
         });
-        let decision = Decision { term: taken.unwrap_or(term), actor, cause, events: events.clone() };
+        let decision =
+            Decision { term: taken.unwrap_or(term), actor: actor.clone(), cause, events: events.clone() };
         let entry = self.entry(Body::Decision(decision));
         let effects = self.append(&command.topic(), &entry).expect("what was decided can be folded");
         Ok(Outcome::Entry { position: self.state.head().position, events, effects })
@@ -303,6 +311,17 @@ impl MemoryLedger {
             self.state.head().usage_records,
             "booked + duplicate + quarantined = accepted"
         );
+    }
+}
+
+/// Who asks for such a command where nobody else is named.
+pub fn actor_of(command: &Command) -> Actor {
+    match command {
+        Command::Organization(_, OrganizationCommand::AcceptInvitation { .. }) => {
+            Actor::Invitee { token: None }
+        }
+        Command::Organization(..) | Command::Config(_) => Actor::Operator { token: None },
+        Command::Partition(_) => Actor::Engine,
     }
 }
 

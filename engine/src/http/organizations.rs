@@ -121,7 +121,7 @@ async fn organization_json(node: &Node, id: &OrgId) -> Result<Value, Problem> {
         "id": id.as_str(),
         "name": known.name.as_str(),
         "email": email,
-        "time_zone": known.zone.name(),
+        "time_zone": known.calendar.zone_at(node.clock().now()).name(),
         "verification": known.verification,
         "creator": { "id": known.creator.as_str(), "name": creator_name, "email": creator_email },
         "created_at": known.created_at.to_string(),

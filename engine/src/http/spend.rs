@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use axum::extract::State;
 use serde_json::{Value, json};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
+use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::rejection::Rejection;
-use tollbook_schemas::time::{Day, Timestamp, Zone};
+use tollbook_schemas::time::{Day, Timestamp};
 
 use super::Api;
 use super::auth::Caller;
@@ -46,8 +47,8 @@ pub(super) async fn spend(
     caller.may(READERS)?;
     let organization = organization_id(&caller, &org)?;
     wait_for(&api.node, &query).await?;
-    let (zone, cells) = all_cells(&api.node, &organization).await?;
-    let range = Range::of(&query, &zone, api.node.clock().now())?;
+    let (calendar, cells) = all_cells(&api.node, &organization).await?;
+    let range = Range::of(&query, &calendar, api.node.clock().now())?;
     let group_by = group_by(&query)?;
     let page = Page::of(&query)?;
     let mut buckets: BTreeMap<Day, BTreeMap<Group, Cell>> = BTreeMap::new();
@@ -65,7 +66,7 @@ pub(super) async fn spend(
     }
     let named: Vec<(String, Value)> = buckets
         .into_iter()
-        .map(|(start, groups)| (start.to_string(), bucket_json(&zone, range.bucket, start, groups)))
+        .map(|(start, groups)| (start.to_string(), bucket_json(&calendar, range.bucket, start, groups)))
         .collect();
     let (shown, next_page) = page.cut(named, |(start, _)| start);
     let buckets: Vec<Value> = shown.into_iter().map(|(_, bucket)| bucket).collect();
@@ -75,13 +76,13 @@ pub(super) async fn spend(
 }
 
 /// Every cell of an organization: those of State, and those that became history.
-async fn all_cells(node: &Node, organization: &OrgId) -> Result<(Zone, Vec<(CellKey, Cell)>), Problem> {
+async fn all_cells(node: &Node, organization: &OrgId) -> Result<(Calendar, Vec<(CellKey, Cell)>), Problem> {
     let owner = node.owner_of(organization)?;
     let id = organization.clone();
     let read = owner.read(move |state| {
-        state.organization(&id).map(|known| (known.zone.clone(), known.open.clone(), known.history_at))
+        state.organization(&id).map(|known| (known.calendar.clone(), known.open.clone(), known.history_at))
     });
-    let (zone, open, history_at): (Zone, OpenCells, Position) =
+    let (calendar, open, history_at): (Calendar, OpenCells, Position) =
         read.await?.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()))?;
     // What State no longer holds is in the view a little later.
     owner.wait_viewed(history_at).await?;
@@ -93,7 +94,7 @@ async fn all_cells(node: &Node, organization: &OrgId) -> Result<(Zone, Vec<(Cell
         .map_err(|error| Problem::internal(error.to_string()))?;
     let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= history_at);
     let cells = closed.flat_map(|(_, closed)| closed.cells).chain(open.cells);
-    Ok((zone, cells.collect()))
+    Ok((calendar, cells.collect()))
 }
 
 struct Range {
@@ -103,27 +104,27 @@ struct Range {
 }
 
 impl Range {
-    fn of(query: &HashMap<String, String>, zone: &Zone, now: Timestamp) -> Result<Self, Problem> {
+    fn of(query: &HashMap<String, String>, calendar: &Calendar, now: Timestamp) -> Result<Self, Problem> {
         let bucket = match query.get("bucket").map(String::as_str) {
             None | Some("day") => Bucket::Day,
             Some("month") => Bucket::Month,
             Some(_) => return Err(bad_query("bucket", &"must be day or month")),
         };
-        let today = zone.day(now);
+        let today = calendar.day(now);
         let wrong = |name| bad_query(name, &"must be a day such as 2026-11-20, or an RFC 3339 time");
         let from = match query.get("from") {
             None => today.month().first_day(),
             Some(text) => text
                 .parse::<Day>()
-                .or_else(|_| text.parse::<Timestamp>().map(|at| zone.day(at)))
+                .or_else(|_| text.parse::<Timestamp>().map(|at| calendar.day(at)))
                 .map_err(|_| wrong("from"))?,
         };
         let until = match query.get("to") {
             None => today.next().next(),
             Some(text) => match (text.parse::<Day>(), text.parse::<Timestamp>()) {
                 (Ok(day), _) => day.next(),
-                (Err(_), Ok(at)) if zone.start_of_day(zone.day(at)) == at => zone.day(at),
-                (Err(_), Ok(at)) => zone.day(at).next(),
+                (Err(_), Ok(at)) if calendar.start_of_day(calendar.day(at)) == at => calendar.day(at),
+                (Err(_), Ok(at)) => calendar.day(at).next(),
                 (Err(_), Err(_)) => return Err(wrong("to")),
             },
         };
@@ -157,7 +158,7 @@ fn group_by(query: &HashMap<String, String>) -> Result<GroupBy, Problem> {
     Ok(by)
 }
 
-fn bucket_json(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, Cell>) -> Value {
+fn bucket_json(calendar: &Calendar, bucket: Bucket, start: Day, groups: BTreeMap<Group, Cell>) -> Value {
     let end = match bucket {
         Bucket::Day => start.next(),
         Bucket::Month => start.month().next().first_day(),
@@ -182,8 +183,8 @@ fn bucket_json(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, 
         })
         .collect();
     json!({
-        "start": zone.start_of_day(start).to_string(),
-        "end": zone.start_of_day(end).to_string(),
+        "start": calendar.start_of_day(start).to_string(),
+        "end": calendar.start_of_day(end).to_string(),
         "results": results,
     })
 }
@@ -203,7 +204,7 @@ pub(super) async fn budgets(
     let wanted = project.clone();
     let read = read_organization(&api.node, &organization, move |known| {
         let spend = &known.projects.get(&wanted)?.spend;
-        let today = known.zone.day(now);
+        let today = known.calendar.day(now);
         let month = today.month();
         let period = |settled: String, pending: String, ends: Timestamp| json!({ "limit": null, "settled": settled, "pending": pending, "state": "open", "resets_at": ends.to_string() });
         let pending_in_month = spend.pending_in(month).unwrap_or_default();
@@ -211,12 +212,12 @@ pub(super) async fn budgets(
             "daily": period(
                 spend.settled_on(today).to_string(),
                 spend.pending_on(today).to_string(),
-                known.zone.start_of_day(today.next()),
+                known.calendar.start_of_day(today.next()),
             ),
             "monthly": period(
                 spend.settled_in(month).to_string(),
                 pending_in_month.to_string(),
-                known.zone.start_of_month(month.next()),
+                known.calendar.start_of_month(month.next()),
             ),
         }))
     });
