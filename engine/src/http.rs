@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, and what every handler shares.
 
+mod audit;
 pub mod auth;
 mod config;
 mod extract;
@@ -60,6 +61,7 @@ pub fn router(api: Api) -> Router {
             post(organizations::issue_key).get(organizations::keys),
         )
         .route("/v1/organizations/{org}/recharges", post(money::recharge))
+        .route("/v1/organizations/{org}/log", get(audit::audit_log))
         .route("/v1/organizations/{org}/balance", get(money::balance))
         .route("/v1/organizations/{org}/spend", get(spend::spend))
         .route("/v1/organizations/{org}/projects/{project}/budgets", get(spend::budgets));

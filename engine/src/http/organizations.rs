@@ -54,10 +54,10 @@ pub(super) async fn register(
     let contacts = api.node.contacts();
     let command = OrganizationCommand::Register {
         name,
-        email: contacts.seal(&organization, &address).await?,
+        email: contacts.seal(&organization, 0, &address).await?,
         creator: MemberId::from_bits(clock::new_id_bits()),
-        creator_name: contacts.seal(&organization, creator_name.as_str()).await?,
-        creator_email: contacts.seal(&organization, &creator_email).await?,
+        creator_name: contacts.seal(&organization, 0, creator_name.as_str()).await?,
+        creator_email: contacts.seal(&organization, 0, &creator_email).await?,
         zone,
     };
     let command = Command::Organization(organization.clone(), command);
