@@ -35,6 +35,9 @@ pub struct ServeArgs {
     /// This server's name among those of its ledger
     #[arg(long, env = "TOLLBOOK_NODE", value_name = "NAME")]
     pub node: Option<String>,
+    /// Where the platform's console is: links to it begin so [default: this server]
+    #[arg(long, env = "TOLLBOOK_CONSOLE_URL", value_name = "URL")]
+    pub console_url: Option<String>,
     /// Further settings, in TOML
     #[arg(long, env = "TOLLBOOK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -77,6 +80,7 @@ struct File {
     partitions: Option<u16>,
     currency: Option<String>,
     node: Option<String>,
+    console_url: Option<String>,
     nats: Option<NatsFile>,
 }
 
@@ -155,6 +159,8 @@ pub struct ServerConfig {
     pub settings: Settings,
     /// Where HTTP is served.
     pub listen: SocketAddr,
+    /// What links to the platform's console begin with; unless told, this server's own address.
+    pub console_url: Option<String>,
     /// The spool, where the log is on NATS.
     pub spool: Option<SpoolConfig>,
 }
@@ -199,6 +205,9 @@ pub enum ConfigError {
     /// The currency is not a code.
     #[error("currency must be three letters such as USD, not {0:?}")]
     Currency(String),
+    /// What links should begin with is no address.
+    #[error("console_url must begin with https:// or http://, not {0:?}")]
+    ConsoleUrl(String),
     /// Both an nkey and a credentials file.
     #[error("name either an nkey or a credentials file, not both")]
     TwoUsers,
@@ -236,7 +245,8 @@ impl ServerConfig {
             Some(listen) => listen,
             None => LISTEN.parse()?,
         };
-        Ok(Self { settings, listen, spool })
+        let console_url = args.console_url.or(file.console_url).map(console_url).transpose()?;
+        Ok(Self { settings, listen, console_url, spool })
     }
 }
 
@@ -270,6 +280,16 @@ fn log_settings(args: NatsArgs, file: NatsFile) -> Result<LogSettings, ConfigErr
         replicas: args.replicas.or(file.replicas),
         ..JetStreamOptions::new(urls)
     })))
+}
+
+fn console_url(text: String) -> Result<String, ConfigError> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    if rest.is_some_and(plain) {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err(ConfigError::ConsoleUrl(text))
+    }
 }
 
 fn credentials(nkey: Option<&Path>, creds: Option<&Path>) -> Result<Credentials, ConfigError> {
@@ -364,6 +384,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let wrong = |text: &str| load(text).unwrap_err().to_string();
         assert!(wrong("lissten = 1").contains("lissten"));
+        assert!(wrong("console_url = \"console.example.com\"").contains("https://"));
         assert!(wrong("currency = \"usd\"").contains("three letters"));
         assert!(wrong("[nats]\nurl = \"nats://a:1\"\nnkey = \"DIR/none.nk\"").contains("none.nk"));
         assert!(wrong("node = \"\"").contains("must not be empty"));

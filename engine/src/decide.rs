@@ -1,21 +1,28 @@
 //! Deciding: State and an intent in, events or a refusal out. Pure.
+//!
+//! One file per family. Every function checks everything before its first event: who asks ([`crate::permission`]),
+//! what it is about, what the rules say.
 
 mod config;
 pub(crate) mod cycle;
 mod key;
+mod member;
 mod money;
 mod organization;
 mod project;
 
-use tollbook_projections::organization::Organization;
+use tollbook_projections::organization::{Member, Organization, Project};
 use tollbook_projections::state::State;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
-use tollbook_schemas::entry::Idempotency;
+use tollbook_schemas::entry::{Actor, Idempotency};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
-use tollbook_schemas::id::OrgId;
+use tollbook_schemas::id::{MemberId, OrgId, ProjectId};
 use tollbook_schemas::position::{LogPosition, Position};
 use tollbook_schemas::rejection::Rejection;
+use tollbook_schemas::sealed::Sealed;
 use tollbook_schemas::time::{Timestamp, Zone};
+
+use crate::permission::{self, Action};
 
 /// What a command leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +35,63 @@ pub enum Decided {
     AsItIs,
 }
 
-/// Decides one command at one instant.
+impl Decided {
+    /// These events; without any, everything is as wanted already.
+    fn of(events: impl IntoIterator<Item = Event>) -> Self {
+        let events: Vec<Event> = events.into_iter().collect();
+        if events.is_empty() { Self::AsItIs } else { Self::Events(events) }
+    }
+}
+
+type Refusable = Result<Decided, Rejection>;
+
+/// A command about an organization that exists: everything that its decision may look at.
+struct Case<'a> {
+    state: &'a State,
+    organization: &'a Organization,
+    actor: &'a Actor,
+    /// Never before what is recorded already.
+    now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    /// Whether the actor may do this, and the organization's state allows it (R3).
+    fn may(&self, action: &Action) -> Result<(), Rejection> {
+        permission::may(self.organization, self.actor, action)
+    }
+
+    fn member(&self, member: &MemberId) -> Result<&'a Member, Rejection> {
+        self.organization.members.get(member).ok_or_else(|| Rejection::MemberUnknown(member.clone()))
+    }
+
+    fn project(&self, project: &ProjectId) -> Result<&'a Project, Rejection> {
+        self.organization.projects.get(project).ok_or_else(|| Rejection::ProjectUnknown(project.clone()))
+    }
+
+    fn active_project(&self, project: &ProjectId) -> Result<&'a Project, Rejection> {
+        let found = self.project(project)?;
+        if found.is_active() { Ok(found) } else { Err(Rejection::ProjectArchived(project.clone())) }
+    }
+
+    /// Whether personal data was sealed under the key that is not erased (R9.2).
+    fn sealed_under_present_key<'b>(
+        &self,
+        fields: impl IntoIterator<Item = &'b Sealed>,
+    ) -> Result<(), Rejection> {
+        let present = self.organization.contact_key;
+        if fields.into_iter().all(|sealed| sealed.key == present) {
+            Ok(())
+        } else {
+            Err(Rejection::ContactsErased)
+        }
+    }
+}
+
+/// Decides one command of one actor at one instant.
 pub fn decide(
     state: &State,
     command: &Command,
+    actor: &Actor,
     idempotency: Option<&Idempotency>,
     now: Timestamp,
 ) -> Result<Decided, Rejection> {
@@ -42,9 +102,15 @@ pub fn decide(
             if let Some(before) = replay(state, idempotency, known)? {
                 return Ok(Decided::Before(before));
             }
-            decide_organization(state, id, organization, command, now)
+            decide_organization(state, id, command, actor, now)
         }
         Command::Config(command) => {
+            match actor {
+                Actor::Engine | Actor::Operator { .. } => {}
+                Actor::Member { .. } | Actor::Invitee { .. } => {
+                    return Err(Rejection::RoleMissing { needed: "the platform" });
+                }
+            }
             if let Some(before) = replay(state, idempotency, |key| state.idempotency(key))? {
                 return Ok(Decided::Before(before));
             }
@@ -57,36 +123,72 @@ pub fn decide(
 fn decide_organization(
     state: &State,
     id: &OrgId,
-    organization: Option<&Organization>,
     command: &OrganizationCommand,
+    actor: &Actor,
     now: Timestamp,
-) -> Result<Decided, Rejection> {
-    if let OrganizationCommand::Register { .. } = command {
-        return organization::register(id, organization, command);
+) -> Refusable {
+    let known = state.organization(id);
+    if let OrganizationCommand::Register { name, email, creator, creator_name, creator_email, zone } = command
+    {
+        let new = organization::NewOrganization { name, email, creator, creator_name, creator_email, zone };
+        return organization::register(id, known, &new);
     }
-    let organization = organization.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
+    let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
+    let case = Case { state, organization, actor, now: now.max(state.head().recorded_at) };
     match command {
         OrganizationCommand::Register { .. } => Err(Rejection::OrganizationExists(id.clone())),
-        OrganizationCommand::CreateProject { project, name } => {
-            project::create(state.config(), organization, project, name)
+        OrganizationCommand::Change { name, email, zone } => {
+            organization::change(&case, name.as_ref(), email.as_ref(), zone.as_ref())
+        }
+        OrganizationCommand::SetVerification(level) => organization::set_verification(&case, *level),
+        OrganizationCommand::OverrideLimits { quantities, rates } => {
+            organization::override_limits(&case, *quantities, *rates)
+        }
+        OrganizationCommand::SaveAllowlist(entries) => organization::save_allowlist(&case, entries),
+        OrganizationCommand::EraseContacts => organization::erase_contacts(&case),
+        OrganizationCommand::Invite { invitation, email, role, projects, token } => {
+            let new =
+                member::NewInvitation { invitation, email: email.as_ref(), role: *role, projects, token };
+            member::invite(&case, &new)
+        }
+        OrganizationCommand::RevokeInvitation(invitation) => member::revoke_invitation(&case, invitation),
+        OrganizationCommand::AcceptInvitation { token, member, name, email } => {
+            member::accept(&case, token, &member::NewMember { member, name, email })
+        }
+        OrganizationCommand::SetRole { member, role } => member::set_role(&case, member, *role),
+        OrganizationCommand::RemoveMember(member) => member::remove(&case, member),
+        OrganizationCommand::CreateProject { project, name } => project::create(&case, project, name),
+        OrganizationCommand::RenameProject { project, name } => project::rename(&case, project, name),
+        OrganizationCommand::ArchiveProject(project) => project::archive(&case, project),
+        OrganizationCommand::SetTpmLimit { project, limit } => project::set_tpm_limit(&case, project, *limit),
+        OrganizationCommand::AddProjectMember { project, member, role } => {
+            member::add_to_project(&case, project, member, *role)
+        }
+        OrganizationCommand::SetProjectRole { project, member, role } => {
+            member::set_project_role(&case, project, member, *role)
+        }
+        OrganizationCommand::RemoveProjectMember { project, member } => {
+            member::remove_from_project(&case, project, member)
         }
         OrganizationCommand::IssueKey { key, project, member, name, secret, hint } => {
             let new = key::NewKey { key, project, member: member.as_ref(), name, secret, hint };
-            key::issue(state.config(), organization, &new)
+            key::issue(&case, &new)
         }
+        OrganizationCommand::RevokeKey { project, key } => key::revoke(&case, project, key),
         OrganizationCommand::Recharge { recharge, amount, reference, voucher } => {
             let new = money::NewRecharge { recharge, amount: *amount, reference, voucher };
-            money::recharge(state, organization, &new, now)
+            money::recharge(&case, &new)
         }
     }
 }
 
-fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Result<Decided, Rejection> {
+fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refusable {
     match command {
         ConfigCommand::PublishPrices { currency, list } => config::publish_prices(state, currency, list, now),
         ConfigCommand::SetLagModel(lag) => Ok(config::set_lag_model(state.config(), *lag)),
+        ConfigCommand::SetQuantityLimits(limits) => Ok(config::set_quantity_limits(state.config(), *limits)),
         ConfigCommand::IssueToken { token, name, scopes, organizations, secret } => {
-            Ok(Decided::Events(vec![Event::Config(ConfigEvent::TokenIssued {
+            Ok(Decided::of([Event::Config(ConfigEvent::TokenIssued {
                 token: token.clone(),
                 name: name.clone(),
                 scopes: scopes.clone(),

@@ -178,7 +178,7 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
         currency: None,
         node: NodeName::parse(&format!("demo-{:08x}", clock::new_writer().0 & u64::from(u32::MAX)))?,
     };
-    let config = ServerConfig { settings, listen, spool: None };
+    let config = ServerConfig { settings, listen, console_url: None, spool: None };
     let (stop, stopped) = oneshot::channel();
     let (started, ready) = oneshot::channel();
     let server = server::run(config, clock.clone(), Some(started), async {

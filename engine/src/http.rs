@@ -15,6 +15,7 @@ mod kinds;
 mod shape;
 mod values;
 
+mod audit;
 mod budgets;
 mod config;
 mod digest;
@@ -60,6 +61,9 @@ pub struct Api {
     pub(crate) node: Node,
     pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    /// What links to the platform's console begin with.
+    #[expect(dead_code, reason = "links of invitations come next")]
+    pub(crate) console_url: Arc<str>,
 }
 
 /// Every route, registered with what describes it; families in the order of the document.
@@ -77,6 +81,7 @@ fn routes() -> Routes {
     quarantine::routes(&mut routes);
     digest::routes(&mut routes);
     usage::routes(&mut routes);
+    audit::routes(&mut routes);
     health::routes(&mut routes);
     routes
 }

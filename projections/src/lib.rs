@@ -1,7 +1,7 @@
 //! The fold: events into State, and State kept in views. Pure but for [`view`] and [`ids`].
 //!
 //! In reading order: [`record`] is one message of the log; [`state`] applies it, with [`config`], [`organization`],
-//! [`purse`], [`spend`] and [`usage`] for the parts, [`writers`], [`sequence`] and [`first`] to tell repetitions;
+//! [`limits`], [`purse`], [`spend`] and [`usage`] for the parts, [`writers`], [`sequence`] and [`first`] to tell repetitions;
 //! [`view`] and [`ids`] keep the results on disk.
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -11,6 +11,7 @@ pub mod record;
 pub mod state;
 
 pub mod config;
+pub mod limits;
 pub mod organization;
 pub mod purse;
 pub mod spend;

@@ -1,26 +1,33 @@
 //! One organization as decisions need it: who it is, its projects and keys, its money and its open consumption.
 
+mod people;
+mod projects;
+
 use std::collections::BTreeMap;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use tollbook_schemas::amount::Amount;
+use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::entry::Idempotency;
 use tollbook_schemas::event::{
-    Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, ProjectEvent, QuarantineEvent,
-    VoucherOrigin, WebhookEvent,
+    Event, MoneyEvent, OrganizationEvent, QuarantineEvent, VoucherOrigin, WebhookEvent,
 };
 use tollbook_schemas::id::{
-    DisplayName, KeyId, MemberId, OrgId, ProjectId, RechargeId, Reference, SourceName,
+    DisplayName, InvitationId, KeyId, MemberId, OrgId, ProjectId, RechargeId, Reference, SourceName,
 };
+use tollbook_schemas::policy::{QuantityOverride, RateOverride};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::role::{OrgRole, Verification};
-use tollbook_schemas::sealed::{Sealed, SecretHash};
-use tollbook_schemas::time::{Timestamp, Zone};
+use tollbook_schemas::sealed::Sealed;
+use tollbook_schemas::time::Timestamp;
 
+pub use self::people::{Invitation, InvitationEnd, Member};
+pub use self::projects::{Key, Project};
 use crate::purse::{Purse, Voucher};
 use crate::record::Hash;
 use crate::sequence::SequenceWindow;
-use crate::spend::{OpenCells, ProjectSpend};
+use crate::spend::OpenCells;
 use crate::state::Corrupt;
 
 /// Everything that decisions about one organization need.
@@ -34,16 +41,26 @@ pub struct Organization {
     pub email: Sealed,
     /// Who created it.
     pub creator: MemberId,
-    /// Billing time zone.
-    pub zone: Zone,
+    /// How often its personal data was erased: the number of the key that new data is sealed under (R9.2).
+    pub contact_key: u32,
+    /// Its billing time zone, and those before (R1.4).
+    pub calendar: Calendar,
     /// How far it is verified.
     pub verification: Verification,
+    /// Quantity limits that the operator overrode (R1.2).
+    pub quantities: QuantityOverride<Option<u32>>,
+    /// Rate limits that the operator overrode (R5.5).
+    pub rates: RateOverride<Option<u64>>,
+    /// The IP allowlist; empty: no restriction (R2.1).
+    pub allowlist: Vec<Ipv4Net>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// The entry that registered it.
     pub created_in: Position,
     /// Members by id.
     pub members: BTreeMap<MemberId, Member>,
+    /// Invitations by id, for a while after they are over.
+    pub invitations: BTreeMap<InvitationId, Invitation>,
     /// Projects by id.
     pub projects: BTreeMap<ProjectId, Project>,
     /// API keys by id.
@@ -79,45 +96,6 @@ pub struct UsageCounts {
     pub quarantined: u64,
 }
 
-/// A member (R3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Name.
-    pub name: Sealed,
-    /// E-mail address.
-    pub email: Sealed,
-    /// Role in the organization.
-    pub role: OrgRole,
-}
-
-/// A project (R6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Project {
-    /// What people call it.
-    pub name: DisplayName,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Its consumption as budgets see it.
-    pub spend: ProjectSpend,
-}
-
-/// An API key (R3.4, R3.6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// Its project.
-    pub project: ProjectId,
-    /// Who created it.
-    pub member: MemberId,
-    /// What people call it.
-    pub name: DisplayName,
-    /// Of its secret.
-    pub secret: SecretHash,
-    /// The secret's last four characters.
-    pub hint: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-}
-
 /// A recharge (R4.7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recharge {
@@ -143,18 +121,27 @@ impl Organization {
         else {
             return Err(Corrupt::OrganizationUnknown(id.clone()));
         };
-        let administrator =
-            Member { name: creator_name.clone(), email: creator_email.clone(), role: OrgRole::Administrator };
+        let administrator = Member {
+            name: creator_name.clone(),
+            email: creator_email.clone(),
+            role: OrgRole::Administrator,
+            joined_at: at.recorded_at,
+        };
         Ok(Self {
             id: id.clone(),
             name: name.clone(),
             email: email.clone(),
             creator: creator.clone(),
-            zone: zone.clone(),
+            contact_key: 0,
+            calendar: Calendar::new(zone.clone()),
             verification: Verification::Unverified,
+            quantities: QuantityOverride::default(),
+            rates: RateOverride::default(),
+            allowlist: Vec::new(),
             created_at: at.recorded_at,
             created_in: at.position,
             members: BTreeMap::from([(creator.clone(), administrator)]),
+            invitations: BTreeMap::new(),
             projects: BTreeMap::new(),
             keys: BTreeMap::new(),
             purse: Purse::default(),
@@ -172,8 +159,8 @@ impl Organization {
     /// Applies one event of an entry about this organization.
     pub(crate) fn apply(&mut self, event: &Event, at: At) -> Result<(), Corrupt> {
         match event {
-            Event::Organization(event) => self.apply_organization(event),
-            Event::Member(event) => apply_member(event),
+            Event::Organization(event) => self.apply_organization(event, at),
+            Event::Member(event) => self.apply_member(event, at),
             Event::Project(event) => self.apply_project(event, at),
             Event::Key(event) => self.apply_key(event, at),
             Event::Money(event) => self.apply_money(event, at),
@@ -190,67 +177,41 @@ impl Organization {
         }
     }
 
-    fn apply_organization(&mut self, event: &OrganizationEvent) -> Result<(), Corrupt> {
+    fn apply_organization(&mut self, event: &OrganizationEvent, at: At) -> Result<(), Corrupt> {
         match event {
-            OrganizationEvent::Registered { .. } => Err(Corrupt::OrganizationExists(self.id.clone())),
-            OrganizationEvent::Renamed { .. }
-            | OrganizationEvent::EmailChanged { .. }
-            | OrganizationEvent::ZoneChanged { .. }
-            | OrganizationEvent::VerificationChanged { .. }
-            | OrganizationEvent::QuantityOverridden { .. }
-            | OrganizationEvent::RateOverridden { .. }
-            | OrganizationEvent::AllowlistSaved { .. }
-            | OrganizationEvent::BalanceAlertSet { .. }
+            OrganizationEvent::Registered { .. } => return Err(Corrupt::OrganizationExists(self.id.clone())),
+            OrganizationEvent::Renamed { name } => self.name = name.clone(),
+            OrganizationEvent::EmailChanged { email } => self.email = email.clone(),
+            OrganizationEvent::ZoneChanged { zone, from } => {
+                // Months that have begun by here keep their zone.
+                let next = self.calendar.day(at.recorded_at).month().next();
+                self.calendar.change(zone.clone(), next.max(*from));
+            }
+            OrganizationEvent::VerificationChanged { level } => self.verification = *level,
+            OrganizationEvent::QuantityOverridden(change) => {
+                let before = self.quantities;
+                self.quantities = QuantityOverride {
+                    projects: change.projects.applied_to(before.projects),
+                    api_keys: change.api_keys.applied_to(before.api_keys),
+                };
+            }
+            OrganizationEvent::RateOverridden(change) => {
+                let before = self.rates;
+                self.rates = RateOverride {
+                    concurrency: change.concurrency.applied_to(before.concurrency),
+                    rpm: change.rpm.applied_to(before.rpm),
+                    tpm: change.tpm.applied_to(before.tpm),
+                    tpd: change.tpd.applied_to(before.tpd),
+                };
+            }
+            OrganizationEvent::AllowlistSaved { entries } => self.allowlist.clone_from(entries),
+            OrganizationEvent::ContactsErased => self.contact_key = self.contact_key.saturating_add(1),
+            OrganizationEvent::BalanceAlertSet { .. }
             | OrganizationEvent::CreditLimitSet { .. }
             | OrganizationEvent::PricesPublished(_)
-            | OrganizationEvent::ContactsErased
-            | OrganizationEvent::MovedIn { .. } => Err(Corrupt::Unsupported("organization")),
+            | OrganizationEvent::MovedIn { .. } => return Err(Corrupt::Unsupported("organization")),
         }
-    }
-
-    fn apply_project(&mut self, event: &ProjectEvent, at: At) -> Result<(), Corrupt> {
-        match event {
-            ProjectEvent::Created { project, name } => {
-                let new = Project {
-                    name: name.clone(),
-                    created_at: at.recorded_at,
-                    spend: ProjectSpend::default(),
-                };
-                match self.projects.insert(project.clone(), new) {
-                    None => Ok(()),
-                    Some(_) => Err(Corrupt::ProjectExists(project.clone())),
-                }
-            }
-            ProjectEvent::Renamed { .. }
-            | ProjectEvent::Archived { .. }
-            | ProjectEvent::TpmLimitSet { .. }
-            | ProjectEvent::BudgetsSet { .. }
-            | ProjectEvent::SpendNotificationsSet { .. }
-            | ProjectEvent::BudgetRefused { .. } => Err(Corrupt::Unsupported("project")),
-        }
-    }
-
-    fn apply_key(&mut self, event: &KeyEvent, at: At) -> Result<(), Corrupt> {
-        match event {
-            KeyEvent::Issued { key, project, member, name, secret, hint } => {
-                if !self.projects.contains_key(project) {
-                    return Err(Corrupt::ProjectUnknown(project.clone()));
-                }
-                let new = Key {
-                    project: project.clone(),
-                    member: member.clone(),
-                    name: name.clone(),
-                    secret: *secret,
-                    hint: hint.clone(),
-                    created_at: at.recorded_at,
-                };
-                match self.keys.insert(key.clone(), new) {
-                    None => Ok(()),
-                    Some(_) => Err(Corrupt::KeyExists(key.clone())),
-                }
-            }
-            KeyEvent::Revoked { .. } => Err(Corrupt::Unsupported("key")),
-        }
+        Ok(())
     }
 
     fn apply_money(&mut self, event: &MoneyEvent, at: At) -> Result<(), Corrupt> {
@@ -292,6 +253,13 @@ impl Organization {
         }
     }
 
+    /// All its personal data (R9.1).
+    pub fn contacts(&self) -> impl Iterator<Item = &Sealed> {
+        let members = self.members.values().flat_map(|member| [&member.name, &member.email]);
+        let invitations = self.invitations.values().filter_map(|invitation| invitation.email.as_ref());
+        std::iter::once(&self.email).chain(members).chain(invitations)
+    }
+
     /// Remembers what a command with an idempotency key led to.
     pub(crate) fn remember(&mut self, idempotency: Option<&Idempotency>, position: Position) {
         if let Some(idempotency) = idempotency {
@@ -306,19 +274,7 @@ impl Organization {
 
     /// Settles everything that is pending (R6.3).
     pub(crate) fn settle(&mut self, now: Timestamp) -> Result<(), Corrupt> {
-        let today = self.zone.day(now);
+        let today = self.calendar.day(now);
         self.projects.values_mut().try_for_each(|project| project.spend.settle(today))
-    }
-}
-
-const fn apply_member(event: &MemberEvent) -> Result<(), Corrupt> {
-    match event {
-        MemberEvent::Invited { .. }
-        | MemberEvent::InvitationRevoked { .. }
-        | MemberEvent::Joined { .. }
-        | MemberEvent::RoleChanged { .. }
-        | MemberEvent::Removed { .. }
-        | MemberEvent::ProjectRoleSet { .. }
-        | MemberEvent::ProjectLeft { .. } => Err(Corrupt::Unsupported("member")),
     }
 }

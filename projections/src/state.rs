@@ -17,7 +17,7 @@ use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
 pub use self::corrupt::Corrupt;
-pub use self::effect::{Effect, Quarantined, QuarantinedWhat};
+pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
 use crate::config::{Config, Token};
 use crate::first::Sighting;
 use crate::organization::{At, Organization};
@@ -276,9 +276,14 @@ impl State {
                 if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
                     self.common.idempotency.insert(idempotency.key, (idempotency.content, at.position));
                 }
+                effects.extend(Effect::configured(decision, at));
                 Ok(())
             }
-            Topic::Organization(id) => self.apply_to_organization(id, decision, at),
+            Topic::Organization(id) => {
+                self.apply_to_organization(id, decision, at)?;
+                effects.push(Effect::decided(id, decision, at));
+                Ok(())
+            }
             Topic::Usage(_) | Topic::UsageMixed => Err(Corrupt::Misplaced),
         }
     }
@@ -377,9 +382,12 @@ impl State {
                 config.tokens.remove(token);
                 Ok(())
             }
+            ConfigEvent::QuantityLimitsSet(limits) => {
+                config.quantity_limits = *limits;
+                Ok(())
+            }
             ConfigEvent::TiersPublished(_)
             | ConfigEvent::VoucherPolicySet(_)
-            | ConfigEvent::QuantityLimitsSet(_)
             | ConfigEvent::DefaultsSet(_)
             | ConfigEvent::RateScaleSet(_)
             | ConfigEvent::SubscriptionCreated { .. }
@@ -467,7 +475,7 @@ impl State {
         match slot.day {
             Some(day) if day.holds(at) => day,
             Some(_) | None => {
-                let day = DaySpan::of(&slot.organization.zone, at);
+                let day = slot.organization.calendar.span(at);
                 slot.day = Some(day);
                 day
             }

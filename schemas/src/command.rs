@@ -1,14 +1,18 @@
 //! Intents: what somebody or the engine itself wants recorded. Ids and secrets' hashes are made by the caller, so that
 //! deciding stays pure.
 
+use ipnet::Ipv4Net;
+
 use crate::amount::Amount;
 use crate::event::ConfigEvent;
 use crate::id::{
-    DisplayName, KeyId, MemberId, NodeName, OrgId, ProjectId, RechargeId, Reference, TokenId, VoucherId,
+    DisplayName, InvitationId, KeyId, MemberId, NodeName, OrgId, ProjectId, RechargeId, Reference, TokenId,
+    VoucherId,
 };
-use crate::policy::{LagModel, Scope};
+use crate::policy::{Change, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope};
 use crate::position::LogPosition;
 use crate::price::PriceList;
+use crate::role::{OrgRole, ProjectRole, Verification};
 use crate::sealed::{Sealed, SecretHash};
 use crate::time::Zone;
 use crate::topic::Topic;
@@ -52,6 +56,63 @@ pub enum OrganizationCommand {
         /// Billing time zone.
         zone: Zone,
     },
+    /// Change its name, registered e-mail address or time zone (R1.4); `None` leaves one as it is.
+    Change {
+        /// What people will call it.
+        name: Option<DisplayName>,
+        /// Registered e-mail address.
+        email: Option<Sealed>,
+        /// Billing time zone from the next month on.
+        zone: Option<Zone>,
+    },
+    /// Set how far it is verified (R1.1).
+    SetVerification(Verification),
+    /// Override its quantity and rate limits (R1.2, R5.5).
+    OverrideLimits {
+        /// Active projects and API keys.
+        quantities: QuantityOverride<Change<u32>>,
+        /// Rate limits.
+        rates: RateOverride<Change<u64>>,
+    },
+    /// Replace its IP allowlist (R2.2); empty: no restriction.
+    SaveAllowlist(Vec<Ipv4Net>),
+    /// Make its personal data unreadable (R9.2).
+    EraseContacts,
+    /// Invite somebody by a dedicated link (R3.3).
+    Invite {
+        /// The new invitation.
+        invitation: InvitationId,
+        /// Where it will be sent, if anywhere.
+        email: Option<Sealed>,
+        /// The organization role it gives.
+        role: OrgRole,
+        /// The projects it gives, with the role in each.
+        projects: Vec<(ProjectId, ProjectRole)>,
+        /// Of the link's secret token.
+        token: SecretHash,
+    },
+    /// Take an invitation back (R3.3).
+    RevokeInvitation(InvitationId),
+    /// Become a member by an invitation's secret token (R3.3).
+    AcceptInvitation {
+        /// Of the token.
+        token: SecretHash,
+        /// The new member.
+        member: MemberId,
+        /// Their name.
+        name: Sealed,
+        /// Their e-mail address.
+        email: Sealed,
+    },
+    /// Change a member's role in the organization (R3.1).
+    SetRole {
+        /// Who.
+        member: MemberId,
+        /// The role from now on.
+        role: OrgRole,
+    },
+    /// Remove a member, and with them every key they created (R3.4).
+    RemoveMember(MemberId),
     /// Create a project (R3.1).
     CreateProject {
         /// The new project.
@@ -59,13 +120,54 @@ pub enum OrganizationCommand {
         /// What people call it.
         name: DisplayName,
     },
+    /// Rename a project.
+    RenameProject {
+        /// Which.
+        project: ProjectId,
+        /// What people will call it.
+        name: DisplayName,
+    },
+    /// Archive a project, and with it every key in it.
+    ArchiveProject(ProjectId),
+    /// Set or remove a project's own TPM limit (R5.4).
+    SetTpmLimit {
+        /// The project.
+        project: ProjectId,
+        /// Tokens per minute.
+        limit: Option<u64>,
+    },
+    /// Bring a member into a project (R3.2).
+    AddProjectMember {
+        /// The project.
+        project: ProjectId,
+        /// Who.
+        member: MemberId,
+        /// Their role there.
+        role: ProjectRole,
+    },
+    /// Change a member's role in a project (R3.2).
+    SetProjectRole {
+        /// The project.
+        project: ProjectId,
+        /// Who.
+        member: MemberId,
+        /// Their role there from now on.
+        role: ProjectRole,
+    },
+    /// Remove a member from a project, and with them every key they created in it (R3.4).
+    RemoveProjectMember {
+        /// The project.
+        project: ProjectId,
+        /// Who.
+        member: MemberId,
+    },
     /// Issue an API key (R3.4).
     IssueKey {
         /// The new key.
         key: KeyId,
         /// Its project.
         project: ProjectId,
-        /// Whose it is; `None`: the creator's.
+        /// Whose it is; `None`: the acting member's, or the creator's where the platform acts.
         member: Option<MemberId>,
         /// What people call it.
         name: DisplayName,
@@ -73,6 +175,13 @@ pub enum OrganizationCommand {
         secret: SecretHash,
         /// What will still show of the secret.
         hint: String,
+    },
+    /// Revoke an API key (R3.4).
+    RevokeKey {
+        /// Its project.
+        project: ProjectId,
+        /// Which.
+        key: KeyId,
     },
     /// Book a recharge, and the policy's voucher where it is earned (R4.5, R4.7).
     Recharge {
@@ -99,6 +208,8 @@ pub enum ConfigCommand {
     },
     /// Set the billing cycle (R6.3).
     SetLagModel(LagModel),
+    /// Set how many projects and API keys organizations may have (R1.2).
+    SetQuantityLimits(QuantityLimits),
     /// Issue a service token.
     IssueToken {
         /// The new token.

@@ -11,7 +11,10 @@ use crate::id::{
     DisplayName, InvitationId, InvoiceId, KeyId, LedgerId, MemberId, ModelName, MovementId, NodeName, OrgId,
     ProjectId, Reason, RechargeId, Reference, TokenId, VoucherId, WebhookId,
 };
-use crate::policy::{Change, Defaults, LagModel, QuantityLimits, RateScale, Scope, TierTable, VoucherPolicy};
+use crate::policy::{
+    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, RateScale, Scope, TierTable,
+    VoucherPolicy,
+};
 use crate::position::LogPosition;
 use crate::price::{ModelPrice, PriceList};
 use crate::role::{OrgRole, ProjectRole, Verification};
@@ -83,23 +86,9 @@ pub enum OrganizationEvent {
         level: Verification,
     },
     /// The operator overrode quantity limits (R1.2).
-    QuantityOverridden {
-        /// Active projects.
-        projects: Change<u32>,
-        /// Active API keys.
-        api_keys: Change<u32>,
-    },
+    QuantityOverridden(QuantityOverride<Change<u32>>),
     /// The operator overrode rate limits (R5.5).
-    RateOverridden {
-        /// Requests in progress.
-        concurrency: Change<u64>,
-        /// Requests per minute.
-        rpm: Change<u64>,
-        /// Tokens per minute.
-        tpm: Change<u64>,
-        /// Tokens per day.
-        tpd: Change<u64>,
-    },
+    RateOverridden(RateOverride<Change<u64>>),
     /// The allowlist was replaced; empty: no restriction (R2.2).
     AllowlistSaved {
         /// Networks, in the order given, without exact duplicates.

@@ -12,9 +12,11 @@ pub mod id;
 pub mod position;
 
 pub mod amount;
+pub mod calendar;
 pub mod price;
 pub mod time;
 
+pub mod allowlist;
 pub mod policy;
 pub mod role;
 pub mod sealed;

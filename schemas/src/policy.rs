@@ -186,6 +186,49 @@ pub enum Change<T> {
     Remove,
 }
 
+impl<T> Change<T> {
+    /// What is overridden after this change.
+    pub fn applied_to(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => before,
+            Self::Set(value) => Some(value),
+            Self::Remove => None,
+        }
+    }
+}
+
+/// The quantity limits that an operator may override for one organization (R1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuantityOverride<T> {
+    /// Active projects.
+    pub projects: T,
+    /// Active API keys.
+    pub api_keys: T,
+}
+
+impl QuantityOverride<Option<u32>> {
+    /// What holds where the rest says `limit`.
+    pub fn over(self, limit: QuantityLimit) -> QuantityLimit {
+        QuantityLimit {
+            projects: self.projects.unwrap_or(limit.projects),
+            api_keys: self.api_keys.unwrap_or(limit.api_keys),
+        }
+    }
+}
+
+/// The rate limits that an operator may override for one organization (R5.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateOverride<T> {
+    /// Requests in progress.
+    pub concurrency: T,
+    /// Requests per minute.
+    pub rpm: T,
+    /// Tokens per minute.
+    pub tpm: T,
+    /// Tokens per day.
+    pub tpd: T,
+}
+
 /// What a service token may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

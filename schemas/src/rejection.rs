@@ -76,11 +76,39 @@ pub enum Rejection {
         needed: &'static str,
     },
     /// The organization's verification level does not allow this (R2.3, R3.3).
-    #[error("this needs the organization to be {needed:?}; ask the platform to verify it")]
+    #[error("this needs the organization's {} to be completed", needed.step())]
     VerificationMissing {
         /// The lowest level that is enough.
         needed: Verification,
     },
+    /// Whoever a console names is not a member of the organization.
+    #[error("{0} is not a member of this organization")]
+    ActorUnknown(MemberId),
+    /// Everyone makes their own keys (R3.4).
+    #[error("everyone makes their own API keys; leave member out")]
+    KeyOfAnother,
+    /// Not a member of the project (R3.3).
+    #[error("{member} is not a member of project {project}; bring them into it first")]
+    NotInProject {
+        /// Who.
+        member: MemberId,
+        /// The project.
+        project: ProjectId,
+    },
+    /// Not a member of the project whose membership should change.
+    #[error("there is no member {member} in project {project}")]
+    ProjectMemberUnknown {
+        /// Who.
+        member: MemberId,
+        /// The project.
+        project: ProjectId,
+    },
+    /// Only one who holds an invitation can accept it.
+    #[error("an invitation is accepted by its token, not on behalf of a member")]
+    NotAnInvitee,
+    /// Personal data was sealed under a key that was erased meanwhile (R9.2).
+    #[error("the organization's personal data was erased meanwhile; send the request again")]
+    ContactsErased,
     /// The creator cannot be removed or demoted (R3.5).
     #[error("the organization's creator cannot be removed or demoted")]
     CreatorStays,
@@ -110,6 +138,9 @@ pub enum Rejection {
         /// The limit.
         limit: u32,
     },
+    /// An invitation's id is taken.
+    #[error("there is an invitation {0} already")]
+    InvitationExists(InvitationId),
     /// Somebody is a member already.
     #[error("{0} is a member already")]
     MemberExists(MemberId),
@@ -193,10 +224,17 @@ impl Rejection {
             Self::TokenUnknown(_) => "token_not_found",
             Self::RoleMissing { .. } => "role_missing",
             Self::VerificationMissing { .. } => "verification_missing",
+            Self::ActorUnknown(_) => "not_a_member",
+            Self::KeyOfAnother => "api_key_of_another",
+            Self::NotInProject { .. } => "not_in_project",
+            Self::ProjectMemberUnknown { .. } => "project_member_not_found",
+            Self::NotAnInvitee => "not_an_invitee",
+            Self::ContactsErased => "contacts_erased",
             Self::CreatorStays => "creator_stays",
             Self::ProjectLimit { .. } => "project_limit",
             Self::KeyLimit { .. } => "api_key_limit",
             Self::InvitationLimit { .. } => "invitation_limit",
+            Self::InvitationExists(_) => "invitation_exists",
             Self::MemberExists(_) => "member_exists",
             Self::ReferenceConflict { .. } => "reference_conflict",
             Self::AmountNotPositive => "amount_not_positive",
@@ -218,10 +256,15 @@ impl Rejection {
     /// What kind of refusal it is.
     pub const fn kind(&self) -> RejectionKind {
         match self {
-            Self::RoleMissing { .. } | Self::VerificationMissing { .. } => RejectionKind::Forbidden,
+            Self::RoleMissing { .. }
+            | Self::VerificationMissing { .. }
+            | Self::ActorUnknown(_)
+            | Self::KeyOfAnother
+            | Self::NotAnInvitee => RejectionKind::Forbidden,
             Self::OrganizationUnknown(_)
             | Self::ProjectUnknown(_)
             | Self::MemberUnknown(_)
+            | Self::ProjectMemberUnknown { .. }
             | Self::KeyUnknown(_)
             | Self::InvitationUnknown
             | Self::RechargeUnknown(_)
@@ -232,10 +275,13 @@ impl Rejection {
             | Self::ProjectExists(_)
             | Self::KeyExists(_)
             | Self::ReferenceConflict { .. }
+            | Self::InvitationExists(_)
             | Self::MemberExists(_)
+            | Self::ContactsErased
             | Self::NameTaken(_) => RejectionKind::Conflict,
             Self::ProjectArchived(_)
             | Self::InvitationOver { .. }
+            | Self::NotInProject { .. }
             | Self::CreatorStays
             | Self::ProjectLimit { .. }
             | Self::KeyLimit { .. }

@@ -15,6 +15,17 @@ pub enum Verification {
     EnterpriseVerified,
 }
 
+impl Verification {
+    /// What must be completed to get here, in words.
+    pub const fn step(self) -> &'static str {
+        match self {
+            Self::Unverified => "registration",
+            Self::Verified => "verification",
+            Self::EnterpriseVerified => "enterprise verification",
+        }
+    }
+}
+
 /// Role in an organization (R3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

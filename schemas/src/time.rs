@@ -259,7 +259,7 @@ impl Zone {
     }
 }
 
-/// A local day from its first instant to that of the next.
+/// A local day with instants that belong to it, from one up to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DaySpan {
     /// Which.
@@ -276,6 +276,11 @@ impl DaySpan {
         let (start, end) = (zone.start_of_day(day), zone.start_of_day(day.next()));
         let plain = end.nanos_since(start) == DAY_NANOS && start <= at && at < end;
         if plain { Self { day, start, end } } else { Self { day, start: at, end: at.plus_nanos(1) } }
+    }
+
+    /// What of it does not lie before `start`, where no day before `first` is left.
+    pub(crate) fn since(self, start: Timestamp, first: Day) -> Self {
+        Self { day: self.day.max(first), start: self.start.max(start), end: self.end }
     }
 
     /// Whether an instant lies in it.

@@ -58,6 +58,7 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         format!("{project}/budgets"),
         format!("{org}/balance"),
         format!("{org}/spend"),
+        format!("{org}/log"),
         "/v1/config/prices".to_owned(),
         "/v1/config/billing-cycle".to_owned(),
         "/v1/tokens".to_owned(),

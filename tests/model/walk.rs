@@ -23,7 +23,7 @@ use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Day, Month, Timestamp};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, QuarantineReason, Tokens, Usage};
-use tollbook_tests::memory::{MemoryLedger, Outcome, assert_same};
+use tollbook_tests::memory::{MemoryLedger, Outcome, actor_of, assert_audited, assert_same};
 use tollbook_tests::oracle::{BookedRecord, Expected, Fate, Oracle};
 use tollbook_tests::script::{create_project, idempotency, issue_key, recharge, register};
 
@@ -253,7 +253,8 @@ impl Walk {
         let now = self.ledger.now;
         let expected = self.oracle.command(command, asked, now, position, stale);
         let before = matches!(expected, Expected::Refused(_)).then(|| self.ledger.digest());
-        let outcome = self.ledger.command_in_term(command, asked, term - u64::from(stale));
+        let outcome =
+            self.ledger.command_in_term(&actor_of(command), command, asked, term - u64::from(stale));
         let place = self.place();
         match (outcome, expected) {
             (Ok(Outcome::Entry { position: at, events, effects }), Expected::Entry { voucher, cycles }) => {
@@ -274,7 +275,7 @@ impl Walk {
                     assert!(matches!(effects[..], [Effect::Voided { .. }]), "{place}: {effects:?}");
                     self.reach("void");
                 } else {
-                    assert_eq!(effects, [], "{place}");
+                    assert_audited(command, &effects);
                     if voucher.is_some() {
                         self.reach("voucher");
                     }
@@ -886,6 +887,9 @@ fn name_of(command: &Command) -> &'static str {
         Command::Organization(_, OrganizationCommand::CreateProject { .. }) => "project created",
         Command::Organization(_, OrganizationCommand::IssueKey { .. }) => "key issued",
         Command::Organization(_, OrganizationCommand::Recharge { .. }) => "recharged",
+        Command::Organization(..) | Command::Config(ConfigCommand::SetQuantityLimits(_)) => {
+            panic!("{command:?} is not about money")
+        }
         Command::Config(ConfigCommand::PublishPrices { .. }) => "prices published",
         Command::Config(ConfigCommand::SetLagModel(_)) => "cycle set",
         Command::Config(ConfigCommand::IssueToken { .. }) => "token issued",

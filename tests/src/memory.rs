@@ -9,10 +9,10 @@ use tollbook_engine::decide::{Decided, decide};
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
-use tollbook_projections::state::{Corrupt, Effect, Quarantined, State};
+use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
 use tollbook_schemas::batch::BatchBuilder;
 use tollbook_schemas::codec;
-use tollbook_schemas::command::{Command, PartitionCommand};
+use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry, Idempotency};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{LedgerId, NodeName, OrgId};
@@ -65,6 +65,8 @@ pub struct MemoryLedger {
     pub history: Vec<(OrgId, OpenCells)>,
     /// Everything that was quarantined.
     pub quarantine: Vec<Quarantined>,
+    /// Every decision about an organization or, without one, about the configuration.
+    pub audit: Vec<(Option<OrgId>, AuditRow)>,
     lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
     writer: WriterId,
@@ -85,6 +87,7 @@ impl MemoryLedger {
             now,
             history: Vec::new(),
             quarantine: Vec::new(),
+            audit: Vec::new(),
             lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
             rows: BTreeMap::new(),
             writer: WriterId(1),
@@ -141,6 +144,9 @@ impl MemoryLedger {
                 Effect::CellsClosed { organization, cells, position: _ } => {
                     self.history.push((organization.clone(), cells.clone()));
                 }
+                Effect::Decided { organization, row } => {
+                    self.audit.push((organization.clone(), (**row).clone()));
+                }
                 Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
         }
@@ -153,36 +159,44 @@ impl MemoryLedger {
         command: &Command,
         idempotency: Option<Idempotency>,
     ) -> Result<Outcome, Rejection> {
-        self.command_in_term(command, idempotency, self.state.head().term)
+        self.command_of(&actor_of(command), command, idempotency)
+    }
+
+    /// The same on behalf of somebody.
+    pub fn command_of(
+        &mut self,
+        actor: &Actor,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Outcome, Rejection> {
+        self.command_in_term(actor, command, idempotency, self.state.head().term)
     }
 
     /// The same by an owner that believes to be in `term`.
     pub fn command_in_term(
         &mut self,
+        actor: &Actor,
         command: &Command,
         idempotency: Option<Idempotency>,
         term: u64,
     ) -> Result<Outcome, Rejection> {
-        let events = match decide(&self.state, command, idempotency.as_ref(), self.now)? {
+        let events = match decide(&self.state, command, actor, idempotency.as_ref(), self.now)? {
             Decided::Events(events) => events,
             Decided::Before(position) => return Ok(Outcome::Before(position)),
             Decided::AsItIs => return Ok(Outcome::AsItIs),
         };
-        let (actor, cause) = match command {
-            Command::Organization(..) | Command::Config(_) => {
-                (Actor::Operator { token: None }, Cause::Command { idempotency })
-            }
-            Command::Partition(PartitionCommand::TakeOwnership(_)) => (Actor::Engine, Cause::Takeover),
-            Command::Partition(PartitionCommand::CloseCycles) => (Actor::Engine, Cause::Timer),
-            Command::Partition(PartitionCommand::CopyConfig { of, .. }) => {
-                (Actor::Engine, Cause::Copy { of: *of })
-            }
+        let cause = match command {
+            Command::Organization(..) | Command::Config(_) => Cause::Command { idempotency },
+            Command::Partition(PartitionCommand::TakeOwnership(_)) => Cause::Takeover,
+            Command::Partition(PartitionCommand::CloseCycles) => Cause::Timer,
+            Command::Partition(PartitionCommand::CopyConfig { of, .. }) => Cause::Copy { of: *of },
         };
         let taken = events.iter().find_map(|event| match event {
             Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
             _ => None,
         });
-        let decision = Decision { term: taken.unwrap_or(term), actor, cause, events: events.clone() };
+        let decision =
+            Decision { term: taken.unwrap_or(term), actor: actor.clone(), cause, events: events.clone() };
         let entry = self.entry(Body::Decision(decision));
         let effects = self.append(&command.topic(), &entry).expect("what was decided can be folded");
         Ok(Outcome::Entry { position: self.state.head().position, events, effects })
@@ -300,6 +314,17 @@ impl MemoryLedger {
     }
 }
 
+/// Who asks for such a command where nobody else is named.
+pub fn actor_of(command: &Command) -> Actor {
+    match command {
+        Command::Organization(_, OrganizationCommand::AcceptInvitation { .. }) => {
+            Actor::Invitee { token: None }
+        }
+        Command::Organization(..) | Command::Config(_) => Actor::Operator { token: None },
+        Command::Partition(_) => Actor::Engine,
+    }
+}
+
 /// Compares two states in everything that can be seen of them.
 pub fn assert_same(one: &State, other: &State) {
     assert_eq!(one.head(), other.head());
@@ -308,4 +333,19 @@ pub fn assert_same(one: &State, other: &State) {
     let (ours, theirs): (Vec<_>, Vec<_>) = (one.organizations().collect(), other.organizations().collect());
     assert_eq!(ours, theirs);
     assert_eq!(one.digest().unwrap(), other.digest().unwrap());
+}
+
+/// A command's entry has one effect, its row of the audit log, unless it is nobody's decision.
+#[track_caller]
+pub fn assert_audited(command: &Command, effects: &[Effect]) {
+    let audited: Vec<Option<&OrgId>> = match command {
+        Command::Organization(id, _) => vec![Some(id)],
+        Command::Config(_) => vec![None],
+        Command::Partition(_) => Vec::new(),
+    };
+    let rows = effects.iter().map(|effect| match effect {
+        Effect::Decided { organization, .. } => organization.as_ref(),
+        other => panic!("{command:?}: {other:?}"),
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), audited, "{command:?}");
 }

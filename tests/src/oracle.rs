@@ -232,6 +232,7 @@ impl Oracle {
                 Expected::Refused("token_not_found")
             }
             ConfigCommand::SetLagModel(_)
+            | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
             | ConfigCommand::RevokeToken(_) => entry(),
         }
@@ -284,6 +285,7 @@ impl Oracle {
                             organization.voucher = voucher;
                         }
                     }
+                    other => panic!("{other:?} is not about money"),
                 }
             }
             Command::Config(command) => {
@@ -304,6 +306,7 @@ impl Oracle {
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
+                    ConfigCommand::SetQuantityLimits(_) => {}
                 }
             }
             Command::Partition(PartitionCommand::CloseCycles) => {
@@ -506,6 +509,7 @@ impl OracleOrganization {
                 let earned = self.voucher.is_none() && recharged >= five;
                 Expected::Entry { voucher: earned.then_some(five), cycles: None }
             }
+            other => panic!("{other:?} is not about money"),
         }
     }
 

@@ -58,7 +58,7 @@ use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 
-use crate::memory::{MemoryLedger, Outcome, PARTITION, assert_same, ledger_id};
+use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_audited, assert_same, ledger_id};
 
 /// When a script begins in which no row says so.
 const BEGIN: &str = "2026-11-20T10:00:00Z";
@@ -394,7 +394,7 @@ impl Run {
     fn decide(&mut self, command: &Command, idempotency: Option<Idempotency>) -> Given {
         let term = self.ledger.state.head().term - u64::from(self.stale);
         let entries = self.ledger.log.len();
-        let outcome = self.ledger.command_in_term(command, idempotency, term);
+        let outcome = self.ledger.command_in_term(&actor_of(command), command, idempotency, term);
         let written = self.ledger.log.len() - entries;
         assert_eq!(written, usize::from(matches!(outcome, Ok(Outcome::Entry { .. }))), "one entry, or none");
         let (events, effects) = match outcome {
@@ -407,7 +407,7 @@ impl Run {
         if let [Effect::Voided { .. }] = effects.as_slice() {
             return words("void");
         }
-        assert_eq!(effects, [], "decisions have no effects yet");
+        assert_audited(command, &effects);
         let mut told = vec!["ok".to_owned()];
         for event in &events {
             match event {

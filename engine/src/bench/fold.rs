@@ -266,7 +266,9 @@ fn setup(ledger: &LedgerId, traffic: &Traffic, at: Timestamp) -> Result<Vec<(Top
         state.apply(&record, &[]).map_err(BenchError::made)?;
         entries.push((topic, payload));
         if let Some(command) = commands.next()
-            && let Decided::Events(events) = decide(&state, &command, None, at).map_err(BenchError::made)?
+            && let Decided::Events(events) =
+                decide(&state, &command, &Actor::Operator { token: None }, None, at)
+                    .map_err(BenchError::made)?
         {
             decided.push((command.topic(), events));
         }

@@ -4,7 +4,7 @@ use tollbook_projections::config::Config;
 use tollbook_projections::state::State;
 use tollbook_schemas::event::{ConfigEvent, Event};
 use tollbook_schemas::id::TokenId;
-use tollbook_schemas::policy::LagModel;
+use tollbook_schemas::policy::{LagModel, QuantityLimits};
 use tollbook_schemas::price::PriceList;
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
@@ -46,6 +46,11 @@ pub(super) fn set_lag_model(config: &Config, lag: LagModel) -> Decided {
     } else {
         Decided::Events(vec![Event::Config(ConfigEvent::LagModelSet(lag))])
     }
+}
+
+pub(super) fn set_quantity_limits(config: &Config, limits: QuantityLimits) -> Decided {
+    let changed = config.quantity_limits != limits;
+    Decided::of(changed.then_some(Event::Config(ConfigEvent::QuantityLimitsSet(limits))))
 }
 
 pub(super) fn revoke_token(config: &Config, token: &TokenId) -> Result<Decided, Rejection> {

@@ -1,14 +1,14 @@
 //! API keys (R1.2, R3.4, R3.6).
 
-use tollbook_projections::config::Config;
-use tollbook_projections::organization::Organization;
-use tollbook_schemas::event::{Event, KeyEvent};
+use tollbook_schemas::entry::Actor;
+use tollbook_schemas::event::{Event, KeyEvent, Revocation};
 use tollbook_schemas::id::{DisplayName, KeyId, MemberId, ProjectId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::SecretHash;
 
-use super::Decided;
-use super::project::quantity_limit;
+use super::member::revoked;
+use super::{Case, Decided, Refusable};
+use crate::permission::Action;
 
 /// A key that somebody wants.
 pub(super) struct NewKey<'a> {
@@ -20,28 +20,33 @@ pub(super) struct NewKey<'a> {
     pub(super) hint: &'a str,
 }
 
-pub(super) fn issue(
-    config: &Config,
-    organization: &Organization,
-    new: &NewKey<'_>,
-) -> Result<Decided, Rejection> {
-    if !organization.projects.contains_key(new.project) {
-        return Err(Rejection::ProjectUnknown(new.project.clone()));
-    }
-    if organization.keys.contains_key(new.key) {
+pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
+    case.may(&Action::CreateKey(new.project.clone()))?;
+    case.active_project(new.project)?;
+    let known = case.organization;
+    if known.keys.contains_key(new.key) {
         return Err(Rejection::KeyExists(new.key.clone()));
     }
-    let member = new.member.unwrap_or(&organization.creator);
-    if !organization.members.contains_key(member) {
-        return Err(Rejection::MemberUnknown(member.clone()));
+    let member = match case.actor {
+        Actor::Member { member: acting, .. } if new.member.is_some_and(|other| other != acting) => {
+            return Err(Rejection::KeyOfAnother);
+        }
+        Actor::Member { member: acting, .. } => acting,
+        Actor::Engine | Actor::Operator { .. } | Actor::Invitee { .. } => {
+            new.member.unwrap_or(&known.creator)
+        }
+    };
+    case.member(member)?;
+    if known.role_in(new.project, member).is_none() {
+        return Err(Rejection::NotInProject { member: member.clone(), project: new.project.clone() });
     }
-    let limit = quantity_limit(config, organization).api_keys;
-    let current = u32::try_from(organization.keys.len()).unwrap_or(u32::MAX);
+    let limit = known.quantity_limit(case.state.config()).api_keys;
+    let current = known.quantities_used().api_keys;
     if current >= limit {
         return Err(Rejection::KeyLimit { current, limit });
     }
     // From here it succeeds.
-    Ok(Decided::Events(vec![Event::Key(KeyEvent::Issued {
+    Ok(Decided::of([Event::Key(KeyEvent::Issued {
         key: new.key.clone(),
         project: new.project.clone(),
         member: member.clone(),
@@ -49,4 +54,15 @@ pub(super) fn issue(
         secret: *new.secret,
         hint: new.hint.to_owned(),
     })]))
+}
+
+pub(super) fn revoke(case: &Case<'_>, project: &ProjectId, id: &KeyId) -> Refusable {
+    let unknown = || Rejection::KeyUnknown(id.clone());
+    let key = case.organization.keys.get(id).filter(|key| key.project == *project);
+    // Who may not even see the project's keys must not learn which there are.
+    case.may(&Action::SeeProjectFigures(project.clone()))?;
+    let key = key.ok_or_else(unknown)?;
+    case.may(&Action::RevokeKey { project: project.clone(), creator: key.member.clone() })?;
+    // From here it succeeds.
+    Ok(Decided::of(key.is_active().then(|| revoked(id, Revocation::Requested))))
 }

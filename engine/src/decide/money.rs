@@ -1,8 +1,6 @@
 //! Recharges, and the voucher that they earn (R4.5, R4.7).
 
-use tollbook_projections::organization::Organization;
 use tollbook_projections::purse::TOTAL_MAX;
-use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{Event, MoneyEvent, VoucherOrigin};
 use tollbook_schemas::id::{RechargeId, Reference, VoucherId};
@@ -11,7 +9,8 @@ use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
 
-use super::Decided;
+use super::{Case, Decided, Refusable};
+use crate::permission::Action;
 
 /// A recharge that the payment provider reports.
 pub(super) struct NewRecharge<'a> {
@@ -24,15 +23,12 @@ pub(super) struct NewRecharge<'a> {
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-pub(super) fn recharge(
-    state: &State,
-    organization: &Organization,
-    new: &NewRecharge<'_>,
-    now: Timestamp,
-) -> Result<Decided, Rejection> {
+pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
+    case.may(&Action::Operate)?;
     if !new.amount.is_positive() {
         return Err(Rejection::AmountNotPositive);
     }
+    let (state, organization) = (case.state, case.organization);
     if let Some(before) = organization.recharges.get(new.reference) {
         return if before.amount == new.amount {
             Ok(Decided::Before(before.position))
@@ -60,7 +56,7 @@ pub(super) fn recharge(
         events.push(Event::Money(MoneyEvent::VoucherGranted {
             voucher: new.voucher.clone(),
             amount: policy.amount,
-            expires_at: expiry(policy, now),
+            expires_at: expiry(policy, case.now),
             origin: VoucherOrigin::Policy,
         }));
     }

@@ -1,40 +1,52 @@
-//! Projects (R1.2, R6).
+//! Projects (R1.2, R3.1, R5.4).
 
-use tollbook_projections::config::Config;
-use tollbook_projections::organization::Organization;
-use tollbook_schemas::event::{Event, ProjectEvent};
+use tollbook_schemas::event::{Event, ProjectEvent, Revocation};
 use tollbook_schemas::id::{DisplayName, ProjectId};
-use tollbook_schemas::policy::QuantityLimit;
 use tollbook_schemas::rejection::Rejection;
-use tollbook_schemas::role::Verification;
 
-use super::Decided;
+use super::member::revoked;
+use super::{Case, Decided, Refusable};
+use crate::permission::Action;
 
-pub(super) fn create(
-    config: &Config,
-    organization: &Organization,
-    project: &ProjectId,
-    name: &DisplayName,
-) -> Result<Decided, Rejection> {
-    if organization.projects.contains_key(project) {
+pub(super) fn create(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -> Refusable {
+    case.may(&Action::ManageProjects)?;
+    let known = case.organization;
+    if known.projects.contains_key(project) {
         return Err(Rejection::ProjectExists(project.clone()));
     }
-    let limit = quantity_limit(config, organization).projects;
-    let current = u32::try_from(organization.projects.len()).unwrap_or(u32::MAX);
+    let limit = known.quantity_limit(case.state.config()).projects;
+    let current = known.quantities_used().projects;
     if current >= limit {
         return Err(Rejection::ProjectLimit { current, limit });
     }
     // From here it succeeds.
-    Ok(Decided::Events(vec![Event::Project(ProjectEvent::Created {
-        project: project.clone(),
-        name: name.clone(),
-    })]))
+    Ok(Decided::of([Event::Project(ProjectEvent::Created { project: project.clone(), name: name.clone() })]))
 }
 
-/// How many projects and keys an organization of this type may have (R1.2).
-pub(super) const fn quantity_limit(config: &Config, organization: &Organization) -> QuantityLimit {
-    match organization.verification {
-        Verification::Unverified | Verification::Verified => config.quantity_limits.default,
-        Verification::EnterpriseVerified => config.quantity_limits.enterprise_verified,
+pub(super) fn rename(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -> Refusable {
+    case.may(&Action::ManageProject(project.clone()))?;
+    let changed = case.active_project(project)?.name != *name;
+    // From here it succeeds.
+    let event = ProjectEvent::Renamed { project: project.clone(), name: name.clone() };
+    Ok(Decided::of(changed.then_some(Event::Project(event))))
+}
+
+pub(super) fn archive(case: &Case<'_>, project: &ProjectId) -> Refusable {
+    case.may(&Action::ManageProjects)?;
+    if !case.project(project)?.is_active() {
+        return Ok(Decided::AsItIs);
     }
+    // From here it succeeds.
+    let archived = Event::Project(ProjectEvent::Archived { project: project.clone() });
+    let in_it = case.organization.keys.iter().filter(|(_, key)| key.project == *project && key.is_active());
+    let lost = in_it.map(|(id, _)| revoked(id, Revocation::ProjectArchived));
+    Ok(Decided::of(std::iter::once(archived).chain(lost)))
+}
+
+pub(super) fn set_tpm_limit(case: &Case<'_>, project: &ProjectId, limit: Option<u64>) -> Refusable {
+    case.may(&Action::ManageProject(project.clone()))?;
+    let changed = case.active_project(project)?.tpm_limit != limit;
+    // From here it succeeds.
+    let event = ProjectEvent::TpmLimitSet { project: project.clone(), limit };
+    Ok(Decided::of(changed.then_some(Event::Project(event))))
 }

@@ -43,17 +43,8 @@ pub struct Caller {
     acting: Option<MemberId>,
 }
 
-/// Who reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
-    /// The platform: everything that the token is for.
-    Platform,
-    /// A member: what the rules let it see.
-    Member(MemberId),
-}
-
 /// Who reads for the platform.
-pub(super) const READERS: &[Scope] = &[Scope::Operator, Scope::Auditor];
+const READERS: &[Scope] = &[Scope::Operator, Scope::Auditor];
 /// Who may act for members.
 const ACTING: &[Scope] = &[Scope::Operator, Scope::Console];
 
@@ -169,18 +160,13 @@ impl Caller {
         }
     }
 
-    /// On whose behalf it writes.
+    /// On whose behalf it writes or reads.
     pub(super) fn actor(&self) -> Actor {
         let token = self.token.clone();
         match &self.acting {
             Some(member) => Actor::Member { token, member: member.clone() },
             None => Actor::Operator { token },
         }
-    }
-
-    /// On whose behalf it reads.
-    pub(super) fn reader(&self) -> Reader {
-        self.acting.clone().map_or(Reader::Platform, Reader::Member)
     }
 
     /// What tells its idempotency keys apart from other callers', and from those for other members.

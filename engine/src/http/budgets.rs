@@ -11,6 +11,7 @@ use super::kinds::choices;
 use super::problem::Problem;
 use super::reading::Reading;
 use super::shape::answer;
+use crate::permission::Action;
 
 /// Of the family that spend begins.
 pub(super) fn routes(routes: &mut Routes) {
@@ -77,9 +78,9 @@ async fn show(
 ) -> Result<Json<Budgets>, Problem> {
     let now = at.node.clock().now();
     let wanted = project.clone();
-    let read = at.state(&org, move |state, known| {
+    let read = at.state(&org, Action::SeeProjectFigures(project.clone()), move |state, known| {
         let spend = &known.projects.get(&wanted)?.spend;
-        let today = known.zone.day(now);
+        let today = known.calendar.day(now);
         let month = today.month();
         let period = |settled, pending, resets_at| BudgetPeriod {
             limit: None,
@@ -93,12 +94,12 @@ async fn show(
             daily: period(
                 spend.settled_on(today),
                 spend.pending_on(today),
-                known.zone.start_of_day(today.next()),
+                known.calendar.start_of_day(today.next()),
             ),
             monthly: period(
                 spend.settled_in(month),
                 spend.pending_in(month).unwrap_or_default(),
-                known.zone.start_of_month(month.next()),
+                known.calendar.start_of_month(month.next()),
             ),
             cycle: Cycle {
                 closes_at: crate::decide::cycle::next_close(state),

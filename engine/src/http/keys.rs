@@ -17,6 +17,7 @@ use super::secret::{hint, new_secret};
 use super::shape::{IfAny, answer, request};
 use super::write::{Created, Write};
 use crate::clock;
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("API keys", "What customers send with their requests.");
@@ -122,7 +123,7 @@ async fn list(
     Reading { path: (org, project), query: page, at }: Reading<(OrgId, ProjectId), Page>,
 ) -> Result<Json<List<ApiKey>>, Problem> {
     let wanted = project.clone();
-    let all = at.organization(&org, move |known| {
+    let all = at.organization(&org, Action::SeeProjectFigures(project.clone()), move |known| {
         known.projects.contains_key(&wanted).then(|| {
             let of_project = known.keys.iter().filter(|(_, key)| key.project == wanted);
             of_project.map(|(id, key)| shown(id, key)).collect::<Vec<_>>()

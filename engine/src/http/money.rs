@@ -16,6 +16,7 @@ use super::shape::{IfAny, answer, request};
 use super::write::{Created, Write};
 use crate::clock;
 use crate::node::Node;
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Money", "What an organization has paid, was given, and has left.");
@@ -115,7 +116,10 @@ async fn recharge(
 
 async fn balance(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<Balance>, Problem> {
     let seen = Seen::by(&at.node);
-    Ok(Json(at.state(&org, move |state, known| seen.balance(state, known)).await?))
+    Ok(Json(
+        at.state(&org, Action::SeeOrganizationFigures, move |state, known| seen.balance(state, known))
+            .await?,
+    ))
 }
 
 /// What a balance depends on besides State.

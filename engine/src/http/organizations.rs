@@ -16,6 +16,7 @@ use super::shape::{answer, request};
 use super::write::{Created, Positioned, Write};
 use crate::clock;
 use crate::node::Node;
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Organizations", "Who prepays: an organization has members, projects and a balance.");
@@ -99,10 +100,10 @@ async fn register(
     let contacts = author.node.contacts();
     let command = OrganizationCommand::Register {
         name: body.name,
-        email: contacts.seal(&organization, &body.email.0).await?,
+        email: contacts.seal(&organization, 0, &body.email.0).await?,
         creator: MemberId::from_bits(clock::new_id_bits()),
-        creator_name: contacts.seal(&organization, body.creator.name.as_str()).await?,
-        creator_email: contacts.seal(&organization, &body.creator.email.0).await?,
+        creator_name: contacts.seal(&organization, 0, body.creator.name.as_str()).await?,
+        creator_email: contacts.seal(&organization, 0, &body.creator.email.0).await?,
         zone: body.time_zone.unwrap_or_else(Zone::utc),
     };
     let done = author.decide(Command::Organization(organization.clone(), command)).await?;
@@ -113,7 +114,7 @@ async fn register(
 async fn show(
     Reading { path: org, at, .. }: Reading<OrgId>,
 ) -> Result<Json<Positioned<Organization>>, Problem> {
-    let known = at.organization(&org, Known::clone).await?;
+    let known = at.organization(&org, Action::SeeOrganization, Known::clone).await?;
     Ok(Json(positioned(&at.node, &known).await?))
 }
 
@@ -131,7 +132,7 @@ async fn list(
     let List { items: ids, next_page } = page.cut(ids, OrgId::as_str);
     let mut items = Vec::with_capacity(ids.len());
     for id in ids {
-        let known = at.organization(&id, Known::clone).await?;
+        let known = at.organization(&id, Action::SeeOrganization, Known::clone).await?;
         items.push(positioned(&at.node, &known).await?);
     }
     Ok(Json(List { items, next_page }))
@@ -156,7 +157,7 @@ async fn shown(node: &Node, known: &Known) -> Result<Organization, Problem> {
         id: known.id.clone(),
         name: known.name.clone(),
         email: contacts.open_field(&known.id, &known.email).await?,
-        time_zone: known.zone.clone(),
+        time_zone: known.calendar.zone_at(node.clock().now()).clone(),
         verification: known.verification,
         creator: Creator { id: known.creator.clone(), name: creator_name, email: creator_email },
         created_at: known.created_at,

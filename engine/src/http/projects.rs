@@ -16,6 +16,7 @@ use super::reading::{Page, Reading, read_organization};
 use super::shape::{answer, request};
 use super::write::{Created, Write};
 use crate::clock;
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Projects", "What an organization's usage and budgets are told apart by.");
@@ -97,7 +98,7 @@ async fn create(
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Project>>, Problem> {
-    let all = at.organization(&org, |known| {
+    let all = at.organization(&org, Action::SeeOrganization, |known| {
         known.projects.iter().map(|(id, project)| shown(id, project)).collect::<Vec<_>>()
     });
     Ok(Json(page.cut(all.await?, |project| project.id.as_str())))

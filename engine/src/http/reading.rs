@@ -14,7 +14,7 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder};
 
 use super::Api;
 use super::answer::List;
-use super::auth::{Caller, Reader};
+use super::auth::Caller;
 use super::fields::Fields;
 use super::path::{Ids, ids};
 use super::problem::Problem;
@@ -22,6 +22,7 @@ use super::shape::{self, FromMembers, Member, Record, Text, request};
 use super::values::whole;
 use crate::node::Node;
 use crate::owner::OwnerHandle;
+use crate::permission::{self, Action};
 
 /// Items of a page unless asked for fewer or more.
 const LIMIT_DEFAULT: usize = 100;
@@ -44,7 +45,6 @@ pub(super) struct Reading<P, Q = ()> {
 pub(super) struct At {
     pub(super) node: Node,
     pub(super) caller: Caller,
-    reader: Reader,
 }
 
 impl<P: Ids, Q: Record> FromRequestParts<Api> for Reading<P, Q> {
@@ -61,8 +61,7 @@ impl<P: Ids, Q: Record> FromRequestParts<Api> for Reading<P, Q> {
             min_position.zip(query)
         })?;
         wait_for(&api.node, min_position).await?;
-        let reader = caller.reader();
-        Ok(Self { path, query, at: At { node: api.node.clone(), caller, reader } })
+        Ok(Self { path, query, at: At { node: api.node.clone(), caller } })
     }
 }
 
@@ -108,35 +107,29 @@ async fn wait_applied(owner: &OwnerHandle, at: LogPosition) -> Result<(), Proble
 }
 
 impl At {
-    /// Reads one organization between two records.
+    /// Reads one organization between two records, if the reader may see this of it (R3).
     pub(super) async fn organization<T: Send + 'static>(
         &self,
         organization: &OrgId,
+        action: Action,
         read: impl FnOnce(&Organization) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        self.state(organization, move |_, known| read(known)).await
+        self.state(organization, action, move |_, known| read(known)).await
     }
 
     /// Reads one organization, and what else it depends on, between two records.
     pub(super) async fn state<T: Send + 'static>(
         &self,
         organization: &OrgId,
+        action: Action,
         read: impl FnOnce(&State, &Organization) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let reader = self.reader.clone();
+        let actor = self.caller.actor();
         read_state(&self.node, organization, move |state, known| {
-            permitted(&reader)?;
+            permission::may(known, &actor, &action)?;
             Ok(read(state, known))
         })
         .await?
-    }
-}
-
-/// Whether somebody may see this of an organization (R3).
-fn permitted(reader: &Reader) -> Result<(), Problem> {
-    match reader {
-        Reader::Platform => Ok(()),
-        Reader::Member(_) => Err(Problem::forbidden("members cannot read this yet")),
     }
 }
 

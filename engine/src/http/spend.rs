@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_schemas::amount::Amount;
+use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::id::{KeyId, MeterName, ModelName, OrgId, ProjectId};
 use tollbook_schemas::position::Position;
-use tollbook_schemas::time::{Day, Timestamp, Zone};
+use tollbook_schemas::time::{Day, Timestamp};
 use utoipa::openapi::schema::ObjectBuilder;
 
 use super::answer::Json;
@@ -16,6 +17,7 @@ use super::kinds::{choices, string};
 use super::problem::Problem;
 use super::reading::{At, Paged, Reading};
 use super::shape::{Text, answer, request};
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Spend", "What usage cost, and what budgets compare.");
@@ -176,8 +178,8 @@ answer! {
 type Group = (Option<ProjectId>, Option<ModelName>, Option<KeyId>);
 
 async fn spend(Reading { path: org, query, at }: Reading<OrgId, SpendQuery>) -> Result<Json<Spend>, Problem> {
-    let (zone, cells) = all_cells(&at, &org).await?;
-    let range = Range::of(&query, &zone, at.node.clock().now());
+    let (calendar, cells) = all_cells(&at, &org).await?;
+    let range = Range::of(&query, &calendar, at.node.clock().now());
     let by = query.group_by.unwrap_or_default();
     let mut buckets: BTreeMap<Day, BTreeMap<Group, Cell>> = BTreeMap::new();
     for (key, cell) in cells {
@@ -194,7 +196,7 @@ async fn spend(Reading { path: org, query, at }: Reading<OrgId, SpendQuery>) -> 
     }
     let named: Vec<(String, SpendBucket)> = buckets
         .into_iter()
-        .map(|(start, groups)| (start.to_string(), bucket(&zone, range.bucket, start, groups)))
+        .map(|(start, groups)| (start.to_string(), bucket(&calendar, range.bucket, start, groups)))
         .collect();
     let page = query.page.0.cut(named, |(start, _)| start);
     Ok(Json(Spend {
@@ -205,12 +207,13 @@ async fn spend(Reading { path: org, query, at }: Reading<OrgId, SpendQuery>) -> 
 }
 
 /// Every cell of an organization: those of State, and those that became history.
-async fn all_cells(at: &At, organization: &OrgId) -> Result<(Zone, Vec<(CellKey, Cell)>), Problem> {
+async fn all_cells(at: &At, organization: &OrgId) -> Result<(Calendar, Vec<(CellKey, Cell)>), Problem> {
     let node = &at.node;
     let owner = node.owner_of(organization)?;
-    let read =
-        at.organization(organization, |known| (known.zone.clone(), known.open.clone(), known.history_at));
-    let (zone, open, history_at): (Zone, OpenCells, Position) = read.await?;
+    let read = at.organization(organization, Action::SeeOrganizationFigures, |known| {
+        (known.calendar.clone(), known.open.clone(), known.history_at)
+    });
+    let (calendar, open, history_at): (Calendar, OpenCells, Position) = read.await?;
     // What State no longer holds is in the view a little later.
     owner.wait_viewed(history_at).await?;
     let view = node.view(owner.partition()).cloned().ok_or_else(|| Problem::internal("no view"))?;
@@ -221,7 +224,7 @@ async fn all_cells(at: &At, organization: &OrgId) -> Result<(Zone, Vec<(CellKey,
         .map_err(|error| Problem::internal(error.to_string()))?;
     let closed = history.into_iter().filter(|(closed_by, _)| *closed_by <= history_at);
     let cells = closed.flat_map(|(_, closed)| closed.cells).chain(open.cells);
-    Ok((zone, cells.collect()))
+    Ok((calendar, cells.collect()))
 }
 
 struct Range {
@@ -231,18 +234,18 @@ struct Range {
 }
 
 impl Range {
-    fn of(query: &SpendQuery, zone: &Zone, now: Timestamp) -> Self {
-        let today = zone.day(now);
+    fn of(query: &SpendQuery, calendar: &Calendar, now: Timestamp) -> Self {
+        let today = calendar.day(now);
         let from = match query.from {
             None => today.month().first_day(),
             Some(DayOrTime::Day(day)) => day,
-            Some(DayOrTime::Time(at)) => zone.day(at),
+            Some(DayOrTime::Time(at)) => calendar.day(at),
         };
         let until = match query.to {
             None => today.next().next(),
             Some(DayOrTime::Day(day)) => day.next(),
-            Some(DayOrTime::Time(at)) if zone.start_of_day(zone.day(at)) == at => zone.day(at),
-            Some(DayOrTime::Time(at)) => zone.day(at).next(),
+            Some(DayOrTime::Time(at)) if calendar.start_of_day(calendar.day(at)) == at => calendar.day(at),
+            Some(DayOrTime::Time(at)) => calendar.day(at).next(),
         };
         Self { from, until, bucket: query.bucket.unwrap_or(Bucket::Day) }
     }
@@ -255,7 +258,7 @@ impl Range {
     }
 }
 
-fn bucket(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, Cell>) -> SpendBucket {
+fn bucket(calendar: &Calendar, bucket: Bucket, start: Day, groups: BTreeMap<Group, Cell>) -> SpendBucket {
     let end = match bucket {
         Bucket::Day => start.next(),
         Bucket::Month => start.month().next().first_day(),
@@ -272,5 +275,9 @@ fn bucket(zone: &Zone, bucket: Bucket, start: Day, groups: BTreeMap<Group, Cell>
         meters: cell.meters.into_iter().map(|(meter, units)| (meter, count(units))).collect(),
         cost: cell.cost,
     });
-    SpendBucket { start: zone.start_of_day(start), end: zone.start_of_day(end), results: results.collect() }
+    SpendBucket {
+        start: calendar.start_of_day(start),
+        end: calendar.start_of_day(end),
+        results: results.collect(),
+    }
 }

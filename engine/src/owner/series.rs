@@ -105,7 +105,7 @@ impl Series {
     fn decide(&mut self, topic: Topic, request: Request, state: &State, term: u64, now: Timestamp) {
         let partition = state.partition();
         let at = |position| LogPosition { partition, position };
-        let events = match decide(state, &request.command, request.idempotency(), now) {
+        let events = match decide(state, &request.command, &request.actor, request.idempotency(), now) {
             Ok(Decided::Events(events)) => events,
             Ok(Decided::Before(position)) => {
                 return request.answer(Ok(Done { position: at(position), events: Vec::new(), before: true }));

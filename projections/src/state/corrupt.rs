@@ -1,6 +1,6 @@
 //! What must stop everything.
 
-use tollbook_schemas::id::{KeyId, OrgId, ProjectId, Reference};
+use tollbook_schemas::id::{InvitationId, KeyId, MemberId, OrgId, ProjectId, Reference};
 use tollbook_schemas::position::Position;
 
 /// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
@@ -35,6 +35,21 @@ pub enum Corrupt {
     /// A key was issued twice.
     #[error("API key {0} was issued twice")]
     KeyExists(KeyId),
+    /// An event about a key that was never issued.
+    #[error("API key {0} was never issued")]
+    KeyUnknown(KeyId),
+    /// An event about somebody who is not a member.
+    #[error("{0} is not a member")]
+    MemberUnknown(MemberId),
+    /// Somebody became a member twice.
+    #[error("{0} is a member already")]
+    MemberExists(MemberId),
+    /// An event about an invitation that nobody made.
+    #[error("invitation {0} was never made")]
+    InvitationUnknown(InvitationId),
+    /// An invitation was made twice.
+    #[error("invitation {0} was made twice")]
+    InvitationExists(InvitationId),
     /// A payment reference was booked twice (R4.7).
     #[error("reference {0} was booked twice")]
     ReferenceUsed(Reference),

@@ -18,7 +18,8 @@ use tollbook_schemas::id::{
     NodeName, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, WebhookId,
 };
 use tollbook_schemas::policy::{
-    Change, Defaults, LagModel, QuantityLimits, RateScale, Scope, TierTable, VoucherPolicy,
+    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, RateScale, Scope, TierTable,
+    VoucherPolicy,
 };
 use tollbook_schemas::position::{EntryId, LogPosition, PartitionId, Position, WriterId};
 use tollbook_schemas::price::{ModelPrice, PriceList};
@@ -238,11 +239,16 @@ fn organization_events() -> Vec<Sample<Event>> {
         "zone_changed": E::ZoneChanged { .. } => E::ZoneChanged { zone: Zone::utc(), from: month() };
         "verification_changed": E::VerificationChanged { .. } =>
             E::VerificationChanged { level: Verification::Verified };
-        "quantity_overridden": E::QuantityOverridden { .. } =>
-            E::QuantityOverridden { projects: Change::Keep, api_keys: Change::Set(70) };
-        "rate_overridden": E::RateOverridden { .. } => E::RateOverridden {
-            concurrency: Change::Keep, rpm: Change::Set(600), tpm: Change::Remove, tpd: Change::Set(u64::MAX),
-        };
+        "quantity_overridden": E::QuantityOverridden(_) => E::QuantityOverridden(QuantityOverride {
+            projects: Change::Keep,
+            api_keys: Change::Set(70),
+        });
+        "rate_overridden": E::RateOverridden(_) => E::RateOverridden(RateOverride {
+            concurrency: Change::Keep,
+            rpm: Change::Set(600),
+            tpm: Change::Remove,
+            tpd: Change::Set(u64::MAX),
+        });
         "allowlist_saved": E::AllowlistSaved { .. } => E::AllowlistSaved {
             entries: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.7/32".parse().unwrap()],
         };
