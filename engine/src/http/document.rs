@@ -157,7 +157,8 @@ impl Routes {
     fn operation<P: Ids, A: Answer>(&mut self, path: &str, says: Says, refusals: &[u16]) -> OperationBuilder {
         let mut names = path.split(['{', '}']).skip(1).step_by(2);
         let ids = P::parameters(&mut names, &mut self.parts);
-        let anything = |status: &u16| *status != 404 || !ids.is_empty();
+        // What newcomers name stands in the body.
+        let anything = |status: &u16| *status != 404 || !ids.is_empty() || P::ABOUT == About::Newcomer;
         let refusals: Vec<u16> = refusals.iter().copied().filter(anything).collect();
         let answer = A::describe(&mut self.parts).build();
         let mut operation = says.begin().security(service_token()).response(A::STATUS.to_string(), answer);
