@@ -37,10 +37,10 @@ const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
 #[derive(Args, Debug)]
 struct LogArgs {
     /// What to log: a level, or filters such as `info,tollbook_engine=debug` [default: info; of the demo: error]
-    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER")]
+    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     /// Log as lines of JSON
-    #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
+    #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true, help_heading = "Logging")]
     log_json: bool,
 }
 

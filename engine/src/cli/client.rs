@@ -11,20 +11,23 @@ use super::refusal::Refusal;
 use crate::config::{DATA, LISTEN};
 use crate::server::ADMIN_TOKEN;
 
+/// Where help lists what all commands of a server have.
+pub(super) const SERVER: &str = "Server";
+
 /// Which server, and who calls.
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
     /// The server [default: http://127.0.0.1:8480]
-    #[arg(long, env = "TOLLBOOK_SERVER", value_name = "URL", global = true)]
+    #[arg(long, env = "TOLLBOOK_SERVER", value_name = "URL", global = true, help_heading = SERVER)]
     server: Option<String>,
     /// A service token; else the admin token in the data directory
-    #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
+    #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true, help_heading = SERVER)]
     token: Option<String>,
     /// The server's data directory, for its admin token
-    #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true)]
+    #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true, help_heading = SERVER)]
     server_data: PathBuf,
     /// Print the answer as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SERVER)]
     json: bool,
 }
 

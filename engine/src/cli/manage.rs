@@ -32,7 +32,7 @@ pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
-use super::client::{ClientArgs, ClientError};
+use super::client::{ClientArgs, ClientError, SERVER};
 use super::refusal::BadItems;
 
 /// Why a command failed.
@@ -113,10 +113,10 @@ async fn run(command: impl Calls, client: &ClientArgs, author: &AuthorArgs) -> R
 #[derive(Args, Debug)]
 pub(super) struct AuthorArgs {
     /// The member on whose behalf, mem_…; else the platform itself
-    #[arg(long, env = "TOLLBOOK_ACTOR", value_name = "MEMBER", global = true)]
+    #[arg(long, env = "TOLLBOOK_ACTOR", value_name = "MEMBER", global = true, help_heading = SERVER)]
     actor: Option<Id>,
     /// Makes repeating a write harmless: the same key with the same arguments changes nothing
-    #[arg(long, value_name = "KEY", global = true)]
+    #[arg(long, value_name = "KEY", global = true, help_heading = SERVER)]
     idempotency_key: Option<HeaderValue>,
 }
 

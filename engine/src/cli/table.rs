@@ -2,16 +2,22 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, TableStyle, presets};
 use serde_json::Value;
 
 /// A value that is not there.
 const NOTHING: &str = "–";
 
+/// Rules around the head and below the last row.
+const RULED: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
+
 /// A table of the named members of each row; `a.b` reaches into an object.
 pub(crate) fn table(columns: &[&str], rows: &[&Value]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
+    table.load_style(RULED).set_header(columns.to_vec());
     for row in rows {
         table.add_row(columns.iter().map(|column| cell(row, column)));
     }
@@ -21,7 +27,7 @@ pub(crate) fn table(columns: &[&str], rows: &[&Value]) -> Table {
 /// The named members of one thing, one on a line.
 pub(super) fn record(columns: &[&str], row: &Value) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     for column in columns {
         table.add_row([(*column).to_owned(), cell(row, column)]);
     }

@@ -17,6 +17,8 @@ pub(in super::super) enum AllowlistCommand {
     /// Show it
     Show(OrgArg),
     /// Replace it by public IPv4 addresses and CIDR ranges, at most 20
+    #[command(override_usage = "tollbook allowlist set [OPTIONS] <ORG> <ITEM>...\n       \
+                                tollbook allowlist set [OPTIONS] <ORG> --file <FILE>")]
     Set(SetArgs),
     /// Empty it: every address gets in
     Clear(OrgArg),

@@ -35,6 +35,7 @@ pub(in super::super) enum OrgCommand {
     /// List them
     List(PageArgs),
     /// Change its name, registered address or time zone
+    #[command(override_usage = "tollbook org update [OPTIONS] <ORG>")]
     Update(UpdateArgs),
     /// Set how far it is verified
     Verify {
@@ -47,6 +48,7 @@ pub(in super::super) enum OrgCommand {
     /// Show its tier, the limits in force, and how much of them is used
     Limits(OrgArg),
     /// Override limits for it alone; `none` takes an override away
+    #[command(override_usage = "tollbook org override [OPTIONS] <ORG>")]
     Override(OverrideArgs),
     /// Show its audit log: who did what, and when
     Log {
