@@ -19,6 +19,7 @@ pub mod oracle;
 pub mod script;
 
 pub mod nats;
+pub mod python;
 pub mod system;
 
 /// How often [`eventually`] looks; the only sleep in the tests.

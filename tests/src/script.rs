@@ -58,7 +58,7 @@ use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 
-use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_same, ledger_id};
+use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_audited, assert_same, ledger_id};
 
 /// When a script begins in which no row says so.
 const BEGIN: &str = "2026-11-20T10:00:00Z";
@@ -407,7 +407,7 @@ impl Run {
         if let [Effect::Voided { .. }] = effects.as_slice() {
             return words("void");
         }
-        assert_eq!(effects, [], "decisions have no effects yet");
+        assert_audited(command, &effects);
         let mut told = vec!["ok".to_owned()];
         for event in &events {
             match event {
