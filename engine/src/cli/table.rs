@@ -6,7 +6,7 @@ use comfy_table::{LineStyle, Table, TableStyle, presets};
 use serde_json::Value;
 
 /// A value that is not there.
-const NOTHING: &str = "–";
+pub(super) const NOTHING: &str = "–";
 
 /// Rules around the head and below the last row.
 const RULED: TableStyle = {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::super::table::text;
+use super::super::table::{NOTHING, text};
 use super::call::each;
 use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, Setting};
 
@@ -266,7 +266,22 @@ fn actor(actor: &Value) -> String {
 fn event(event: &Value) -> String {
     let kind = event.get("type").map(text).unwrap_or_default();
     let details = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "type");
-    details.fold(kind, |line, (name, value)| format!("{line} {name}={}", text(value).replace('\n', " ")))
+    details.fold(kind, |line, (name, value)| line + &detail(name, value))
+}
+
+/// ` name=value`; of an object, each member as `name.member`.
+fn detail(name: &str, value: &Value) -> String {
+    if let Value::Object(members) = value {
+        return members.iter().map(|(member, value)| detail(&format!("{name}.{member}"), value)).collect();
+    }
+    let text = text(value);
+    if text.is_empty() {
+        format!(" {name}={NOTHING}")
+    } else if text.contains(|c: char| c.is_whitespace() || c == '"') {
+        format!(" {name}={text:?}")
+    } else {
+        format!(" {name}={text}")
+    }
 }
 
 #[cfg(test)]
@@ -278,11 +293,18 @@ mod tests {
         let mut shown = json!({
             "position": "0-7",
             "actor": { "kind": "member", "token": "tok_1", "member": "mem_1" },
-            "events": [{ "type": "project_created", "name": "chat", "id": "proj_1" }, { "type": "noted" }],
+            "events": [
+                { "type": "organization.registered", "name": "Acme Inc", "creator": { "id": "mem_1", "name": null } },
+                { "type": "organization.contacts_erased" },
+            ],
         });
         entry(&mut shown);
         assert_eq!(shown["actor"], "mem_1 by tok_1");
-        assert_eq!(shown["events"], "project_created id=proj_1 name=chat\nnoted");
+        assert_eq!(
+            shown["events"],
+            "organization.registered creator.id=mem_1 creator.name=– name=\"Acme Inc\"\n\
+             organization.contacts_erased"
+        );
         assert_eq!(actor(&json!({ "kind": "operator", "token": null, "member": null })), "operator");
         assert_eq!(actor(&json!({ "kind": "operator", "token": "tok_1" })), "operator tok_1");
         assert_eq!(actor(&json!({ "kind": "system" })), "system");
