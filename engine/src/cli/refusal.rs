@@ -88,7 +88,7 @@ fn item(fault: &Value) -> [String; 3] {
     let index = fault.get("index").and_then(Value::as_u64);
     let place = match index {
         Some(index) => format!("item {}", index.saturating_add(1)),
-        None => fault.get("field").map(text).unwrap_or_default(),
+        None => "list".to_owned(),
     };
     let part = |name: &str| fault.get(name).map(text).unwrap_or_default();
     // One line each, whatever was pasted.
@@ -138,13 +138,15 @@ mod tests {
             "errors": [
                 { "index": 1, "value": "10.0.0.1", "reason": "is private" },
                 { "index": 9, "value": "::1", "reason": "is IPv6" },
+                { "field": "text", "reason": "holds 30 different items; at most 20 are allowed" },
             ],
         });
         assert_eq!(
             BadItems(refusal(422, body)).to_string(),
             "item 2 `10.0.0.1` is private, and 1 more (allowlist_invalid, 422)\n  \
              ✗ item 2   10.0.0.1  is private\n  \
-             ✗ item 10  ::1       is IPv6\n\
+             ✗ item 10  ::1       is IPv6\n  \
+             ✗ list               holds 30 different items; at most 20 are allowed\n\
              nothing was saved; the list is as it was"
         );
     }

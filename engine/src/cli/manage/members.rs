@@ -13,6 +13,8 @@ use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, ROLES};
 const MEMBERS: &[&str] = &["id", "name", "email", "role", "joined_at", "projects"];
 const INVITATIONS: &[&str] = &["id", "email", "role", "projects", "state", "created_at", "expires_at"];
 const INVITED: &[&str] = &["id", "email", "role", "projects", "expires_at", "link", "token"];
+/// Of whoever was removed, with the API keys that stopped working.
+pub(super) const REMOVED: &[&str] = &["id", "revoked_api_keys", "position"];
 const ACCEPTED: &[&str] =
     &["member.id", "member.name", "member.email", "member.role", "organization", "member.projects"];
 
@@ -131,7 +133,7 @@ impl Calls for MemberCommand {
                 let body = json!({ "role": role });
                 Call::write(Method::PATCH, member.path(), body, MEMBERS).rows(|answer| each(answer, places))
             }
-            Self::Remove(member) => Call::delete(member.path(), &["id", "position"]),
+            Self::Remove(member) => Call::delete(member.path(), REMOVED),
             Self::Invite(args) => {
                 let path = args.organization.path("/invitations");
                 let projects = args.projects.iter();
@@ -154,10 +156,16 @@ impl Calls for MemberCommand {
             Self::Accept { secret, name, email } => {
                 let secret = if secret == "-" { typed()? } else { secret };
                 let body = json!({ "token": secret, "name": name, "email": email });
-                Call::write(Method::POST, "/v1/invitations/accept".to_owned(), body, ACCEPTED)
+                Call::write(Method::POST, "/v1/invitations/accept".to_owned(), body, ACCEPTED).rows(accepted)
             }
         })
     }
+}
+
+/// The new member's projects as everybody's.
+fn accepted(mut answer: Value) -> Value {
+    answer.get_mut("member").into_iter().for_each(places);
+    answer
 }
 
 /// A line of standard input.

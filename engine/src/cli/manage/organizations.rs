@@ -147,20 +147,22 @@ impl Calls for OrgCommand {
                 });
                 Call::write(Method::POST, "/v1/organizations".to_owned(), body, ONE)
             }
-            Self::Show(organization) => Call::get(organization.path(""), ONE),
+            Self::Show(organization) => Call::get(organization.path(""), ONE).note(next_time_zone),
             Self::List(page) => Call::get("/v1/organizations".to_owned(), COLUMNS).page(page),
             Self::Update(args) => {
                 let changes = [("name", args.name), ("email", args.email), ("time_zone", args.time_zone)];
                 let given =
                     changes.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
                 let body = Value::Object(given.collect());
-                Call::write(Method::PATCH, args.organization.path(""), body, ONE)
+                Call::write(Method::PATCH, args.organization.path(""), body, ONE).note(next_time_zone)
             }
             Self::Verify { organization, level } => {
                 let path = organization.path("/verification");
                 Call::write(Method::POST, path, json!({ "level": level }), ONE)
             }
-            Self::Limits(organization) => Call::get(organization.path("/limits"), LIMITS).rows(limits),
+            Self::Limits(organization) => {
+                Call::get(organization.path("/limits"), LIMITS).rows(limits).note(scaled)
+            }
             Self::Override(args) => args.call(),
             Self::Log { organization, page } => {
                 Call::get(organization.path("/log"), LOG).page(page).rows(|answer| each(answer, entry))
@@ -194,7 +196,7 @@ impl OverrideArgs {
         });
         let body = Value::Object(given.collect::<Map<_, _>>());
         let path = self.organization.path("/limits/override");
-        Call::write(Method::POST, path, body, LIMITS).rows(limits)
+        Call::write(Method::POST, path, body, LIMITS).rows(limits).note(scaled)
     }
 }
 
@@ -212,6 +214,19 @@ fn confirm(organization: &Id) -> Result<(), ManageError> {
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed)?;
     if typed.trim() == organization.0 { Ok(()) } else { Err(ManageError::Unconfirmed("that was another id")) }
+}
+
+/// A time zone takes effect with a month (R1.4).
+fn next_time_zone(answer: &Value) -> Option<String> {
+    let next = answer.get("next_time_zone").filter(|next| next.is_object())?;
+    let part = |name: &str| next.get(name).map(text).unwrap_or_default();
+    Some(format!("time zone {} from {} on", part("time_zone"), part("from")))
+}
+
+/// Everybody's rate limits may be lowered for a time (R5.5).
+fn scaled(answer: &Value) -> Option<String> {
+    answer.get("scaled").and_then(Value::as_bool).filter(|scaled| *scaled)?;
+    Some("rate limits are scaled down for now: the cluster is at capacity".to_owned())
 }
 
 /// Limits of requests and tokens, which the tier gives.

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::super::table::text;
+use super::members::REMOVED;
 use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, ProjectArg, ROLES, Setting};
 
 const COLUMNS: &[&str] =
@@ -103,7 +104,9 @@ impl Calls for ProjectCommand {
             Self::Rename { project, name } => {
                 Call::write(Method::PATCH, project.path(""), json!({ "name": name }), COLUMNS)
             }
-            Self::Archive(project) => Call::delete(project.path(""), &["id", "state", "position"]),
+            Self::Archive(project) => {
+                Call::delete(project.path(""), &["id", "state", "revoked_api_keys", "position"])
+            }
             Self::Tpm { project, limit: Setting(limit) } => {
                 let columns = &["limit", "effective"];
                 Call::write(Method::PUT, project.path("/tpm"), json!({ "limit": limit }), columns)
@@ -117,7 +120,7 @@ impl Calls for ProjectCommand {
             Self::SetRole { member, role } => {
                 Call::write(Method::PATCH, member.path(), json!({ "role": role }), MEMBERS)
             }
-            Self::RemoveMember(member) => Call::delete(member.path(), &["member", "position"]),
+            Self::RemoveMember(member) => Call::delete(member.path(), REMOVED),
         })
     }
 }
