@@ -19,7 +19,6 @@ async fn enterprise(system: &System) -> (String, String) {
 }
 
 #[tokio::test]
-#[ignore = "until the server has the endpoints"]
 async fn an_organization_s_life_from_the_shell() {
     let system = System::start().await;
     let run = async |args: &[&str]| system.run(args).await;
@@ -116,7 +115,6 @@ async fn an_organization_s_life_from_the_shell() {
 }
 
 #[tokio::test]
-#[ignore = "until the server has the endpoints"]
 async fn an_allowlist_from_the_shell() {
     let system = System::start().await;
     let (org, _) = enterprise(&system).await;
@@ -145,7 +143,6 @@ async fn an_allowlist_from_the_shell() {
 }
 
 #[tokio::test]
-#[ignore = "until the server has the endpoints"]
 async fn quantity_limits_from_the_shell() {
     let system = System::start().await;
     let set =
