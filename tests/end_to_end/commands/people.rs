@@ -46,6 +46,17 @@ async fn an_organization_s_life_from_the_shell() {
     assert_eq!(value(&run(&["project", "show", &org, chat]).await, "tpm_limit"), "9");
     assert_eq!(value(&run(&["project", "tpm", &org, chat, "none"]).await, "limit"), "–");
 
+    run(&["recharge", &org, "1", "--reference", "a", "--json"]).await.json();
+    let clamped = run(&["project", "tpm", &org, chat, "500001"]).await;
+    assert_eq!((value(&clamped, "limit"), value(&clamped, "effective")), ("500001", "500000"));
+    assert!(clamped.out.contains("the organization's limit is lower: 500000 applies"), "{}", clamped.out);
+    let zoned = run(&["org", "update", &org, "--time-zone", "Europe/Berlin"]).await;
+    assert!(
+        value(&zoned, "time_zone") == "UTC" && zoned.out.contains("time zone Europe/Berlin from 2"),
+        "{}",
+        zoned.out
+    );
+
     let invited = run(&["member", "invite", &org, "--email", "bob@acme.example", "--project", chat]).await;
     assert!(invited.out.contains("shown this once"), "{}", invited.out);
     assert_eq!(value(&invited, "projects"), format!("{chat}=member"));
@@ -78,6 +89,8 @@ async fn an_organization_s_life_from_the_shell() {
         (row[1..4].to_vec(), row[5]),
         (vec!["Bob", "bob@acme.example", "member"], &*format!("{chat}=member"))
     );
+    let mail = run(&["project", "create", &org, "mail", "--actor", bob]).await;
+    assert!(mail.code == Some(1) && mail.err.contains("role_missing, 403"), "{}", mail.err);
     assert_eq!(run(&["member", "role", &org, bob, "administrator"]).await.code, Some(0));
     assert_eq!(
         value(&run(&["project", "set-role", &org, chat, bob, "administrator"]).await, "role"),
@@ -89,10 +102,12 @@ async fn an_organization_s_life_from_the_shell() {
     assert!(key.out.contains("shown this once"), "{}", key.out);
     assert_eq!(value(&key, "member"), bob);
     let key_id = value(&key, "id");
-    assert_eq!(run(&["key", "revoke", &org, chat, key_id]).await.code, Some(0));
+    assert_eq!(value(&run(&["key", "revoke", &org, chat, key_id]).await, "id"), key_id);
     assert!(run(&["key", "list", &org, chat]).await.out.contains("revoked"));
+    let key = run(&["key", "create", &org, chat, "second", "--actor", bob, "--json"]).await.json();
 
-    assert_eq!(run(&["project", "remove-member", &org, chat, bob]).await.code, Some(0));
+    let removed = run(&["project", "remove-member", &org, chat, bob]).await;
+    assert_eq!(value(&removed, "revoked_api_keys"), key["id"]);
     assert_eq!(run(&["project", "add-member", &org, chat, bob]).await.code, Some(0));
     assert_eq!(run(&["member", "remove", &org, bob]).await.code, Some(0));
     assert!(!run(&["member", "list", &org]).await.out.contains(bob));

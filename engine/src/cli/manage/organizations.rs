@@ -284,8 +284,14 @@ fn event(event: &Value) -> String {
     details.fold(kind, |line, (name, value)| line + &detail(name, value))
 }
 
-/// ` name=value`; of an object, each member as `name.member`.
+/// ` name=value`; of an object, each member as `name.member`, and of a list of objects each as `name[0]` and so on.
 fn detail(name: &str, value: &Value) -> String {
+    if let Value::Array(items) = value
+        && items.iter().any(Value::is_object)
+    {
+        let items = items.iter().enumerate();
+        return items.map(|(place, item)| detail(&format!("{name}[{place}]"), item)).collect();
+    }
     if let Value::Object(members) = value {
         return members.iter().map(|(member, value)| detail(&format!("{name}.{member}"), value)).collect();
     }
@@ -310,6 +316,7 @@ mod tests {
             "actor": { "kind": "member", "token": "tok_1", "member": "mem_1" },
             "events": [
                 { "type": "organization.registered", "name": "Acme Inc", "creator": { "id": "mem_1", "name": null } },
+                { "type": "invitation.created", "projects": [{ "project": "proj_1", "role": "member" }] },
                 { "type": "organization.contacts_erased" },
             ],
         });
@@ -318,6 +325,7 @@ mod tests {
         assert_eq!(
             shown["events"],
             "organization.registered creator.id=mem_1 creator.name=– name=\"Acme Inc\"\n\
+             invitation.created projects[0].project=proj_1 projects[0].role=member\n\
              organization.contacts_erased"
         );
         assert_eq!(actor(&json!({ "kind": "operator", "token": null, "member": null })), "operator");
