@@ -2,9 +2,11 @@
 //! is here.
 
 mod allowlist;
+mod audit;
 mod call;
 mod config;
 mod keys;
+mod limits;
 mod members;
 mod money;
 mod organizations;

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::super::table::{NOTHING, text};
+use super::super::table::text;
 use super::call::each;
-use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, Setting};
+use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, Setting, audit, limits};
 
 const COLUMNS: &[&str] = &["id", "name", "email", "time_zone", "verification", "created_at"];
 const ONE: &[&str] = &[
@@ -22,8 +22,6 @@ const ONE: &[&str] = &[
     "creator.email",
     "created_at",
 ];
-const LIMITS: &[&str] = &["limit", "in_force", "used", "override"];
-const LOG: &[&str] = &["position", "recorded_at", "actor", "events"];
 
 /// Organizations.
 #[derive(Debug, Subcommand)]
@@ -160,13 +158,13 @@ impl Calls for OrgCommand {
                 let path = organization.path("/verification");
                 Call::write(Method::POST, path, json!({ "level": level }), ONE)
             }
-            Self::Limits(organization) => {
-                Call::get(organization.path("/limits"), LIMITS).rows(limits).note(scaled)
-            }
+            Self::Limits(organization) => Call::get(organization.path("/limits"), limits::COLUMNS)
+                .rows(limits::rows)
+                .note(limits::scaled),
             Self::Override(args) => args.call(),
-            Self::Log { organization, page } => {
-                Call::get(organization.path("/log"), LOG).page(page).rows(|answer| each(answer, entry))
-            }
+            Self::Log { organization, page } => Call::get(organization.path("/log"), audit::COLUMNS)
+                .page(page)
+                .rows(|answer| each(answer, audit::entry)),
             Self::EraseContacts { organization, yes } => {
                 if !yes {
                     confirm(&organization.organization)?;
@@ -196,7 +194,7 @@ impl OverrideArgs {
         });
         let body = Value::Object(given.collect::<Map<_, _>>());
         let path = self.organization.path("/limits/override");
-        Call::write(Method::POST, path, body, LIMITS).rows(limits).note(scaled)
+        Call::write(Method::POST, path, body, limits::COLUMNS).rows(limits::rows).note(limits::scaled)
     }
 }
 
@@ -221,131 +219,4 @@ fn next_time_zone(answer: &Value) -> Option<String> {
     let next = answer.get("next_time_zone").filter(|next| next.is_object())?;
     let part = |name: &str| next.get(name).map(text).unwrap_or_default();
     Some(format!("time zone {} from {} on", part("time_zone"), part("from")))
-}
-
-/// Everybody's rate limits may be lowered for a time (R5.5).
-fn scaled(answer: &Value) -> Option<String> {
-    answer.get("scaled").and_then(Value::as_bool).filter(|scaled| *scaled)?;
-    Some("rate limits are scaled down for now: the cluster is at capacity".to_owned())
-}
-
-/// Limits of requests and tokens, which the tier gives.
-const RATES: [&str; 4] = ["concurrency", "rpm", "tpm", "tpd"];
-/// Limits of quantities, which the type of organization gives.
-const QUANTITIES: [&str; 2] = ["projects", "api_keys"];
-
-/// The tier and one row for each limit.
-fn limits(answer: Value) -> Value {
-    let at = |path: &str| answer.pointer(path).cloned().unwrap_or_default();
-    let in_force = |name: &str| match answer.get("limits") {
-        // A row of the tier table without a limit, and no row at all, are not the same.
-        Some(Value::Object(rates)) if rates.get(name).is_some_and(Value::is_null) => "unlimited".into(),
-        Some(_) | None => at(&format!("/limits/{name}")),
-    };
-    let tier = json!({ "limit": "tier", "in_force": at("/tier") });
-    let rates = RATES.iter().map(|name| {
-        json!({ "limit": name, "in_force": in_force(name), "override": at(&format!("/overrides/{name}")) })
-    });
-    let quantities = QUANTITIES.iter().map(|name| {
-        json!({
-            "limit": name,
-            "in_force": at(&format!("/quantities/{name}/limit")),
-            "used": at(&format!("/quantities/{name}/used")),
-            "override": at(&format!("/overrides/{name}")),
-        })
-    });
-    json!({ "items": std::iter::once(tier).chain(rates).chain(quantities).collect::<Vec<_>>() })
-}
-
-/// An entry of the audit log, as people read it: who in one cell, each event on a line.
-fn entry(entry: &mut Value) {
-    let actor = entry.get("actor").map(actor).unwrap_or_default();
-    let events = entry.get("events").and_then(Value::as_array).into_iter().flatten();
-    let events = events.map(event).collect::<Vec<_>>().join("\n");
-    if let Some(members) = entry.as_object_mut() {
-        members.insert("actor".to_owned(), actor.into());
-        members.insert("events".to_owned(), events.into());
-    }
-}
-
-fn actor(actor: &Value) -> String {
-    let part = |name: &str| actor.get(name).map(text).filter(|text| !text.is_empty());
-    match (part("member"), part("token"), part("kind")) {
-        (Some(member), Some(token), _) => format!("{member} by {token}"),
-        (Some(member), None, _) => member,
-        (None, Some(token), Some(kind)) => format!("{kind} {token}"),
-        (None, token, kind) => kind.or(token).unwrap_or_default(),
-    }
-}
-
-fn event(event: &Value) -> String {
-    let kind = event.get("type").map(text).unwrap_or_default();
-    let details = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "type");
-    details.fold(kind, |line, (name, value)| line + &detail(name, value))
-}
-
-/// ` name=value`; of an object, each member as `name.member`, and of a list of objects each as `name[0]` and so on.
-fn detail(name: &str, value: &Value) -> String {
-    if let Value::Array(items) = value
-        && items.iter().any(Value::is_object)
-    {
-        let items = items.iter().enumerate();
-        return items.map(|(place, item)| detail(&format!("{name}[{place}]"), item)).collect();
-    }
-    if let Value::Object(members) = value {
-        return members.iter().map(|(member, value)| detail(&format!("{name}.{member}"), value)).collect();
-    }
-    let text = text(value);
-    if text.is_empty() {
-        format!(" {name}={NOTHING}")
-    } else if text.contains(|c: char| c.is_whitespace() || c == '"') {
-        format!(" {name}={text:?}")
-    } else {
-        format!(" {name}={text}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_of_the_log_says_who_did_what() {
-        let mut shown = json!({
-            "position": "0-7",
-            "actor": { "kind": "member", "token": "tok_1", "member": "mem_1" },
-            "events": [
-                { "type": "organization.registered", "name": "Acme Inc", "creator": { "id": "mem_1", "name": null } },
-                { "type": "invitation.created", "projects": [{ "project": "proj_1", "role": "member" }] },
-                { "type": "organization.contacts_erased" },
-            ],
-        });
-        entry(&mut shown);
-        assert_eq!(shown["actor"], "mem_1 by tok_1");
-        assert_eq!(
-            shown["events"],
-            "organization.registered creator.id=mem_1 creator.name=– name=\"Acme Inc\"\n\
-             invitation.created projects[0].project=proj_1 projects[0].role=member\n\
-             organization.contacts_erased"
-        );
-        assert_eq!(actor(&json!({ "kind": "operator", "token": null, "member": null })), "operator");
-        assert_eq!(actor(&json!({ "kind": "operator", "token": "tok_1" })), "operator tok_1");
-        assert_eq!(actor(&json!({ "kind": "system" })), "system");
-    }
-
-    #[test]
-    fn a_limit_that_is_none_is_not_one_that_is_unknown() {
-        let shown = limits(json!({
-            "tier": "Tier1",
-            "limits": { "concurrency": 50, "rpm": 200, "tpm": 2_000_000, "tpd": null },
-            "quantities": { "projects": { "limit": 20, "used": 3 }, "api_keys": { "limit": 50, "used": 0 } },
-            "overrides": { "rpm": 200 },
-        }));
-        let row = |place: usize| shown["items"][place].clone();
-        assert_eq!(row(2), json!({ "limit": "rpm", "in_force": 200, "override": 200 }));
-        assert_eq!(row(4), json!({ "limit": "tpd", "in_force": "unlimited", "override": null }));
-        assert_eq!(row(5), json!({ "limit": "projects", "in_force": 20, "used": 3, "override": null }));
-        let poor = limits(json!({ "tier": null, "limits": null, "quantities": {}, "overrides": {} }));
-        assert_eq!(poor["items"][4]["in_force"], Value::Null);
-    }
 }
