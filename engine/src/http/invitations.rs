@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::reading::{Page, Reading, read_organization};
 use super::secret::new_secret;
 use super::shape::{IfAny, answer, request};
+use super::values::Secret;
 use super::write::{Changed, Created, Write};
 use crate::clock;
 use crate::contacts::Opener;
@@ -82,7 +83,7 @@ request! {
     /// An invitation to accept.
     pub(super) struct Acceptance {
         /// The link's token.
-        token: String,
+        token: Secret,
         /// The new member's name.
         name: DisplayName,
         /// The new member's address.
@@ -244,11 +245,11 @@ async fn accept(
     Write { body, author, .. }: Write<Newcomer, Acceptance>,
 ) -> Result<Created<Accepted>, Problem> {
     // The token names its organization, so that nothing has to be searched.
-    let named = body.token.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.rsplit_once('-'));
+    let named = body.token.0.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.rsplit_once('-'));
     let org = named.and_then(|(org, _)| OrgId::parse(org).ok()).ok_or(Rejection::InvitationUnknown)?;
     author.may_touch(&org)?;
     let command = OrganizationCommand::AcceptInvitation {
-        token: hash(&body.token),
+        token: hash(&body.token.0),
         member: MemberId::from_bits(clock::new_id_bits()),
         name: author.seal(&org, body.name.as_str()).await?,
         email: author.seal(&org, &body.email.0).await?,

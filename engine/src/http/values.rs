@@ -1,6 +1,7 @@
 //! Shapes that every API has: lists, maps, texts, numbers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -92,6 +93,35 @@ impl FromJson for String {
 impl ToJson for String {
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(self)
+    }
+}
+
+/// A text that nobody is told back, whatever came in its place.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Shape for Secret {
+    fn describe(_: &mut Parts) -> Described {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+            .into()
+    }
+}
+
+impl FromJson for Secret {
+    fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
+        if let Value::String(text) = value {
+            return Some(Self(text));
+        }
+        faults.push(Fault::at(path, None, "must be a string"));
+        None
     }
 }
 
