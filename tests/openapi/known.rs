@@ -52,8 +52,12 @@ pub(crate) async fn made(api: &Api) -> Known {
         let member = known.add("MemberId", &accepted["member"]);
         let body = json!({ "member": member, "role": role });
         api.post(&path(&format!("projects/{project}/members")), &body).await.expect(201);
-        known.add("InvitationId", &api.post(&path("invitations"), &json!({ "role": role })).await.expect(201));
-        known.add("TokenId", &api.post("/v1/tokens", &json!({ "name": "t", "scopes": ["auditor"] })).await.expect(201));
+        known
+            .add("InvitationId", &api.post(&path("invitations"), &json!({ "role": role })).await.expect(201));
+        known.add(
+            "TokenId",
+            &api.post("/v1/tokens", &json!({ "name": "t", "scopes": ["auditor"] })).await.expect(201),
+        );
     }
     for project in &projects {
         let keys = path(&format!("projects/{project}/api-keys"));

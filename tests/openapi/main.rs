@@ -54,8 +54,15 @@ async fn try_document(system: &System, name: &str, trial: Trial<'_>) {
     command
         .arg("--config-file")
         .arg(directory().join("schemathesis.toml"))
-        .args(["run", "--no-color", "--checks", "all", "--workers", "2"])
-        .args(["--phases", trial.phases, "--max-examples", &examples.to_string(), "--seed", &seed.to_string()])
+        .args(["run", "--no-color", "--checks", "all", "--workers", "1"])
+        .args([
+            "--phases",
+            trial.phases,
+            "--max-examples",
+            &examples.to_string(),
+            "--seed",
+            &seed.to_string(),
+        ])
         .args(["--header", &format!("Authorization: Bearer {}", trial.token)])
         .arg(format!("{}/openapi.json", system.api.url()))
         .env("SCHEMATHESIS_HOOKS", directory().join("hooks.py"))

@@ -24,7 +24,7 @@ use super::body::Body;
 use super::document::{Routes, Says, Verb, refused, service_token};
 use super::kinds::{AMOUNT, string};
 use super::problem::{Fault, Problem};
-use super::shape::{Described, Member, Parts, Shape, Text, object};
+use super::shape::{Described, Member, Parts, Shape, Text, nullable, object};
 use super::values::whole;
 use crate::metrics;
 
@@ -64,44 +64,48 @@ fn printed(most: usize) -> Described {
     string("").max_length(Some(most)).pattern(Some(pattern)).into()
 }
 
+/// A member; what may be absent may be null as well.
+fn member(name: &'static str, about: &str, required: bool, schema: Described) -> Member {
+    Member::new(name, about, required, if required { schema } else { nullable(schema) })
+}
+
 /// One metered call, as it is described; it is read without such a shape, quickly.
 struct UsageEvent;
 
 impl Shape for UsageEvent {
     fn describe(parts: &mut Parts) -> Described {
         parts.named("UsageEvent", |parts| {
-            let of = |name, about, required, schema| Member::new(name, about, required, schema);
             let about =
                 "One metered call, a CloudEvent. Other attributes, and other members of `data`, are ignored.";
             let members = vec![
-                of(
+                member(
                     "specversion",
                     "Of CloudEvents.",
                     true,
                     string("").enum_values(Some([SPEC_VERSION])).into(),
                 ),
-                of(
+                member(
                     "id",
                     "With `source`, what makes a repetition recognizable.",
                     true,
                     printed(USAGE_ID_MAX),
                 ),
-                of("source", "Who publishes.", true, SourceName::describe(parts)),
-                of("type", "What it is.", true, string("").enum_values(Some([USAGE_TYPE])).into()),
-                of("subject", "Whose usage it is.", true, OrgId::describe(parts)),
-                of(
+                member("source", "Who publishes.", true, SourceName::describe(parts)),
+                member("type", "What it is.", true, string("").enum_values(Some([USAGE_TYPE])).into()),
+                member("subject", "Whose usage it is.", true, OrgId::describe(parts)),
+                member(
                     "time",
                     "When it occurred; when it arrives unless said otherwise.",
                     false,
                     Timestamp::describe(parts),
                 ),
-                of(
+                member(
                     "producerseq",
                     "The publisher's count, which tells old repetitions without memory.",
                     false,
                     string("").pattern(Some("^([1-9][0-9]{0,18}|1[0-7][0-9]{18})$")).into(),
                 ),
-                of("data", "What was used.", true, UsageData::describe(parts)),
+                member("data", "What was used.", true, UsageData::describe(parts)),
             ];
             object(about, members).into()
         })
@@ -119,29 +123,29 @@ impl Shape for UsageData {
                 .property_names(Some(Schema::from(MeterName::schema())))
                 .additional_properties(Some(count()))
                 .max_properties(Some(METERS_MAX));
-            let of = |name, about, required, schema| Member::new(name, about, required, schema);
             let about = "What was used. It names either `api_key_id` or `project`.";
             let members = vec![
-                of("api_key_id", "The key that the call came with.", false, KeyId::describe(parts)),
-                of("project", "The project that the call was for.", false, ProjectId::describe(parts)),
-                of("model", "The model.", true, ModelName::describe(parts)),
-                of("input_tokens", "Input tokens, cached ones included.", true, count()),
-                of("cached_input_tokens", "Input tokens read from a cache.", false, count()),
-                of("output_tokens", "Output tokens.", true, count()),
-                of("meters", "Further metered units, by name.", false, meters.into()),
-                of(
+                member("api_key_id", "The key that the call came with.", false, KeyId::describe(parts)),
+                member("project", "The project that the call was for.", false, ProjectId::describe(parts)),
+                member("model", "The model.", true, ModelName::describe(parts)),
+                member("input_tokens", "Input tokens, cached ones included.", true, count()),
+                member("cached_input_tokens", "Input tokens read from a cache.", false, count()),
+                member("output_tokens", "Output tokens.", true, count()),
+                member("meters", "Further metered units, by name.", false, meters.into()),
+                member(
                     "cost",
                     "What it cost, where it is priced elsewhere; exact, with at most 12 decimal places.",
                     false,
                     string("").pattern(Some(format!("^{AMOUNT}$"))).into(),
                 ),
-                of("lease", "The lease that it settles.", false, printed(REFERENCE_MAX)),
-                of("request_id", "The request whose lease it settles.", false, printed(REFERENCE_MAX)),
+                member("lease", "The lease that it settles.", false, printed(REFERENCE_MAX)),
+                member("request_id", "The request whose lease it settles.", false, printed(REFERENCE_MAX)),
             ];
-            let one_of = ["api_key_id", "project"].map(|name| ObjectBuilder::new().required(name));
-            let one_of = one_of.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item);
+            let either = ["api_key_id", "project"]
+                .map(|name| ObjectBuilder::new().required(name).property(name, string("")));
+            let either = either.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item);
             let what = object(about, members);
-            AllOfBuilder::new().item(what).item(one_of).into()
+            AllOfBuilder::new().item(what).item(either).into()
         })
     }
 }
