@@ -10,6 +10,10 @@ use tollbook_tests::system::Api;
 pub(crate) struct Known {
     schemas: BTreeMap<&'static str, Vec<String>>,
     positions: Vec<String>,
+    /// Tokens of open invitations.
+    invitations: Vec<String>,
+    /// Organizations that nothing else is asked of.
+    erasable: Vec<String>,
 }
 
 impl Known {
@@ -22,7 +26,14 @@ impl Known {
 
     /// As the hooks of schemathesis read them.
     pub(crate) fn to_json(&self) -> Value {
-        json!({ "schemas": self.schemas, "positions": self.positions })
+        let needed = ["ProjectId", "MemberId", "ApiKeyId", "TokenId"].map(|schema| &self.schemas[schema][0]);
+        json!({
+            "schemas": self.schemas,
+            "positions": self.positions,
+            "invitations": self.invitations,
+            "erasable": self.erasable,
+            "needed": needed,
+        })
     }
 }
 

@@ -54,7 +54,18 @@ async fn try_document(system: &System, name: &str, trial: Trial<'_>) {
     command
         .arg("--config-file")
         .arg(directory().join("schemathesis.toml"))
-        .args(["run", "--no-color", "--checks", "all", "--workers", "1"])
+        .args([
+            "run",
+            "--report",
+            "vcr",
+            "--report-vcr-path",
+            "/tmp/h6/vcr.yaml",
+            "--no-color",
+            "--checks",
+            "all",
+            "--workers",
+            "1",
+        ])
         .args([
             "--phases",
             trial.phases,

@@ -235,7 +235,7 @@ impl Text for Email {
     fn schema() -> ObjectBuilder {
         let strange = r#"\s\u0000-\u001f\u007f-\u009f@,;<>""#;
         let label = format!("[^{strange}.]+");
-        formatted("An e-mail address.", KnownFormat::IdnEmail)
+        string("An e-mail address.")
             .max_length(Some(254))
             .pattern(Some(format!(r"^[^{strange}]+@({label}(\.{label})+|localhost)$")))
             .examples(["ada@example.com"])
