@@ -63,24 +63,26 @@ pub(crate) async fn made(api: &Api) -> Known {
         let member = known.add("MemberId", &accepted["member"]);
         let body = json!({ "member": member, "role": role });
         api.post(&path(&format!("projects/{project}/members")), &body).await.expect(201);
-        known
-            .add("InvitationId", &api.post(&path("invitations"), &json!({ "role": role })).await.expect(201));
-        known.add(
-            "TokenId",
-            &api.post("/v1/tokens", &json!({ "name": "t", "scopes": ["auditor"] })).await.expect(201),
-        );
+    }
+    for number in 0..8 {
+        let invitation = api.post(&path("invitations"), &json!({ "role": "member" })).await.expect(201);
+        known.add("InvitationId", &invitation);
+        known.invitations.push(invitation["token"].as_str().unwrap().to_owned());
+        let token = json!({ "name": format!("gateway {number}"), "scopes": ["gateway"] });
+        known.add("TokenId", &api.post("/v1/tokens", &token).await.expect(201));
+        known.erasable.push(api.organization("erasable").await);
     }
     for project in &projects {
         let keys = path(&format!("projects/{project}/api-keys"));
         known.add("ApiKeyId", &api.post(&keys, &json!({ "name": "production" })).await.expect(201));
     }
-    api.prices("m", "1", "0.5", "2").await;
+    api.prices(&org, "1", "0.5", "2").await;
     let reference = json!({ "amount": "100", "reference": "first" });
     known.add("RechargeId", &api.post(&path("recharges"), &reference).await.expect(201));
     let used = |id: &str, key: &str| {
         json!({
             "specversion": "1.0", "id": id, "source": "test", "type": "tollbook.usage.v1", "subject": org,
-            "data": { "api_key_id": key, "model": "m", "input_tokens": 100, "output_tokens": 10 },
+            "data": { "api_key_id": key, "model": org, "input_tokens": 100, "output_tokens": 10 },
         })
     };
     // The second one is quarantined.
