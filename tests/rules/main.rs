@@ -12,6 +12,7 @@
 )]
 
 mod log;
+mod permissions;
 mod r1;
 mod r4;
 mod r5;
