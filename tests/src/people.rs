@@ -51,7 +51,7 @@ pub struct Group {
     /// How often its personal data was erased.
     pub erased: u32,
     /// Time zones, each from a month on; the first from the beginning.
-    pub zones: Vec<(Date, String)>,
+    pub zones: Vec<(Date, TimeZone)>,
     /// Its level.
     pub level: Verification,
     /// Overridden numbers of projects and keys.
@@ -200,15 +200,11 @@ impl People {
     ) -> Answer {
         // The engine's clock may go back; the log's time does not.
         let now = now.max(self.recorded_at);
-        let mut after = self.clone();
-        let answer = match after.decided(actor, command, asked, now, position) {
+        let answer = match self.decided(actor, command, asked, now, position, void) {
             Ok(answer) => answer,
             Err(code) => Answer::Refused(code),
         };
         if answer == Answer::Entry {
-            if !void {
-                *self = after;
-            }
             self.recorded_at = now;
         }
         answer
@@ -221,25 +217,32 @@ impl People {
         asked: Option<Idempotency>,
         now: Timestamp,
         position: u64,
+        void: bool,
     ) -> Result<Answer, &'static str> {
-        let limits = self.limits;
+        let remember = asked.map(|asked| (asked, position));
         match command {
             Command::Organization(id, OrganizationCommand::Register { .. }) if self.find(id).is_none() => {
                 let mut new = registered(id, command, now);
-                new.remembered.extend(asked.map(|asked| (asked, position)));
-                self.organizations.push(new);
+                new.remembered.extend(remember);
+                if !void {
+                    self.organizations.push(new);
+                }
                 Ok(Answer::Entry)
             }
             Command::Organization(id, command) => {
+                let limits = self.limits;
                 let Some(group) = self.organizations.iter_mut().find(|known| known.id == *id) else {
                     return Err("organization_not_found");
                 };
                 if let Some(answer) = before(&group.remembered, asked)? {
                     return Ok(answer);
                 }
-                let answer = group.decided(actor, command, now, limits)?;
-                if answer == Answer::Entry {
-                    group.remembered.extend(asked.map(|asked| (asked, position)));
+                // What is refused on the way leaves nothing behind.
+                let mut after = group.clone();
+                let answer = after.decided(actor, command, now, limits)?;
+                if answer == Answer::Entry && !void {
+                    after.remembered.extend(remember);
+                    *group = after;
                 }
                 Ok(answer)
             }
@@ -256,9 +259,11 @@ impl People {
                 if *wanted == self.quantity_limits() {
                     return Ok(Answer::AsItIs);
                 }
-                let pair = |limit: QuantityLimit| (limit.projects, limit.api_keys);
-                self.limits = [pair(wanted.default), pair(wanted.enterprise_verified)];
-                self.remembered.extend(asked.map(|asked| (asked, position)));
+                if !void {
+                    let pair = |limit: QuantityLimit| (limit.projects, limit.api_keys);
+                    self.limits = [pair(wanted.default), pair(wanted.enterprise_verified)];
+                    self.remembered.extend(remember);
+                }
                 Ok(Answer::Entry)
             }
             Command::Partition(_) => panic!("{command:?} is not about people"),
@@ -286,7 +291,7 @@ fn registered(id: &OrgId, command: &Command, now: Timestamp) -> Group {
         email: email.clone(),
         creator: creator.clone(),
         erased: 0,
-        zones: vec![(Date::MIN, zone.name().to_owned())],
+        zones: vec![(Date::MIN, TimeZone::get(zone.name()).unwrap())],
         level: Verification::Unverified,
         own_limits: [None; 2],
         own_rates: [None; 4],
@@ -320,30 +325,22 @@ fn before(
 }
 
 impl Group {
-    /// The local day of an instant: each zone begins with its month as those before it have it.
-    pub fn day(&self, at: Timestamp) -> Date {
-        let mut day = Date::MIN;
+    /// The zone in force and the local day of an instant: each zone begins with its month as those before it have it.
+    pub fn local(&self, at: Timestamp) -> (&str, Date) {
+        let (mut name, mut day) = ("", Date::MIN);
         for (from, zone) in &self.zones {
-            let month_begun = day >= *from;
-            if !month_begun {
+            if day < *from {
                 break;
             }
-            let zone = TimeZone::get(zone).unwrap();
-            day = at.to_jiff().to_zoned(zone).date().max(*from);
+            name = zone.iana_name().unwrap();
+            day = at.to_jiff().to_zoned(zone.clone()).date().max(*from);
         }
-        day
+        (name, day)
     }
 
-    /// The zone in force.
-    pub fn zone(&self, at: Timestamp) -> &str {
-        let mut in_force = &self.zones[0].1;
-        for known in 1..self.zones.len() {
-            let without = Self { zones: self.zones[..known].to_vec(), ..self.clone() };
-            if without.day(at) >= self.zones[known].0 {
-                in_force = &self.zones[known].1;
-            }
-        }
-        in_force
+    /// The zone that nobody wants otherwise so far.
+    pub fn last_zone(&self) -> &str {
+        self.zones.last().unwrap().1.iana_name().unwrap()
     }
 
     /// A member.
@@ -454,13 +451,13 @@ impl Group {
                 if let Some(email) = email {
                     (self.email, changed) = (email.clone(), true);
                 }
-                if let Some(zone) = zone.as_ref().filter(|zone| zone.name() != self.zones.last().unwrap().1) {
-                    let today = self.day(now);
+                if let Some(zone) = zone.as_ref().filter(|zone| zone.name() != self.last_zone()) {
+                    let (_, today) = self.local(now);
                     let next = today.last_of_month().tomorrow().unwrap();
                     // What was to come next month comes no more.
                     self.zones.retain(|(from, _)| *from < next);
-                    if self.zones.last().unwrap().1 != zone.name() {
-                        self.zones.push((next, zone.name().to_owned()));
+                    if self.last_zone() != zone.name() {
+                        self.zones.push((next, TimeZone::get(zone.name()).unwrap()));
                     }
                     changed = true;
                 }
