@@ -548,6 +548,10 @@ impl Walk {
             Command::Config(_) | Command::Partition(_) => None,
         };
         let expected = self.model.command(actor, command, asked, now, position, stale);
+        if self.chance(900) {
+            // Digests then need to look only at what changed since.
+            self.ledger.keep();
+        }
         let before = (!matches!(expected, Answer::Entry)).then(|| self.ledger.digest());
         let outcome = self.ledger.command_in_term(actor, command, asked, term - u64::from(stale));
         let place = format!("{}: {actor:?}: {command:?}", self.place());
