@@ -1,6 +1,9 @@
 //! Personal data: encrypted under a key of its organization that is kept outside of the log, so that erasing the key
 //! makes it unreadable everywhere, for ever, without touching the log (R9).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,10 +37,21 @@ pub enum ContactError {
 }
 
 /// Seals and opens personal data. Cheap to clone.
-#[derive(Clone, Debug)]
+///
+/// ```text
+/// <org>        key 0 of an organization
+/// <org>.<n>    its key n, made after the n-th erasure
+/// ```
+#[derive(Clone)]
 pub struct Contacts {
     keys: Arc<dyn SideStore>,
     ledger_secret: [u8; KEY_BYTES],
+}
+
+impl fmt::Debug for Contacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contacts").field("keys", &self.keys).finish_non_exhaustive()
+    }
 }
 
 impl Contacts {
@@ -48,17 +62,46 @@ impl Contacts {
         Ok(Self { ledger_secret: key_of(LEDGER_KEY, &stored)?, keys })
     }
 
-    /// Encrypts one field of an organization, making its key on first use.
-    pub async fn seal(&self, organization: &OrgId, text: &str) -> Result<Sealed, ContactError> {
+    /// Encrypts one field of an organization under its key of this number, making that key on first use. The number is
+    /// how often the organization's personal data was erased so far.
+    pub async fn seal(&self, organization: &OrgId, key: u32, text: &str) -> Result<Sealed, ContactError> {
+        let name = key_name(organization, key);
         let fresh = Bytes::copy_from_slice(&clock::random_bytes::<KEY_BYTES>());
-        let stored = self.keys.put_new(organization.as_str(), fresh).await?;
-        let key = key_of(organization.as_str(), &stored)?;
+        let stored = self.keys.put_new(&name, fresh).await?;
         let nonce: [u8; NONCE_BYTES] = clock::random_bytes();
-        let payload = Payload { msg: text.as_bytes(), aad: organization.as_str().as_bytes() };
-        let encrypted = XChaCha20Poly1305::new(&key.into())
+        let payload = Payload { msg: text.as_bytes(), aad: name.as_bytes() };
+        let encrypted = cipher(&key_of(&name, &stored)?)
             .encrypt(&XNonce::from(nonce), payload)
             .map_err(|_| ContactError::Encrypt)?;
-        Ok(Sealed { key: 0, ciphertext: Bytes::from([nonce.as_slice(), &encrypted].concat()) })
+        Ok(Sealed { key, ciphertext: Bytes::from([nonce.as_slice(), &encrypted].concat()) })
+    }
+
+    /// Makes unreadable for ever what was sealed under the organization's keys with a number below this one (R9.2).
+    /// May be repeated: after an error, or a crash halfway, it goes on with what is left.
+    pub async fn erase(&self, organization: &OrgId, below: u32) -> Result<(), ContactError> {
+        for key in 0..below {
+            self.keys.erase(&key_name(organization, key)).await?;
+        }
+        Ok(())
+    }
+
+    /// What opens the fields of one organization that were sealed under any of these keys; repeated ones are fetched
+    /// once. Not to be kept: it goes on opening what is erased meanwhile.
+    pub async fn opener(
+        &self,
+        organization: &OrgId,
+        keys: impl IntoIterator<Item = u32, IntoIter: Send> + Send,
+    ) -> Result<Opener, ContactError> {
+        let mut found = BTreeMap::new();
+        for key in keys {
+            if let Entry::Vacant(place) = found.entry(key) {
+                let name = key_name(organization, key);
+                let stored = self.keys.get(&name).await?;
+                let cipher = stored.map(|stored| Ok::<_, ContactError>(cipher(&key_of(&name, &stored)?)));
+                place.insert(cipher.transpose()?);
+            }
+        }
+        Ok(Opener { organization: organization.clone(), keys: found })
     }
 
     /// Decrypts one field; `None` when its key was erased, so that nobody can read it any more.
@@ -67,14 +110,7 @@ impl Contacts {
         organization: &OrgId,
         sealed: &Sealed,
     ) -> Result<Option<String>, ContactError> {
-        let Some(stored) = self.keys.get(organization.as_str()).await? else { return Ok(None) };
-        let key = key_of(organization.as_str(), &stored)?;
-        let Some((nonce, encrypted)) = sealed.ciphertext.split_first_chunk::<NONCE_BYTES>() else {
-            return Ok(None);
-        };
-        let payload = Payload { msg: encrypted, aad: organization.as_str().as_bytes() };
-        let text = XChaCha20Poly1305::new(&key.into()).decrypt(&XNonce::from(*nonce), payload).ok();
-        Ok(text.and_then(|bytes| String::from_utf8(bytes).ok()))
+        Ok(self.opener(organization, [sealed.key]).await?.open(sealed))
     }
 
     /// What makes a repetition of a request recognizable, without anybody being able to guess the request from it:
@@ -101,6 +137,121 @@ impl Contacts {
     }
 }
 
+/// Opens fields of one organization without asking the store again.
+pub struct Opener {
+    organization: OrgId,
+    /// By number; `None`: erased, or never made.
+    keys: BTreeMap<u32, Option<XChaCha20Poly1305>>,
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").field("organization", &self.organization).finish_non_exhaustive()
+    }
+}
+
+impl Opener {
+    /// The text of a field; `None` when its key is gone or was not asked for, and for bytes that were not sealed for
+    /// this organization under it.
+    pub fn open(&self, sealed: &Sealed) -> Option<String> {
+        let cipher = self.keys.get(&sealed.key)?.as_ref()?;
+        let (nonce, encrypted) = sealed.ciphertext.split_first_chunk::<NONCE_BYTES>()?;
+        let name = key_name(&self.organization, sealed.key);
+        let payload = Payload { msg: encrypted, aad: name.as_bytes() };
+        String::from_utf8(cipher.decrypt(&XNonce::from(*nonce), payload).ok()?).ok()
+    }
+}
+
+/// Under which name a key is stored. What it sealed is bound to the same name.
+fn key_name(organization: &OrgId, key: u32) -> String {
+    match key {
+        0 => organization.to_string(),
+        1.. => format!("{organization}.{key}"),
+    }
+}
+
+fn cipher(key: &[u8; KEY_BYTES]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(key.into())
+}
+
 fn key_of(name: &str, stored: &[u8]) -> Result<[u8; KEY_BYTES], ContactError> {
     stored.try_into().map_err(|_| ContactError::Key(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::side::files::Files;
+
+    fn org(number: u128) -> OrgId {
+        OrgId::from_bits(number)
+    }
+
+    async fn contacts(dir: &std::path::Path) -> Contacts {
+        Contacts::open(Arc::new(Files::open(dir).unwrap())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn r9_2_what_was_erased_stays_unreadable_and_the_rest_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let contacts = contacts(dir.path()).await;
+        let old = contacts.seal(&org(1), 0, "Ada").await.unwrap();
+        let others = contacts.seal(&org(2), 0, "Ben").await.unwrap();
+        contacts.erase(&org(1), 1).await.unwrap();
+        let new = contacts.seal(&org(1), 1, "Cleo").await.unwrap();
+        // Erasing again, as after a crash, takes nothing that was sealed since.
+        contacts.erase(&org(1), 1).await.unwrap();
+        // Somebody who is late makes a key of the erased number again: another one.
+        let late = contacts.seal(&org(1), 0, "Dan").await.unwrap();
+
+        let opener = contacts.opener(&org(1), [0, 1, 1, 2]).await.unwrap();
+        assert_eq!(opener.open(&old), None);
+        assert_eq!(opener.open(&new).as_deref(), Some("Cleo"));
+        assert_eq!(opener.open(&late).as_deref(), Some("Dan"));
+        assert_eq!(contacts.open_field(&org(2), &others).await.unwrap().as_deref(), Some("Ben"));
+
+        contacts.erase(&org(1), 2).await.unwrap();
+        let opener = contacts.opener(&org(1), [0, 1]).await.unwrap();
+        assert_eq!([&old, &new, &late].map(|sealed| opener.open(sealed)), [None, None, None]);
+        assert_eq!(contacts.open_field(&org(2), &others).await.unwrap().as_deref(), Some("Ben"));
+    }
+
+    #[tokio::test]
+    async fn r9_2_an_erasure_that_stopped_halfway_is_finished_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let contacts = contacts(dir.path()).await;
+        let mut sealed = Vec::new();
+        for key in 0..4 {
+            sealed.push(contacts.seal(&org(1), key, "Ada").await.unwrap());
+        }
+        contacts.erase(&org(1), 1).await.unwrap();
+        // Half erased: its first byte is overwritten, the rest is not.
+        let half = dir.path().join(format!("{}.1", org(1)));
+        let mut bytes = std::fs::read(&half).unwrap();
+        bytes[0] = 0;
+        std::fs::write(&half, bytes).unwrap();
+        contacts.erase(&org(1), 3).await.unwrap();
+        let opener = contacts.opener(&org(1), 0..4).await.unwrap();
+        let opened: Vec<_> = sealed.iter().map(|sealed| opener.open(sealed)).collect();
+        assert_eq!(opened, [None, None, None, Some("Ada".to_owned())]);
+        assert!(!half.exists());
+    }
+
+    #[tokio::test]
+    async fn a_field_is_bound_to_its_organization_and_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let contacts = contacts(dir.path()).await;
+        let sealed = contacts.seal(&org(1), 0, "Ada").await.unwrap();
+        // The same key under other names, as if somebody had moved files.
+        std::fs::copy(dir.path().join(org(1).as_str()), dir.path().join(org(2).as_str())).unwrap();
+        std::fs::copy(dir.path().join(org(1).as_str()), dir.path().join(format!("{}.1", org(1)))).unwrap();
+        assert_eq!(contacts.open_field(&org(1), &sealed).await.unwrap().as_deref(), Some("Ada"));
+        assert_eq!(contacts.open_field(&org(2), &sealed).await.unwrap(), None);
+        let moved = Sealed { key: 1, ..sealed.clone() };
+        assert_eq!(contacts.open_field(&org(1), &moved).await.unwrap(), None);
+        let cut = Sealed { key: 0, ciphertext: sealed.ciphertext.slice(..9) };
+        assert_eq!(contacts.open_field(&org(1), &cut).await.unwrap(), None);
+        let other = contacts.opener(&org(1), [7]).await.unwrap();
+        assert_eq!(other.open(&sealed), None, "its key was not asked for");
+    }
 }

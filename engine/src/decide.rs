@@ -56,7 +56,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// Whether the actor may do this, and the organization's state allows it (R3).
-    fn may(&self, action: Action<'_>) -> Result<(), Rejection> {
+    fn may(&self, action: &Action) -> Result<(), Rejection> {
         permission::may(self.organization, self.actor, action)
     }
 

@@ -1,7 +1,7 @@
 //! The Tollbook server: the event log, the owner of State, and every way in and out.
 //!
 //! In reading order: [`log`] keeps entries and [`side`] what must not stand among them; [`decide`] makes entries of
-//! commands, [`ingress`] of usage; [`feed`] brings them back and [`owner`] applies them; [`node`] puts all of it
+//! commands, [`ingress`] of usage; [`feed`] brings them back and [`owner`] applies them; [`audit`] shows them; [`node`] puts all of it
 //! together, [`http`] and [`nats`] open it to others, [`server`] runs it. [`import`], [`demo`] and [`mod@bench`] use it.
 
 pub mod clock;
@@ -12,6 +12,7 @@ pub mod lease;
 pub mod log;
 pub mod side;
 
+pub mod audit;
 pub mod contacts;
 pub mod ledger;
 

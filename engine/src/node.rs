@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tollbook_projections::view::View;
-use tollbook_schemas::command::Command;
+use tollbook_schemas::command::{Command, OrganizationCommand};
 use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
 use tollbook_schemas::event::Event;
 use tollbook_schemas::id::OrgId;
@@ -20,7 +20,7 @@ use tollbook_schemas::usage::{Unreadable, Usage};
 pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::clock::Clock;
-use crate::contacts::Contacts;
+use crate::contacts::{ContactError, Contacts};
 use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
 use crate::log::jetstream::JetStream;
@@ -31,6 +31,17 @@ use crate::partition::partition_of;
 /// Furthest that this machine's clock may be from the broker's: one fast node would push everybody's recorded times
 /// ahead.
 const SKEW_MAX_MS: i64 = 1_000;
+
+/// Why personal data was not erased.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// It was not recorded.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// It was recorded, and the keys are still there.
+    #[error(transparent)]
+    Contacts(#[from] ContactError),
+}
 
 /// One process's engine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -128,6 +139,40 @@ impl Node {
             Command::Config(_) | Command::Partition(_) => self.owner(PartitionId(0))?,
         };
         owner.decide(command, actor, idempotency).await
+    }
+
+    /// Makes an organization's personal data unreadable for ever (R9.2): records that, then erases the keys. May be
+    /// repeated where an answer was lost or a key could not be erased.
+    pub async fn erase_contacts(
+        &self,
+        organization: &OrgId,
+        actor: Actor,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done, EraseError> {
+        let command = Command::Organization(organization.clone(), OrganizationCommand::EraseContacts);
+        let done = self.decide(command, actor, idempotency).await?;
+        let id = organization.clone();
+        let present = self
+            .owner_of(organization)?
+            .read(move |state| state.organization(&id).map_or(0, |known| known.contact_key))
+            .await?;
+        self.contacts().erase(organization, present).await?;
+        Ok(done)
+    }
+
+    /// Erases keys that a crash left behind after it was recorded that they go.
+    async fn finish_erasures(&self) -> Result<(), EraseError> {
+        for owner in self.owners() {
+            owner.wait_owner().await?;
+            let erased = owner.read(|state| {
+                let erased = state.organizations().filter(|known| known.contact_key > 0);
+                erased.map(|known| (known.id.clone(), known.contact_key)).collect::<Vec<_>>()
+            });
+            for (organization, present) in erased.await? {
+                self.contacts().erase(&organization, present).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes checked usage; answers once it is durable.

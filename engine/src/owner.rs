@@ -381,6 +381,6 @@ fn report(partition: PartitionId, effect: &Effect) {
         Effect::Quarantined(record) => {
             tracing::warn!(%partition, place = %record.place, reason = record.reason.code(), "quarantined usage");
         }
-        Effect::CellsClosed { .. } => {}
+        Effect::CellsClosed { .. } | Effect::Decided { .. } => {}
     }
 }

@@ -8,8 +8,8 @@ use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::role::{ProjectRole, Verification};
 
 /// Something that somebody wants to see or do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
     /// See who the organization is: its name, time zone, level and creator.
     SeeOrganization,
     /// See or save the IP allowlist (R2.3).
@@ -23,32 +23,32 @@ pub enum Action<'a> {
     /// Create and archive projects.
     ManageProjects,
     /// See that a project is there, and what it is called.
-    SeeProject(&'a ProjectId),
+    SeeProject(ProjectId),
     /// A project's name, budgets, TPM limit, spend notifications and members.
-    ManageProject(&'a ProjectId),
+    ManageProject(ProjectId),
     /// Create an API key in a project.
-    CreateKey(&'a ProjectId),
+    CreateKey(ProjectId),
     /// Revoke an API key.
     RevokeKey {
         /// Its project.
-        project: &'a ProjectId,
+        project: ProjectId,
         /// Who created it.
-        creator: &'a MemberId,
+        creator: MemberId,
     },
     /// The organization's name, e-mail address and time zone; webhooks, audit log, statements, quarantine.
     ManageOrganization,
     /// See the organization's spend, balance, limits, alerts and members.
     SeeOrganizationFigures,
     /// See a project's spend, budgets, alerts, members and keys.
-    SeeProjectFigures(&'a ProjectId),
+    SeeProjectFigures(ProjectId),
     /// What is the platform's own: recharges, vouchers, refunds, verification, overrides, erasure.
     Operate,
 }
 
 /// Whether `actor` may do `action` in an organization. Errors: what is missing, in words.
-pub fn may(organization: &Organization, actor: &Actor, action: Action<'_>) -> Result<(), Rejection> {
+pub fn may(organization: &Organization, actor: &Actor, action: &Action) -> Result<(), Rejection> {
     let invitee = matches!(actor, Actor::Invitee { .. });
-    if invitee != (action == Action::AcceptInvitation) {
+    if invitee != (*action == Action::AcceptInvitation) {
         return Err(Rejection::NotAnInvitee);
     }
     match actor {
@@ -59,7 +59,7 @@ pub fn may(organization: &Organization, actor: &Actor, action: Action<'_>) -> Re
 }
 
 /// What the organization's state has to say, whoever asks.
-fn level_allows(organization: &Organization, action: Action<'_>) -> Result<(), Rejection> {
+fn level_allows(organization: &Organization, action: &Action) -> Result<(), Rejection> {
     let needed = match action {
         Action::Allowlist => Verification::Verified,
         Action::Invite => Verification::EnterpriseVerified,
@@ -82,7 +82,7 @@ fn level_allows(organization: &Organization, action: Action<'_>) -> Result<(), R
     Ok(())
 }
 
-fn member_may(organization: &Organization, member: &MemberId, action: Action<'_>) -> Result<(), Rejection> {
+fn member_may(organization: &Organization, member: &MemberId, action: &Action) -> Result<(), Rejection> {
     if !organization.members.contains_key(member) {
         return Err(Rejection::ActorUnknown(member.clone()));
     }

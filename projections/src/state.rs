@@ -17,7 +17,7 @@ use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
 pub use self::corrupt::Corrupt;
-pub use self::effect::{Effect, Quarantined, QuarantinedWhat};
+pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
 use crate::config::{Config, Token};
 use crate::first::Sighting;
 use crate::organization::{At, Organization};
@@ -276,9 +276,14 @@ impl State {
                 if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
                     self.common.idempotency.insert(idempotency.key, (idempotency.content, at.position));
                 }
+                effects.extend(Effect::configured(decision, at));
                 Ok(())
             }
-            Topic::Organization(id) => self.apply_to_organization(id, decision, at),
+            Topic::Organization(id) => {
+                self.apply_to_organization(id, decision, at)?;
+                effects.push(Effect::decided(id, decision, at));
+                Ok(())
+            }
             Topic::Usage(_) | Topic::UsageMixed => Err(Corrupt::Misplaced),
         }
     }

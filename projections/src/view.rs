@@ -7,6 +7,8 @@
 //! o <organization>                   an organization
 //! h <organization> 0 <position>      cells of a closed day
 //! q <position> <row>                 a quarantined record
+//! a <organization> 0 <position>      a decision about an organization
+//! a 0 <position>                     a decision about the configuration
 //! f <position>                       a message that was skipped, with the reason
 //! ```
 
@@ -19,10 +21,10 @@ use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::usage::UsagePlace;
 
 use crate::spend::OpenCells;
-use crate::state::{Effect, Quarantined, State};
+use crate::state::{AuditRow, Effect, Quarantined, State};
 
 /// Counts up when rows change their meaning: an older view is not read but rebuilt.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Memory that sled may cache with, in bytes: rows are written more than read.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The row of what is not of one organization.
@@ -116,6 +118,10 @@ impl Rows {
                 Effect::CellsClosed { organization, cells, position } => {
                     rows.push((history_key(organization, *position), codec::encode_row(cells)?));
                 }
+                Effect::Decided { organization, row } => {
+                    let key = audit_key(organization.as_ref(), row.position);
+                    rows.push((key, codec::encode_row(row)?));
+                }
                 Effect::Foreign { position, reason } => {
                     rows.push((skipped_key(*position), codec::encode_row(reason)?))
                 }
@@ -189,6 +195,28 @@ impl View {
         Ok(closed)
     }
 
+    /// Decisions about an organization, or about the configuration, after a position, in the order of the log, at most
+    /// `limit`.
+    pub fn audit(
+        &self,
+        organization: Option<&OrgId>,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, ViewError> {
+        let mut from = match after {
+            Some(position) => audit_key(organization, position),
+            None => audit_prefix(organization, 0),
+        };
+        if after.is_some() {
+            from.push(0);
+        }
+        self.tree
+            .range(from..audit_prefix(organization, 1))
+            .take(limit)
+            .map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?))
+            .collect()
+    }
+
     /// Quarantined records after a place, in the order of the log, at most `limit`.
     pub fn quarantine(&self, after: Option<UsagePlace>, limit: usize) -> Result<Vec<Quarantined>, ViewError> {
         let from = after.map_or_else(
@@ -223,6 +251,15 @@ fn quarantine_key(place: UsagePlace) -> Vec<u8> {
     [b"q".as_slice(), &place.position.0.to_be_bytes(), &place.row.to_be_bytes()].concat()
 }
 
+/// Ids are not empty and hold no byte below `-`, so that nobody else's rows begin like these.
+fn audit_prefix(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
+    [b"a", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
+}
+
+fn audit_key(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
+    [&audit_prefix(organization, 0), position.0.to_be_bytes().as_slice()].concat()
+}
+
 fn skipped_key(position: Position) -> Vec<u8> {
     [b"f".as_slice(), &position.0.to_be_bytes()].concat()
 }
@@ -231,8 +268,9 @@ fn skipped_key(position: Position) -> Vec<u8> {
 mod tests {
     use bytes::Bytes;
     use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry};
-    use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
-    use tollbook_schemas::id::{DisplayName, LedgerId, MemberId};
+    use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent, ProjectEvent};
+    use tollbook_schemas::id::{DisplayName, LedgerId, MemberId, ProjectId};
+    use tollbook_schemas::policy::LagModel;
     use tollbook_schemas::position::{EntryId, WriterId};
     use tollbook_schemas::sealed::Sealed;
     use tollbook_schemas::time::{Timestamp, Zone};
@@ -280,6 +318,18 @@ mod tests {
         apply(state, &Topic::Config, decision(event))
     }
 
+    fn project_created(state: &mut State, organization: &OrgId) -> Vec<Effect> {
+        let project = ProjectId::from_bits(state.head().position.0.into());
+        let event = Event::Project(ProjectEvent::Created { project, name: DisplayName::parse("n").unwrap() });
+        apply(state, &Topic::Organization(organization.clone()), decision(event))
+    }
+
+    fn cycle_set(state: &mut State, seconds: u64) -> Vec<Effect> {
+        let cycle_seconds = u32::try_from(seconds).unwrap();
+        let event = Event::Config(ConfigEvent::LagModelSet(LagModel { cycle_seconds, delay_seconds: 0 }));
+        apply(state, &Topic::Config, decision(event))
+    }
+
     fn unreadable(state: &mut State) -> Vec<Effect> {
         let bytes = Unreadable {
             organization: None,
@@ -311,6 +361,64 @@ mod tests {
         assert_eq!(loaded.head(), state.head());
         views.reset(PARTITION).unwrap();
         assert!(views.partition(PARTITION).unwrap().load().unwrap().is_none());
+    }
+
+    /// Every row of the audit logs, page by page.
+    fn audited(view: &View, of: Option<&OrgId>, limit: usize) -> Vec<AuditRow> {
+        let mut rows: Vec<AuditRow> = Vec::new();
+        loop {
+            let page = view.audit(of, rows.last().map(|row| row.position), limit).unwrap();
+            let last = page.len() < limit;
+            rows.extend(page);
+            if last {
+                return rows;
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_are_listed_by_organization_in_the_order_of_the_log_and_again_after_a_rebuild() {
+        let directory = tempfile::tempdir().unwrap();
+        let views = Views::open(directory.path()).unwrap();
+        let (one, other) = (OrgId::from_bits(1), OrgId::from_bits(2));
+        // Written at once, and after every entry, as different processes do.
+        let mut runs = Vec::new();
+        for each in [false, true] {
+            views.reset(PARTITION).unwrap();
+            let view = views.partition(PARTITION).unwrap();
+            let mut state = State::empty(PARTITION);
+            let mut waiting = ledger_created(&mut state);
+            for number in 0..300_u64 {
+                let of = if number % 3 == 0 { &other } else { &one };
+                waiting.extend(match number {
+                    0 => registered(&mut state, 2),
+                    1 => registered(&mut state, 1),
+                    _ if number % 5 == 0 => unreadable(&mut state),
+                    _ if number % 7 == 0 => cycle_set(&mut state, number),
+                    _ => project_created(&mut state, of),
+                });
+                if each {
+                    view.write(Rows::collect(&mut state, &std::mem::take(&mut waiting)).unwrap()).unwrap();
+                }
+            }
+            view.write(Rows::collect(&mut state, &waiting).unwrap()).unwrap();
+            runs.push([Some(&one), Some(&other), None].map(|of| audited(&view, of, 7)));
+            assert_eq!(audited(&view, Some(&one), 1), audited(&view, Some(&one), 1_000));
+            assert_eq!(view.audit(Some(&OrgId::from_bits(3)), None, 10).unwrap(), []);
+            assert_eq!(view.audit(Some(&one), Some(Position(u64::MAX)), 10).unwrap(), []);
+            assert_eq!(view.audit(Some(&one), None, 0).unwrap(), []);
+        }
+        assert_eq!(runs[0], runs[1]);
+        let [of_one, of_other, of_all] = &runs[0];
+        for rows in &runs[0] {
+            assert!(rows.windows(2).all(|pair| pair[0].position < pair[1].position));
+        }
+        assert!(matches!(of_all[0].events[..], [Event::Config(ConfigEvent::LedgerCreated { .. })]));
+        assert!(matches!(of_one[0].events[..], [Event::Organization(OrganizationEvent::Registered { .. })]));
+        assert_eq!(of_other[0].position, Position(2));
+        // Usage is nobody's decision.
+        let used = (2..300).filter(|number| number % 5 == 0).count();
+        assert_eq!(of_one.len() + of_other.len() + of_all.len(), 301 - used);
     }
 
     #[test]

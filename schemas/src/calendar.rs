@@ -3,11 +3,11 @@
 //! ```text
 //!                     S: December begins as the old zone has it
 //! old     |    30     |     1     |     2     |
-//! new          |    30     |     1     |   2   …to the west:
-//! days    |    30     |       1        |   2   …a longer first day
+//! new          |    30     |     1     |   2   …   to the west:
+//! days    |    30     |       1        |   2   …   a longer first day
 //!
-//! new       30   |     1     |     2     |  3  …to the east:
-//! days    |    30     |  1   |     2     |  3  …a shorter one
+//! new       30   |     1     |     2     |  3  …   to the east:
+//! days    |    30     |  1   |     2     |  3  …   a shorter one
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::time::{Day, DaySpan, Month, Timestamp, Zone};
 /// day then has 50 hours. To the east by 24 hours or more it has none, and what exceeds 24 hours is missing from the
 /// second. These are the only days that differ from those of the zone in force.
 ///
-/// Where a zone itself turns its clocks back over midnight, as St. John's did until 2011, an instant may belong to an
+/// Where a zone itself turns its clocks back over midnight, as none does since 2010, an instant may belong to an
 /// earlier day than one before it, as in [`Zone::day`]; but not to a day before a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Kept", into = "Kept")]
@@ -92,7 +92,7 @@ impl Calendar {
 
     /// The next change after an instant: from which month, to which zone.
     pub fn pending(&self, at: Timestamp) -> Option<(Month, &Zone)> {
-        self.next_change(at).map(|change| (change.from, &change.zone))
+        self.changes.iter().find(|change| at < change.start).map(|change| (change.from, &change.zone))
     }
 
     /// The day to which an instant belongs.
@@ -106,8 +106,8 @@ impl Calendar {
     /// That day with instants around `at` that belong to it: all of them on most days, `at` alone where clocks
     /// change, a part of them on the first day of a new zone.
     pub fn span(&self, at: Timestamp) -> DaySpan {
+        // A change to come needs no look: it begins where a day of this zone ends.
         let span = DaySpan::of(self.zone_at(at), at);
-        let span = self.next_change(at).map_or(span, |change| span.until(change.start));
         match self.last_change(at) {
             None => span,
             Some(change) => span.since(change.start, change.from.first_day()),
@@ -130,10 +130,6 @@ impl Calendar {
 
     fn last_change(&self, at: Timestamp) -> Option<&Change> {
         self.changes.iter().rfind(|change| change.start <= at)
-    }
-
-    fn next_change(&self, at: Timestamp) -> Option<&Change> {
-        self.changes.iter().find(|change| at < change.start)
     }
 }
 

@@ -278,11 +278,6 @@ impl DaySpan {
         if plain { Self { day, start, end } } else { Self { day, start: at, end: at.plus_nanos(1) } }
     }
 
-    /// What of it lies before `end`.
-    pub(crate) fn until(self, end: Timestamp) -> Self {
-        Self { end: self.end.min(end), ..self }
-    }
-
     /// What of it does not lie before `start`, where no day before `first` is left.
     pub(crate) fn since(self, start: Timestamp, first: Day) -> Self {
         Self { day: self.day.max(first), start: self.start.max(start), end: self.end }

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, reason = "seeds and figures, for whoever looks into a failure")]
 
 mod access;
+mod audit;
 mod commands;
 mod events;
 mod idempotency;

@@ -220,3 +220,17 @@ async fn health_readiness_metrics_and_the_first_page_need_no_token() {
     assert!(metrics.text.contains("tollbook_applied_position{partition=\"0\"}"), "{}", metrics.text);
     assert!(get("/").await.text.contains("Tollbook"));
 }
+
+#[tokio::test]
+async fn the_api_describes_itself_to_anybody() {
+    let system = System::start().await;
+    let api = &system.api;
+    let answer = api.send(api.anonymous("GET", "/openapi.json")).await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    let published = include_str!("../../docs/openapi.json");
+    assert_eq!(answer.text, published);
+    assert!(answer.expect(200)["openapi"].as_str().unwrap().starts_with("3.1."));
+    let other = api.send(api.request("DELETE", "/v1/organizations")).await;
+    assert_eq!(other.refused(405), "method_not_allowed");
+    assert_eq!(other.header("allow"), "POST,GET,HEAD");
+}

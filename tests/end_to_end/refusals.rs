@@ -195,9 +195,38 @@ async fn queries_that_are_not_right() {
         ("query_group_by", in_org("spend?group_by=project,colour")),
         ("query_partition", "/v1/digest?partition=1".to_owned()),
         ("query_quarantine_after", "/v1/quarantine?after=x".to_owned()),
+        ("query_unknown", in_org("spend?form=2026-11-20&limit=0&colour=red")),
+        ("query_unknown_everywhere", in_org("balance?limit=1")),
+        ("query_twice", in_org("projects?limit=1&limit=2")),
     ];
     let cases = cases.iter().map(|(name, path)| (*name, api.request("GET", path), 400, "invalid_fields"));
     check(api, cases.collect()).await;
+}
+
+#[tokio::test]
+async fn members_that_are_not_right() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = api.organization("Acme").await;
+    let projects = format!("/v1/organizations/{org}/projects");
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let auditor = api.with_token(&api.service_token(&["auditor"], None).await);
+    let acting = |api: &Api, method: &str, path: &str, member: &str| {
+        api.request(method, path).header("tollbook-actor", member)
+    };
+    let ada = "mem_01h00000000000000000000000";
+    check(
+        api,
+        vec![
+            ("actor_wrong", acting(&console, "GET", &projects, "Ada"), 400, "malformed"),
+            ("actor_missing", console.request("GET", &projects), 403, "actor_missing"),
+            ("actor_missing_write", console.request("POST", &projects), 403, "actor_missing"),
+            ("actor_of_auditor", acting(&auditor, "GET", &projects, ada), 403, "forbidden"),
+            ("actor_ledger", acting(api, "GET", "/v1/tokens", ada), 403, "forbidden"),
+            ("actor_ledger_write", acting(&console, "PUT", "/v1/config/prices", ada), 403, "forbidden"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use tollbook_engine::log::embedded::Embedded;
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::ids::Ids;
 use tollbook_projections::record::Record;
-use tollbook_projections::state::State;
+use tollbook_projections::state::{AuditRow, Effect, State};
 use tollbook_projections::view::Views;
+use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_tests::eventually;
 use tollbook_tests::system::{Api, DEADLINE, Key, System};
@@ -44,28 +45,43 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Position and digest of the log in these data, folded from its beginning by nothing but the fold.
-async fn folded(data: &Path) -> (Position, [u8; 32]) {
+/// What views hold: position and digest, and the audit logs, of organizations in order of their ids and then of the
+/// configuration.
+type Held = (Position, [u8; 32], Vec<(Option<OrgId>, AuditRow)>);
+
+/// What the log in these data says, folded from its beginning by nothing but the fold.
+async fn folded(data: &Path) -> Held {
     let log: Arc<dyn EventLog> = Arc::new(Embedded::open(&data.join("log"), 1).unwrap());
     let ledger = ledger::find(&log, P0).await.unwrap().unwrap().id;
     let mut state = State::empty(P0);
     let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
     let last = log.last(P0).await.unwrap();
     let mut tail = log.tail(P0, Position::ZERO);
+    let mut audit = Vec::new();
     while state.head().position < last {
         let stored = tail.next().await.unwrap().unwrap();
         let record = Record::read(&ledger, P0, stored.position, &stored.subject, &stored.payload);
         let sightings = lookup.sightings(&record).unwrap();
-        state.apply(&record, &sightings).unwrap();
+        for effect in state.apply(&record, &sightings).unwrap() {
+            if let Effect::Decided { organization, row } = effect {
+                audit.push((organization, *row));
+            }
+        }
     }
-    (last, state.digest().unwrap())
+    audit.sort_by_key(|(of, row)| (of.is_none(), of.clone(), row.position));
+    (last, state.digest().unwrap(), audit)
 }
 
-/// Position and digest that the views in these data hold.
-fn viewed(data: &Path) -> (Position, [u8; 32]) {
-    let views = Views::open(&data.join("views/state")).unwrap();
-    let state = views.partition(P0).unwrap().load().unwrap().unwrap();
-    (state.head().position, state.digest().unwrap())
+/// What the views in these data hold.
+fn viewed(data: &Path) -> Held {
+    let view = Views::open(&data.join("views/state")).unwrap().partition(P0).unwrap();
+    let state = view.load().unwrap().unwrap();
+    let mut audit = Vec::new();
+    for of in state.organizations().map(|known| Some(known.id.clone())).chain([None]) {
+        let rows = view.audit(of.as_ref(), None, usize::MAX).unwrap();
+        audit.extend(rows.into_iter().map(|row| (of.clone(), row)));
+    }
+    (state.head().position, state.digest().unwrap(), audit)
 }
 
 /// A server's position and digest.
@@ -92,8 +108,11 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
     api.folded().await;
     let live = served(&api).await;
     system.terminate().await;
-    assert_eq!(viewed(system.data()), live);
-    assert_eq!(folded(system.data()).await, live);
+    let held = viewed(system.data());
+    assert_eq!((held.0, held.1), live);
+    assert_eq!(folded(system.data()).await, held);
+    let configured = held.2.iter().filter(|(of, _)| of.is_none()).count();
+    assert!(configured > 1 && held.2.len() > configured + 1, "{:?}", held.2);
 
     let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tollbook_engine::contacts::Contacts;
 use tollbook_engine::side::SideStore;
 use tollbook_engine::side::kv::KvSide;
+use tollbook_schemas::id::OrgId;
 use tollbook_tests::nats::NatsServer;
 
 use super::open;
@@ -56,4 +59,29 @@ async fn what_is_erased_is_gone_from_the_disk() {
     assert_eq!(side.get("gone").await.unwrap(), None);
     assert_eq!(side.get("kept").await.unwrap().as_deref(), Some(&kept[..]));
     assert_eq!(side.put_new("gone", Bytes::from_static(b"new")).await.unwrap(), Bytes::from_static(b"new"));
+}
+
+#[tokio::test]
+async fn r9_2_an_erased_key_is_gone_and_the_next_one_is_another() {
+    let server = NatsServer::start().await;
+    let side = KvSide::open(&open(&server).await).await.unwrap();
+    let contacts = Contacts::open(Arc::new(side.clone())).await.unwrap();
+    let (org, other) = (OrgId::from_bits(1), OrgId::from_bits(2));
+    let old = contacts.seal(&org, 0, "Ada").await.unwrap();
+    let next = contacts.seal(&org, 1, "Ben").await.unwrap();
+    let others = contacts.seal(&other, 0, "Cleo").await.unwrap();
+    contacts.erase(&org, 1).await.unwrap();
+    contacts.erase(&org, 1).await.unwrap();
+    let late = contacts.seal(&org, 0, "Dan").await.unwrap();
+    // Another node sees the same.
+    let side = KvSide::open(&open(&server).await).await.unwrap();
+    let contacts = Contacts::open(Arc::new(side)).await.unwrap();
+    let opener = contacts.opener(&org, [0, 1]).await.unwrap();
+    assert_eq!(opener.open(&old), None);
+    assert_eq!(opener.open(&next).as_deref(), Some("Ben"));
+    assert_eq!(opener.open(&late).as_deref(), Some("Dan"));
+    contacts.erase(&org, 2).await.unwrap();
+    let opener = contacts.opener(&org, [0, 1]).await.unwrap();
+    assert_eq!([&old, &next, &late].map(|sealed| opener.open(sealed)), [None, None, None]);
+    assert_eq!(contacts.open_field(&other, &others).await.unwrap().as_deref(), Some("Cleo"));
 }

@@ -23,7 +23,7 @@ use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Day, Month, Timestamp};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, QuarantineReason, Tokens, Usage};
-use tollbook_tests::memory::{MemoryLedger, Outcome, actor_of, assert_same};
+use tollbook_tests::memory::{MemoryLedger, Outcome, actor_of, assert_audited, assert_same};
 use tollbook_tests::oracle::{BookedRecord, Expected, Fate, Oracle};
 use tollbook_tests::script::{create_project, idempotency, issue_key, recharge, register};
 
@@ -275,7 +275,7 @@ impl Walk {
                     assert!(matches!(effects[..], [Effect::Voided { .. }]), "{place}: {effects:?}");
                     self.reach("void");
                 } else {
-                    assert_eq!(effects, [], "{place}");
+                    assert_audited(command, &effects);
                     if voucher.is_some() {
                         self.reach("voucher");
                     }

@@ -182,7 +182,7 @@ async fn seed(node: &Node) {
     if node.owner_of(&org()).unwrap().read(|state| state.organization(&org()).is_some()).await.unwrap() {
         return;
     }
-    let sealed = node.contacts().seal(&org(), "somebody").await.unwrap();
+    let sealed = node.contacts().seal(&org(), 0, "somebody").await.unwrap();
     let name = DisplayName::parse("A").unwrap();
     let price = ModelPrice {
         input: PRICE.parse().unwrap(),

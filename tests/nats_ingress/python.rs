@@ -1,38 +1,16 @@
 //! The stock Python client.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
 use tollbook_tests::nats::NatsServer;
+use tollbook_tests::python::{interpreter, run};
 
 use crate::engine::{Engine, Totals, event};
 
 const PACKAGE: &str = "nats-py==2.16.0";
-
-/// An interpreter that has the client; made on first use.
-async fn interpreter() -> PathBuf {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nats-py");
-    fs::create_dir_all(&directory).unwrap();
-    let lock = File::create(directory.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let python = directory.join("venv/bin/python");
-    let has_client = Command::new(&python).args(["-c", "import nats"]).output().await;
-    if !has_client.is_ok_and(|output| output.status.success()) {
-        run("python3".as_ref(), &["-m", "venv", &directory.join("venv").to_string_lossy()]).await;
-        run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]).await;
-    }
-    python
-}
-
-async fn run(program: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().await.unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{} {arguments:?}: {errors}", program.display());
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[tokio::test]
 async fn the_stock_python_client_gets_acknowledgements_and_errors() {
@@ -57,7 +35,7 @@ async fn the_stock_python_client_gets_acknowledgements_and_errors() {
     let script = script.to_string_lossy();
     let mut arguments = vec![&*script, url.as_str(), "tollbook.usage.org_a"];
     arguments.extend(paths.iter().map(String::as_str));
-    let printed = run(&interpreter().await, &arguments).await;
+    let printed = run(&interpreter(PACKAGE, "nats").await, &arguments).await;
     let said: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let last = engine.last().await.0;
     assert_eq!(
@@ -74,6 +52,6 @@ async fn the_stock_python_client_gets_acknowledgements_and_errors() {
     engine.stop().await;
     // Nobody listens: the server says so at once.
     arguments.truncate(4);
-    let printed = run(&interpreter().await, &arguments).await;
+    let printed = run(&interpreter(PACKAGE, "nats").await, &arguments).await;
     assert_eq!(printed.trim(), r#"{"error": "NoStreamResponseError"}"#);
 }

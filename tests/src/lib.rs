@@ -20,6 +20,7 @@ pub mod people;
 pub mod script;
 
 pub mod nats;
+pub mod python;
 pub mod system;
 
 /// How often [`eventually`] looks; the only sleep in the tests.

@@ -9,7 +9,7 @@ use tollbook_engine::decide::{Decided, decide};
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
-use tollbook_projections::state::{Corrupt, Effect, Quarantined, State};
+use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
 use tollbook_schemas::batch::BatchBuilder;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
@@ -65,6 +65,8 @@ pub struct MemoryLedger {
     pub history: Vec<(OrgId, OpenCells)>,
     /// Everything that was quarantined.
     pub quarantine: Vec<Quarantined>,
+    /// Every decision about an organization or, without one, about the configuration.
+    pub audit: Vec<(Option<OrgId>, AuditRow)>,
     lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
     writer: WriterId,
@@ -85,6 +87,7 @@ impl MemoryLedger {
             now,
             history: Vec::new(),
             quarantine: Vec::new(),
+            audit: Vec::new(),
             lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
             rows: BTreeMap::new(),
             writer: WriterId(1),
@@ -140,6 +143,9 @@ impl MemoryLedger {
                 Effect::Quarantined(record) => self.quarantine.push((**record).clone()),
                 Effect::CellsClosed { organization, cells, position: _ } => {
                     self.history.push((organization.clone(), cells.clone()));
+                }
+                Effect::Decided { organization, row } => {
+                    self.audit.push((organization.clone(), (**row).clone()));
                 }
                 Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
@@ -332,4 +338,19 @@ pub fn assert_same(one: &State, other: &State) {
     let (ours, theirs): (Vec<_>, Vec<_>) = (one.organizations().collect(), other.organizations().collect());
     assert_eq!(ours, theirs);
     assert_eq!(one.digest().unwrap(), other.digest().unwrap());
+}
+
+/// A command's entry has one effect, its row of the audit log, unless it is nobody's decision.
+#[track_caller]
+pub fn assert_audited(command: &Command, effects: &[Effect]) {
+    let audited: Vec<Option<&OrgId>> = match command {
+        Command::Organization(id, _) => vec![Some(id)],
+        Command::Config(_) => vec![None],
+        Command::Partition(_) => Vec::new(),
+    };
+    let rows = effects.iter().map(|effect| match effect {
+        Effect::Decided { organization, .. } => organization.as_ref(),
+        other => panic!("{command:?}: {other:?}"),
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), audited, "{command:?}");
 }

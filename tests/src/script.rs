@@ -93,7 +93,7 @@ use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 
-use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_same, ledger_id};
+use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_audited, assert_same, ledger_id};
 
 pub mod people;
 
@@ -494,7 +494,7 @@ impl Run {
         if let [Effect::Voided { .. }] = effects.as_slice() {
             return words("void");
         }
-        assert_eq!(effects, [], "decisions have no effects yet");
+        assert_audited(command, &effects);
         let mut told = vec!["ok".to_owned()];
         for event in &events {
             match event {

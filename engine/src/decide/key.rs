@@ -21,7 +21,7 @@ pub(super) struct NewKey<'a> {
 }
 
 pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
-    case.may(Action::CreateKey(new.project))?;
+    case.may(&Action::CreateKey(new.project.clone()))?;
     case.active_project(new.project)?;
     let known = case.organization;
     if known.keys.contains_key(new.key) {
@@ -60,9 +60,9 @@ pub(super) fn revoke(case: &Case<'_>, project: &ProjectId, id: &KeyId) -> Refusa
     let unknown = || Rejection::KeyUnknown(id.clone());
     let key = case.organization.keys.get(id).filter(|key| key.project == *project);
     // Who may not even see the project's keys must not learn which there are.
-    case.may(Action::SeeProjectFigures(project))?;
+    case.may(&Action::SeeProjectFigures(project.clone()))?;
     let key = key.ok_or_else(unknown)?;
-    case.may(Action::RevokeKey { project, creator: &key.member })?;
+    case.may(&Action::RevokeKey { project: project.clone(), creator: key.member.clone() })?;
     // From here it succeeds.
     Ok(Decided::of(key.is_active().then(|| revoked(id, Revocation::Requested))))
 }

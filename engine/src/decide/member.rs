@@ -25,7 +25,7 @@ pub(super) struct NewInvitation<'a> {
 }
 
 pub(super) fn invite(case: &Case<'_>, new: &NewInvitation<'_>) -> Refusable {
-    case.may(Action::Invite)?;
+    case.may(&Action::Invite)?;
     case.sealed_under_present_key(new.email)?;
     let known = case.organization;
     if known.invitations.contains_key(new.invitation) {
@@ -50,7 +50,7 @@ pub(super) fn invite(case: &Case<'_>, new: &NewInvitation<'_>) -> Refusable {
 }
 
 pub(super) fn revoke_invitation(case: &Case<'_>, id: &InvitationId) -> Refusable {
-    case.may(Action::ManageMembers)?;
+    case.may(&Action::ManageMembers)?;
     let invitation = case.organization.invitations.get(id).ok_or(Rejection::InvitationUnknown)?;
     if !invitation.is_open(case.now) {
         return Err(Rejection::InvitationOver { invitation: id.clone() });
@@ -67,7 +67,7 @@ pub(super) struct NewMember<'a> {
 }
 
 pub(super) fn accept(case: &Case<'_>, token: &SecretHash, new: &NewMember<'_>) -> Refusable {
-    case.may(Action::AcceptInvitation)?;
+    case.may(&Action::AcceptInvitation)?;
     case.sealed_under_present_key([new.name, new.email])?;
     let known = case.organization;
     let by_token = |(_, invitation): &(&InvitationId, &Invitation)| invitation.token == *token;
@@ -101,7 +101,7 @@ pub(super) fn accept(case: &Case<'_>, token: &SecretHash, new: &NewMember<'_>) -
 }
 
 pub(super) fn set_role(case: &Case<'_>, member: &MemberId, role: OrgRole) -> Refusable {
-    case.may(Action::ManageMembers)?;
+    case.may(&Action::ManageMembers)?;
     let before = case.member(member)?.role;
     if before == role {
         return Ok(Decided::AsItIs);
@@ -121,7 +121,7 @@ pub(super) fn set_role(case: &Case<'_>, member: &MemberId, role: OrgRole) -> Ref
 }
 
 pub(super) fn remove(case: &Case<'_>, member: &MemberId) -> Refusable {
-    case.may(Action::ManageMembers)?;
+    case.may(&Action::ManageMembers)?;
     case.member(member)?;
     if *member == case.organization.creator {
         return Err(Rejection::CreatorStays);
@@ -138,7 +138,7 @@ pub(super) fn add_to_project(
     member: &MemberId,
     role: ProjectRole,
 ) -> Refusable {
-    case.may(Action::ManageProject(project))?;
+    case.may(&Action::ManageProject(project.clone()))?;
     let found = case.active_project(project)?;
     case.member(member)?;
     if found.members.contains_key(member) {
@@ -154,14 +154,14 @@ pub(super) fn set_project_role(
     member: &MemberId,
     role: ProjectRole,
 ) -> Refusable {
-    case.may(Action::ManageProject(project))?;
+    case.may(&Action::ManageProject(project.clone()))?;
     let before = in_project(case, project, member)?;
     // From here it succeeds.
     Ok(Decided::of((before != role).then(|| project_role(project, member, role))))
 }
 
 pub(super) fn remove_from_project(case: &Case<'_>, project: &ProjectId, member: &MemberId) -> Refusable {
-    case.may(Action::ManageProject(project))?;
+    case.may(&Action::ManageProject(project.clone()))?;
     in_project(case, project, member)?;
     // From here it succeeds.
     let left = Event::Member(MemberEvent::ProjectLeft { project: project.clone(), member: member.clone() });

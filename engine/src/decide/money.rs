@@ -24,7 +24,7 @@ pub(super) struct NewRecharge<'a> {
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
-    case.may(Action::Operate)?;
+    case.may(&Action::Operate)?;
     if !new.amount.is_positive() {
         return Err(Rejection::AmountNotPositive);
     }

@@ -48,7 +48,7 @@ pub(super) fn change(
     email: Option<&Sealed>,
     zone: Option<&Zone>,
 ) -> Refusable {
-    case.may(Action::ManageOrganization)?;
+    case.may(&Action::ManageOrganization)?;
     case.sealed_under_present_key(email)?;
     // From here it succeeds.
     let known = case.organization;
@@ -67,7 +67,7 @@ pub(super) fn change(
 }
 
 pub(super) fn set_verification(case: &Case<'_>, level: Verification) -> Refusable {
-    case.may(Action::Operate)?;
+    case.may(&Action::Operate)?;
     // From here it succeeds.
     let changed = level != case.organization.verification;
     let event = OrganizationEvent::VerificationChanged { level };
@@ -79,7 +79,7 @@ pub(super) fn override_limits(
     quantities: QuantityOverride<Change<u32>>,
     rates: RateOverride<Change<u64>>,
 ) -> Refusable {
-    case.may(Action::Operate)?;
+    case.may(&Action::Operate)?;
     // From here it succeeds.
     let known = case.organization;
     let mut events = Vec::new();
@@ -103,7 +103,7 @@ fn changes<T: Copy + PartialEq>(change: Change<T>, before: Option<T>) -> bool {
 }
 
 pub(super) fn save_allowlist(case: &Case<'_>, entries: &[Ipv4Net]) -> Refusable {
-    case.may(Action::Allowlist)?;
+    case.may(&Action::Allowlist)?;
     // From here it succeeds.
     let changed = entries != case.organization.allowlist;
     let event = OrganizationEvent::AllowlistSaved { entries: entries.to_vec() };
@@ -111,7 +111,7 @@ pub(super) fn save_allowlist(case: &Case<'_>, entries: &[Ipv4Net]) -> Refusable 
 }
 
 pub(super) fn erase_contacts(case: &Case<'_>) -> Refusable {
-    case.may(Action::Operate)?;
+    case.may(&Action::Operate)?;
     // From here it succeeds.
     let readable = case.organization.contacts().any(|sealed| sealed.key == case.organization.contact_key);
     Ok(Decided::of(readable.then_some(Event::Organization(OrganizationEvent::ContactsErased))))

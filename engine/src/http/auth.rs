@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use sha2::{Digest, Sha256};
 use tollbook_schemas::entry::Actor;
-use tollbook_schemas::id::{OrgId, TokenId};
+use tollbook_schemas::id::{MemberId, OrgId, TokenId};
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::sealed::SecretHash;
 
 use super::Api;
 use super::problem::Problem;
+use super::shape::Text;
 use crate::owner::Tokens;
 
 /// Which tokens work: the admin token of the data directory, and those in the log.
@@ -37,7 +39,14 @@ pub struct Caller {
     token: Option<TokenId>,
     scopes: Vec<Scope>,
     organizations: Option<Vec<OrgId>>,
+    /// The member on whose behalf it calls.
+    acting: Option<MemberId>,
 }
+
+/// Who reads for the platform.
+const READERS: &[Scope] = &[Scope::Operator, Scope::Auditor];
+/// Who may act for members.
+const ACTING: &[Scope] = &[Scope::Operator, Scope::Console];
 
 impl Auth {
     /// Takes the admin token's secret.
@@ -48,7 +57,12 @@ impl Auth {
     fn caller(&self, secret: &str, tokens: &Tokens) -> Option<Arc<Caller>> {
         let hash = hash(secret);
         if hash == self.admin {
-            return Some(Arc::new(Caller { token: None, scopes: EVERY_SCOPE.to_vec(), organizations: None }));
+            return Some(Arc::new(Caller {
+                token: None,
+                scopes: EVERY_SCOPE.to_vec(),
+                organizations: None,
+                acting: None,
+            }));
         }
         // Nothing can panic halfway under this lock.
         let mut known = self.by_secret.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,6 +72,7 @@ impl Auth {
                     token: Some(id.clone()),
                     scopes: token.scopes.clone(),
                     organizations: token.organizations.clone(),
+                    acting: None,
                 };
                 (token.secret, Arc::new(caller))
             });
@@ -78,11 +93,15 @@ pub(super) fn hash(secret: &str) -> SecretHash {
 impl Caller {
     /// Whether the token has one of the scopes.
     pub(super) fn may(&self, scopes: &[Scope]) -> Result<(), Problem> {
-        if self.scopes.iter().any(|scope| scopes.contains(scope)) {
+        if self.has(scopes) {
             return Ok(());
         }
-        let needed: Vec<_> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
+        let needed: Vec<_> = scopes.iter().map(Text::text).collect();
         Err(Problem::forbidden(format!("this needs a token of scope {}", needed.join(" or "))))
+    }
+
+    fn has(&self, scopes: &[Scope]) -> bool {
+        self.scopes.iter().any(|scope| scopes.contains(scope))
     }
 
     /// Whether the token may touch an organization.
@@ -111,15 +130,68 @@ impl Caller {
         self.organizations.as_deref()
     }
 
-    /// On whose behalf it acts.
-    pub(super) fn operator(&self) -> Actor {
-        Actor::Operator { token: self.token.clone() }
+    /// Whether it may write at all, in one organization or to the whole ledger: before anything is said about a
+    /// request.
+    pub(super) fn may_write(&self, in_organization: bool) -> Result<(), Problem> {
+        match (in_organization, &self.acting) {
+            (true, Some(_)) => self.may(ACTING),
+            (true, None) => self.as_platform(&[Scope::Operator]),
+            (false, None) => self.may(&[Scope::Operator]),
+            (false, Some(_)) => Err(no_member_may()),
+        }
     }
 
-    /// What tells its idempotency keys apart from other callers'.
-    pub(super) fn scope_name(&self) -> &str {
-        self.token.as_ref().map_or("admin", TokenId::as_str)
+    /// The same for reading.
+    pub(super) fn may_read(&self, in_organization: bool) -> Result<(), Problem> {
+        match (in_organization, &self.acting) {
+            (true, Some(_)) => self.may(ACTING),
+            (true, None) => self.as_platform(READERS),
+            (false, None) => self.may(READERS),
+            (false, Some(_)) => Err(no_member_may()),
+        }
     }
+
+    /// Whether it may do without a member: a console may not.
+    fn as_platform(&self, scopes: &[Scope]) -> Result<(), Problem> {
+        if self.has(&[Scope::Console]) && !self.has(scopes) {
+            Err(Problem::actor_missing())
+        } else {
+            self.may(scopes)
+        }
+    }
+
+    /// On whose behalf it writes or reads.
+    pub(super) fn actor(&self) -> Actor {
+        let token = self.token.clone();
+        match &self.acting {
+            Some(member) => Actor::Member { token, member: member.clone() },
+            None => Actor::Operator { token },
+        }
+    }
+
+    /// What tells its idempotency keys apart from other callers', and from those for other members.
+    pub(super) fn scope_name(&self) -> String {
+        let token = self.token.as_ref().map_or("admin", TokenId::as_str);
+        match &self.acting {
+            Some(member) => format!("{token} for {member}"),
+            None => token.to_owned(),
+        }
+    }
+}
+
+fn no_member_may() -> Problem {
+    Problem::forbidden(format!("this is the platform's; leave {ACTOR} out"))
+}
+
+/// Names the member on whose behalf a console acts.
+pub(super) const ACTOR: &str = "Tollbook-Actor";
+
+/// Whose member is named by a request, if any is.
+fn acting(headers: &HeaderMap) -> Result<Option<MemberId>, Problem> {
+    let Some(value) = headers.get(ACTOR) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| "must be the id of a member".to_owned());
+    let member = text.and_then(|text| MemberId::parse(text).map_err(|error| error.to_string()));
+    member.map(Some).map_err(|reason| Problem::malformed(format!("{ACTOR} {reason}")))
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -137,6 +209,7 @@ impl FromRequestParts<Api> for Caller {
         }
         let tokens = api.node.owners().next().map(|owner| owner.tokens()).unwrap_or_default();
         let caller = api.auth.caller(secret.trim(), &tokens);
-        caller.map(|caller| (*caller).clone()).ok_or_else(|| Problem::unauthorized("there is no such token"))
+        let caller = caller.ok_or_else(|| Problem::unauthorized("there is no such token"))?;
+        Ok(Self { acting: acting(&parts.headers)?, ..(*caller).clone() })
     }
 }

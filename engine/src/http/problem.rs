@@ -1,13 +1,16 @@
 //! Errors of the management API: RFC 9457 problem details with a stable `code`.
 
+use std::fmt::Display;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
 
+use super::shape::{IfAny, Out, answer};
 use crate::contacts::ContactError;
 use crate::ingress::IngressError;
-use crate::log::ReadError;
+use crate::log::{AppendError, ReadError};
 use crate::owner::CommandError;
 
 /// Seconds after which somebody who was told 503 should try again.
@@ -15,6 +18,9 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Faults that one answer names; more of them help nobody.
 const FAULTS_MAX: usize = 100;
+
+/// Longest value that is told back in an error.
+const ECHO_MAX: usize = 200;
 
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +80,17 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "The token may not do this", detail)
     }
 
+    /// A console that names no member: 403.
+    pub(crate) fn actor_missing() -> Self {
+        let detail = format!("a console acts for members: name one in {}", super::auth::ACTOR);
+        Self::new(StatusCode::FORBIDDEN, "actor_missing", "The token may not do this", detail)
+    }
+
+    /// A query parameter that is not acceptable: 400.
+    pub(crate) fn parameter(name: &str, reason: &impl Display) -> Self {
+        Self::fields(vec![Fault::at(name, None, reason)])
+    }
+
     /// Nothing there: 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
@@ -127,7 +144,15 @@ impl From<CommandError> for Problem {
             CommandError::Busy => Self::unavailable("busy", error.to_string()),
             CommandError::ClockSkewed => Self::unavailable("clock_skewed", error.to_string()),
             CommandError::Stopping => Self::unavailable("stopping", error.to_string()),
-            CommandError::Log(_) => Self::unavailable("log_unavailable", error.to_string()),
+            CommandError::Log(AppendError::TooLarge { bytes, limit }) => Self::too_large(format!(
+                "it would make an entry of {bytes} bytes, and the log takes {limit}; split it"
+            )),
+            CommandError::Log(
+                AppendError::Conflict { .. }
+                | AppendError::Refused { .. }
+                | AppendError::Unknown { .. }
+                | AppendError::Closed,
+            ) => Self::unavailable("log_unavailable", error.to_string()),
             CommandError::Encode(_) => Self::internal(error.to_string()),
         }
     }
@@ -156,22 +181,51 @@ impl From<ReadError> for Problem {
     }
 }
 
+answer! {
+    /// Problem details (RFC 9457).
+    pub(super) struct Report {
+        /// A URI that names the kind of problem.
+        r#type: String,
+        /// The kind of problem, for people.
+        title: String,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with this request.
+        detail: String,
+        /// The kind of problem, for programs: stable and never reused.
+        code: String,
+        /// What is wrong with which field, event or parameter; at most 100 of them.
+        errors: IfAny<Vec<FaultReport>>,
+    }
+}
+
+answer! {
+    /// One thing that is wrong with a request.
+    pub(super) struct FaultReport {
+        /// Which event of a batch, counted from 0.
+        index: IfAny<u64>,
+        /// Which field or parameter.
+        field: String,
+        /// What came, if it is short.
+        value: IfAny<Value>,
+        /// Why it is refused.
+        reason: String,
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": format!("https://tollbook.dev/problems/{}", self.code.replace('_', "-")),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-        });
-        if !self.faults.is_empty()
-            && let Some(members) = body.as_object_mut()
-        {
-            members
-                .insert("errors".into(), self.faults.iter().take(FAULTS_MAX).map(Fault::to_json).collect());
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let errors: Vec<_> = self.faults.into_iter().take(FAULTS_MAX).map(Fault::report).collect();
+        let report = Report {
+            r#type: format!("https://tollbook.dev/problems/{}", self.code.replace('_', "-")),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+            errors: IfAny(Some(errors).filter(|errors| !errors.is_empty())),
+        };
+        let body = serde_json::to_vec(&Out(&report)).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -185,17 +239,19 @@ impl IntoResponse for Problem {
 }
 
 impl Fault {
-    fn to_json(&self) -> Value {
-        let mut members = serde_json::Map::new();
-        if let Some(index) = self.index {
-            members.insert("index".into(), index.into());
+    /// A fault of one field; `value` is told back if it is short.
+    pub(super) fn at(field: &str, value: Option<Value>, reason: impl Display) -> Self {
+        let value = value.filter(|value| value.to_string().len() <= ECHO_MAX);
+        Self { field: field.to_owned(), index: None, value, reason: reason.to_string() }
+    }
+
+    fn report(self) -> FaultReport {
+        FaultReport {
+            index: IfAny(self.index.and_then(|index| u64::try_from(index).ok())),
+            field: self.field,
+            value: IfAny(self.value),
+            reason: self.reason,
         }
-        members.insert("field".into(), self.field.clone().into());
-        if let Some(value) = &self.value {
-            members.insert("value".into(), value.clone());
-        }
-        members.insert("reason".into(), self.reason.clone().into());
-        Value::Object(members)
     }
 }
 
@@ -212,4 +268,17 @@ pub(super) async fn no_method() -> Problem {
         "The method is not taken here",
         "the path exists, but not with this method",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_entry_holds_is_too_large() {
+        let error = CommandError::Log(AppendError::TooLarge { bytes: 1_048_700, limit: 1_048_576 });
+        let problem = Problem::from(error);
+        assert_eq!((problem.status, problem.code), (StatusCode::PAYLOAD_TOO_LARGE, "too_large"));
+        assert!(problem.detail.contains("1048700") && problem.detail.contains("1048576"), "{problem:?}");
+    }
 }

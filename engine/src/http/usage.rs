@@ -1,27 +1,138 @@
 //! Usage over HTTP: CloudEvents, one or many, answered when durable.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
+use axum::routing::post;
 use mediatype::MediaType;
 use mediatype::names::{APPLICATION, JSON};
-use tollbook_schemas::cloudevent::{self, Payload, Refused};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::cloudevent::{self, EVENTS_MAX, Payload, Refused, SPEC_VERSION, USAGE_TYPE};
+use tollbook_schemas::id::{KeyId, MeterName, ModelName, OrgId, ProjectId, SourceName};
 use tollbook_schemas::policy::Scope;
+use tollbook_schemas::time::Timestamp;
+use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
+use utoipa::openapi::{ContentBuilder, Required};
 
 use super::Api;
+use super::answer::{Answer, NoContent};
 use super::auth::Caller;
-use super::extract::Body;
+use super::body::Body;
+use super::document::{Routes, Says, Verb, refused, service_token};
+use super::kinds::string;
 use super::problem::{Fault, Problem};
+use super::shape::{Described, Member, Parts, Shape, object};
 use crate::metrics;
+
+pub(super) fn routes(routes: &mut Routes) {
+    routes.family("Usage", "What customers used.");
+    for (path, id) in [("/v1/events", "publishUsage"), ("/api/v1/events", "publishUsageAsOpenMeter")] {
+        let says = Says {
+            id,
+            summary: "Publish usage",
+            more: "CloudEvents 1.0: one, a batch, or either as plain JSON; at most 1,000 events or 1 MiB. Answers once \
+                   all of it is durable; if one event is malformed, nothing is kept and all such events are named. The \
+                   same event again is recognized by `source` and `id`.",
+        };
+        let describe = |_: OperationBuilder, parts: &mut Parts| {
+            let one: Described = UsageEvent::describe(parts);
+            let many: Described = ArrayBuilder::new().items(one.clone()).max_items(Some(EVENTS_MAX)).into();
+            let either: Described = OneOfBuilder::new().item(one.clone()).item(many.clone()).into();
+            let content = |schema| ContentBuilder::new().schema(Some(schema)).build();
+            let body = RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/cloudevents+json", content(one))
+                .content("application/cloudevents-batch+json", content(many))
+                .content("application/json", content(either));
+            let operation = says.begin().security(service_token()).request_body(Some(body.build()));
+            let operation = operation.response("204", NoContent::describe(parts).build());
+            refused(operation, &[400, 401, 403, 413, 415, 500, 503])
+        };
+        routes.other(Verb::Post, path, describe, post(events));
+    }
+}
 
 const PUBLISHERS: &[Scope] = &[Scope::Publisher, Scope::Operator];
 
+/// One metered call, as it is described; it is read without such a shape, quickly.
+struct UsageEvent;
+
+impl Shape for UsageEvent {
+    fn describe(parts: &mut Parts) -> Described {
+        parts.named("UsageEvent", |parts| {
+            let text = |about: &str| Described::from(string(about));
+            let of = |name, about, required, schema| Member::new(name, about, required, schema);
+            let about =
+                "One metered call, a CloudEvent. Other attributes, and other members of `data`, are ignored.";
+            let members = vec![
+                of(
+                    "specversion",
+                    "Of CloudEvents.",
+                    true,
+                    string("").enum_values(Some([SPEC_VERSION])).into(),
+                ),
+                of("id", "With `source`, what makes a repetition recognizable.", true, text("")),
+                of("source", "Who publishes.", true, SourceName::describe(parts)),
+                of("type", "What it is.", true, string("").enum_values(Some([USAGE_TYPE])).into()),
+                of("subject", "Whose usage it is.", true, OrgId::describe(parts)),
+                of(
+                    "time",
+                    "When it occurred; when it arrives unless said otherwise.",
+                    false,
+                    Timestamp::describe(parts),
+                ),
+                of(
+                    "producerseq",
+                    "The publisher's count, which tells old repetitions without memory.",
+                    false,
+                    text(""),
+                ),
+                of("data", "What was used.", true, UsageData::describe(parts)),
+            ];
+            object(about, members).into()
+        })
+    }
+}
+
+/// What was used, as it is described.
+struct UsageData;
+
+impl Shape for UsageData {
+    fn describe(parts: &mut Parts) -> Described {
+        parts.named("UsageData", |parts| {
+            let count = |parts: &mut Parts| u64::describe(parts);
+            let of = |name, about, required, schema| Member::new(name, about, required, schema);
+            let about = "What was used. It names either `api_key_id` or `project`.";
+            let members = vec![
+                of("api_key_id", "The key that the call came with.", false, KeyId::describe(parts)),
+                of("project", "The project that the call was for.", false, ProjectId::describe(parts)),
+                of("model", "The model.", true, ModelName::describe(parts)),
+                of("input_tokens", "Input tokens, cached ones included.", true, count(parts)),
+                of("cached_input_tokens", "Input tokens read from a cache.", false, count(parts)),
+                of("output_tokens", "Output tokens.", true, count(parts)),
+                of(
+                    "meters",
+                    "Further metered units, by name.",
+                    false,
+                    std::collections::BTreeMap::<MeterName, u64>::describe(parts),
+                ),
+                of("cost", "What it cost, where it is priced elsewhere.", false, Amount::describe(parts)),
+                of("lease", "The lease that it settles.", false, string("").into()),
+                of("request_id", "The request whose lease it settles.", false, string("").into()),
+            ];
+            object(about, members).into()
+        })
+    }
+}
+
 /// `POST /v1/events`, also where OpenMeter's clients post: 204 once everything is durable. All or nothing.
-pub(super) async fn events(
+async fn events(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
     Body(body): Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     caller.may(PUBLISHERS)?;
     let payload = payload_of(&headers)?;
     let usage = cloudevent::parse(&body, payload, api.node.clock().now(), None).map_err(|refused| {
@@ -39,7 +150,7 @@ pub(super) async fn events(
         api.node.submit(usage).await.inspect_err(|_| metrics::received("http", "unavailable", events))?;
     }
     metrics::received("http", "accepted", events);
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 /// Which of the three shapes the body has.

@@ -14,7 +14,7 @@ use tollbook_projections::view::{View, ViewError, Views};
 use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::{PartitionId, Position, WriterId};
 
-use super::{LogSettings, Node, Running, Settings, Shared};
+use super::{EraseError, LogSettings, Node, Running, Settings, Shared};
 use crate::clock::{self, Clock};
 use crate::contacts::{ContactError, Contacts};
 use crate::feed;
@@ -165,6 +165,15 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     if let (Some(jetstream), Clock::System) = (&node.shared.jetstream, &node.shared.clock) {
         tokio::spawn(watch_clock(node.clone(), jetstream.clone(), stopped));
     }
+    let erasing = node.clone();
+    tokio::spawn(async move {
+        match erasing.finish_erasures().await {
+            Ok(()) | Err(EraseError::Command(_)) => {}
+            Err(error @ EraseError::Contacts(_)) => {
+                tracing::error!(%error, "personal data that was erased may still be readable; start again");
+            }
+        }
+    });
     Ok((node, Running { tasks, stop }))
 }
 

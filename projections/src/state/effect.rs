@@ -1,11 +1,14 @@
 //! What the fold owes the world outside of State.
 
 use serde::{Deserialize, Serialize};
+use tollbook_schemas::entry::{Actor, Cause, Decision};
+use tollbook_schemas::event::Event;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
 
+use crate::organization::At;
 use crate::spend::OpenCells;
 
 /// What applying a record owes the world outside of State. A value: replays drop it.
@@ -41,6 +44,55 @@ pub enum Effect {
         /// Its term.
         term: u64,
     },
+    /// A decision about an organization, or about the configuration, was applied: what an audit log shows.
+    Decided {
+        /// Whose; `None`: configuration of the whole ledger.
+        organization: Option<OrgId>,
+        /// What.
+        row: Box<AuditRow>,
+    },
+}
+
+impl Effect {
+    /// A decision about an organization.
+    pub(super) fn decided(organization: &OrgId, decision: &Decision, at: At) -> Self {
+        Self::Decided { organization: Some(organization.clone()), row: Box::new(AuditRow::of(decision, at)) }
+    }
+
+    /// A decision on the configuration's topic, if configuration was decided here: copies show where they were made
+    /// from, and who owns the partition and which cycles ended is nobody's decision.
+    pub(super) fn configured(decision: &Decision, at: At) -> Option<Self> {
+        match decision.cause {
+            Cause::Copy { .. } => return None,
+            Cause::Command { .. } | Cause::Timer | Cause::Takeover => {}
+        }
+        let configures = decision.events.iter().any(|event| matches!(event, Event::Config(_)));
+        configures.then(|| Self::Decided { organization: None, row: Box::new(AuditRow::of(decision, at)) })
+    }
+}
+
+/// One applied decision as an audit log keeps it: without what makes its repetition recognizable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Where it stands.
+    pub position: Position,
+    /// When it was recorded, as the fold clamps it.
+    pub recorded_at: Timestamp,
+    /// On whose behalf.
+    pub actor: Actor,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+impl AuditRow {
+    fn of(decision: &Decision, at: At) -> Self {
+        Self {
+            position: at.position,
+            recorded_at: at.recorded_at,
+            actor: decision.actor.clone(),
+            events: decision.events.clone(),
+        }
+    }
 }
 
 /// One quarantined record.

@@ -1,0 +1,264 @@
+//! The ledger's own types as texts of the API: ids, names, money, times, places in the log.
+
+use std::borrow::Cow;
+
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::id::{
+    DisplayName, ID_MAX, InvitationId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId, Reason,
+    RechargeId, Reference, SourceName, TokenId, VoucherId,
+};
+use tollbook_schemas::policy::Scope;
+use tollbook_schemas::position::LogPosition;
+use tollbook_schemas::price::Price;
+use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
+use tollbook_schemas::time::{Timestamp, Zone};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+
+use super::shape::Text;
+
+/// A string.
+pub(super) fn string(about: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(about))
+}
+
+/// A string of a known format.
+pub(super) fn formatted(about: &str, format: KnownFormat) -> ObjectBuilder {
+    string(about).format(Some(SchemaFormat::KnownFormat(format)))
+}
+
+/// Declares identifiers: type, name of the description, whose.
+macro_rules! ids {
+    ($($id:ident = $name:literal, $whose:literal;)+) => {$(
+        impl Text for $id {
+            const NAME: &'static str = $name;
+
+            fn schema() -> ObjectBuilder {
+                let rest = ID_MAX.saturating_sub($id::PREFIX.len());
+                string(concat!("Identifier of ", $whose, "."))
+                    .pattern(Some(format!("^{}[A-Za-z0-9_-]{{1,{rest}}}$", $id::PREFIX)))
+            }
+
+            fn of(text: &str) -> Result<Self, String> {
+                Self::parse(text).map_err(|error| error.to_string())
+            }
+
+            fn text(&self) -> Cow<'_, str> {
+                self.as_str().into()
+            }
+        }
+    )+};
+}
+
+ids! {
+    OrgId = "OrganizationId", "an organization";
+    ProjectId = "ProjectId", "a project";
+    MemberId = "MemberId", "a member of an organization";
+    KeyId = "ApiKeyId", "an API key, not its secret";
+    InvitationId = "InvitationId", "an invitation";
+    RechargeId = "RechargeId", "a recharge";
+    VoucherId = "VoucherId", "a voucher";
+    TokenId = "TokenId", "a service token, not its secret";
+}
+
+/// Declares names: type, name of the description, what it is.
+macro_rules! names {
+    ($($type:ident = $name:literal, $about:literal;)+) => {$(
+        impl Text for $type {
+            const NAME: &'static str = $name;
+
+            fn schema() -> ObjectBuilder {
+                let about = format!(
+                    "{} At most {} bytes of UTF-8, not blank, without control characters.", $about, $type::MAX,
+                );
+                string(&about).min_length(Some(1)).max_length(Some($type::MAX))
+            }
+
+            fn of(text: &str) -> Result<Self, String> {
+                Self::parse(text).map_err(|error| error.to_string())
+            }
+
+            fn text(&self) -> Cow<'_, str> {
+                self.as_str().into()
+            }
+        }
+    )+};
+}
+
+names! {
+    DisplayName = "Name", "What people call something.";
+    ModelName = "ModelName", "A model as the price book names it.";
+    MeterName = "MeterName", "A further metered unit, such as `image`.";
+    SourceName = "Source", "Who published usage: a URI reference.";
+    Reference = "Reference", "The payment provider's reference.";
+    Reason = "Reason", "Why it was done.";
+}
+
+/// Declares what is read and written as Rust does it: type, name of the description, the description.
+macro_rules! parsed {
+    ($($type:ident = $name:literal, $schema:expr;)+) => {$(
+        impl Text for $type {
+            const NAME: &'static str = $name;
+
+            fn schema() -> ObjectBuilder {
+                $schema
+            }
+
+            fn of(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error| format!("{error}"))
+            }
+
+            fn text(&self) -> Cow<'_, str> {
+                self.to_string().into()
+            }
+        }
+    )+};
+}
+
+parsed! {
+    Amount = "Amount", string("Money of the ledger's currency, exact: a decimal number with at most 12 places.")
+        .pattern(Some(r"^-?[0-9]+(\.[0-9]{1,12}0*)?$"))
+        .examples(["12.5"]);
+    Price = "Price", string("Money per million units, exact: a decimal number with at most 6 places.")
+        .pattern(Some(r"^[0-9]+(\.[0-9]{1,6}0*)?$"))
+        .examples(["0.60"]);
+    Timestamp = "Time", formatted("An instant, RFC 3339; answers are in UTC.", KnownFormat::DateTime)
+        .examples(["2026-11-20T10:00:00Z"]);
+    LogPosition = "Position", string("A place in the log: partition and position.")
+        .pattern(Some("^[0-9]+-[0-9]+$"))
+        .examples(["0-17"]);
+}
+
+impl Text for Zone {
+    const NAME: &'static str = "TimeZone";
+
+    fn schema() -> ObjectBuilder {
+        string("A time zone of the IANA database.").examples(["Europe/Berlin"])
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("{error}"))
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        self.name().into()
+    }
+}
+
+/// Declares a choice: type, name of the description, what it is, and each variant's word.
+macro_rules! choices {
+    ($($type:ident = $name:literal, $about:literal { $($variant:ident = $word:literal),+ $(,)? })+) => {$(
+        impl $crate::http::shape::Text for $type {
+            const NAME: &'static str = $name;
+
+            fn schema() -> utoipa::openapi::schema::ObjectBuilder {
+                $crate::http::kinds::string($about).enum_values(Some([$($word),+]))
+            }
+
+            fn of(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::http::kinds::one_of(&[$($word),+])),
+                }
+            }
+
+            fn text(&self) -> std::borrow::Cow<'_, str> {
+                match self {
+                    $(Self::$variant => $word.into(),)+
+                }
+            }
+        }
+    )+};
+}
+pub(super) use choices;
+
+/// The reason why something is none of a choice.
+pub(super) fn one_of(words: &[&str]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("must be {} or {last}", first.join(", ")),
+        [only] => format!("must be {only}"),
+        [..] => "cannot be anything".to_owned(),
+    }
+}
+
+choices! {
+    Verification = "Verification", "How far the platform has verified an organization." {
+        Unverified = "unverified",
+        Verified = "verified",
+        EnterpriseVerified = "enterprise_verified",
+    }
+    OrgRole = "OrganizationRole", "Role of a member in an organization." {
+        Administrator = "administrator",
+        Member = "member",
+    }
+    ProjectRole = "ProjectRole", "Role of a member in a project." {
+        Administrator = "administrator",
+        Member = "member",
+    }
+    Scope = "Scope", "What a service token may be used for." {
+        Operator = "operator",
+        Console = "console",
+        Publisher = "publisher",
+        Gateway = "gateway",
+        Auditor = "auditor",
+    }
+}
+
+/// An e-mail address, as far as a server can know: something, one @, and a host of labels with a dot, or `localhost`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Email(pub(super) String);
+
+impl Text for Email {
+    const NAME: &'static str = "Email";
+
+    fn schema() -> ObjectBuilder {
+        formatted("An e-mail address.", KnownFormat::Email).max_length(Some(254))
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        let strange =
+            |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | ';' | '<' | '>' | '"');
+        let host_of = |host: &str| {
+            let labels = host.split('.').all(|label| !label.is_empty());
+            labels && (host.contains('.') || host == "localhost")
+        };
+        match text.split_once('@') {
+            Some((local, host))
+                if !local.is_empty()
+                    && !host.contains('@')
+                    && host_of(host)
+                    && text.len() <= 254
+                    && !text.contains(strange) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            Some(_) | None => Err("must be an e-mail address".to_owned()),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        self.0.as_str().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for good in ["a@b.co", "ann+x@sub.example.org", "root@localhost"] {
+            assert_eq!(Email::of(good), Ok(Email(good.to_owned())));
+        }
+        for bad in
+            ["", "a", "@b.co", "a@b", "a@b.", "a@.b", "a@b@c.d", "a,b@c.d", "a b@c.d", "a@b..c", "<a@b.co>"]
+        {
+            assert!(Email::of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_choice_names_its_words() {
+        assert_eq!(one_of(&["a", "b", "c"]), "must be a, b or c");
+        assert_eq!(one_of(&["a"]), "must be a");
+    }
+}

@@ -1,0 +1,137 @@
+//! Ids in paths.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use tollbook_schemas::id::{KeyId, OrgId, ProjectId, TokenId};
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+
+use super::problem::Problem;
+use super::shape;
+use super::shape::Text;
+
+/// An id that paths hold.
+pub(super) trait PathId: Text + Send {
+    /// Of what.
+    const WHAT: &'static str;
+    /// Whether it is an organization's.
+    const ORGANIZATION: bool = false;
+
+    /// The organization, if it is one's.
+    fn organization(&self) -> Option<&OrgId> {
+        None
+    }
+}
+
+impl PathId for OrgId {
+    const WHAT: &'static str = "organization";
+    const ORGANIZATION: bool = true;
+
+    fn organization(&self) -> Option<&OrgId> {
+        Some(self)
+    }
+}
+
+impl PathId for ProjectId {
+    const WHAT: &'static str = "project";
+}
+
+impl PathId for KeyId {
+    const WHAT: &'static str = "key";
+}
+
+impl PathId for TokenId {
+    const WHAT: &'static str = "token";
+}
+
+/// All ids of a path, in its order.
+pub(super) trait Ids: Sized + Send {
+    /// Whether the path is one organization's.
+    const ORGANIZATION: bool = false;
+
+    /// Reads them. Errors: 404, as for an id of nothing.
+    fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem>;
+
+    /// The organization whose path it is.
+    fn organization(&self) -> Option<&OrgId> {
+        None
+    }
+
+    /// The path's parameters, by the names in its template.
+    fn parameters<'a>(names: &mut impl Iterator<Item = &'a str>, parts: &mut shape::Parts) -> Vec<Parameter>;
+}
+
+impl Ids for () {
+    fn ids(_: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
+        Ok(())
+    }
+
+    fn parameters<'a>(_: &mut impl Iterator<Item = &'a str>, _: &mut shape::Parts) -> Vec<Parameter> {
+        Vec::new()
+    }
+}
+
+impl<T: PathId> Ids for T {
+    const ORGANIZATION: bool = T::ORGANIZATION;
+
+    fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
+        let id = texts.next().and_then(|text| <T as Text>::of(&text).ok());
+        id.ok_or_else(|| Problem::not_found(format!("there is no such {}", T::WHAT)))
+    }
+
+    fn organization(&self) -> Option<&OrgId> {
+        PathId::organization(self)
+    }
+
+    fn parameters<'a>(names: &mut impl Iterator<Item = &'a str>, parts: &mut shape::Parts) -> Vec<Parameter> {
+        let parameter = |name| {
+            let schema = parts.named(T::NAME, |_| T::schema().into());
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some(format!("Which {}.", T::WHAT)))
+                .schema(Some(schema))
+                .build()
+        };
+        names.next().map(parameter).into_iter().collect()
+    }
+}
+
+macro_rules! several {
+    ($($first:ident, $($more:ident),+;)+) => {$(
+        impl<$first: PathId, $($more: PathId),+> Ids for ($first, $($more),+) {
+            const ORGANIZATION: bool = $first::ORGANIZATION;
+
+            fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
+                Ok((<$first as Ids>::ids(texts)?, $(<$more as Ids>::ids(texts)?),+))
+            }
+
+            fn organization(&self) -> Option<&OrgId> {
+                PathId::organization(&self.0)
+            }
+
+            fn parameters<'a>(
+                names: &mut impl Iterator<Item = &'a str>,
+                parts: &mut shape::Parts,
+            ) -> Vec<Parameter> {
+                let mut parameters = $first::parameters(names, parts);
+                $(parameters.extend($more::parameters(names, parts));)+
+                parameters
+            }
+        }
+    )+};
+}
+
+several! {
+    A, B;
+    A, B, C;
+}
+
+/// Reads the ids of a request's path.
+pub(super) async fn ids<P: Ids>(parts: &mut Parts) -> Result<P, Problem> {
+    match Path::<Vec<(String, String)>>::from_request_parts(parts, &()).await {
+        Ok(Path(named)) => P::ids(&mut named.into_iter().map(|(_, text)| text)),
+        Err(rejection) => Err(Problem::malformed(rejection.body_text())),
+    }
+}
