@@ -44,6 +44,7 @@ accept an invitation       | -       | -     | -      | -             | -       
 
 create a project           | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 archive a project          | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
+see the organization *     | yes     | yes   | yes    | yes           | yes            | yes       | -       | -        | yes      | -
 view a project *           | yes     | yes   | yes    | yes           | yes            | yes       | -       | -        | yes      | -
 
 rename a project           | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
@@ -124,8 +125,8 @@ enum Try {
     Ask(fn(&MemoryLedger, &Actor) -> Result<(), Rejection>),
 }
 
-fn ask(ledger: &MemoryLedger, actor: &Actor, action: Action<'_>) -> Result<(), Rejection> {
-    may(ledger.state.organization(&org("acme")).unwrap(), actor, action)
+fn ask(ledger: &MemoryLedger, actor: &Actor, action: Action) -> Result<(), Rejection> {
+    may(ledger.state.organization(&org("acme")).unwrap(), actor, &action)
 }
 
 fn attempt(action: &str, role: &str) -> Try {
@@ -148,16 +149,17 @@ fn attempt(action: &str, role: &str) -> Try {
         "balance-alert threshold *" | "invoices *" => {
             return Try::Ask(|l, a| ask(l, a, Action::ManageMembers));
         }
-        "view a project *" => return Try::Ask(|l, a| ask(l, a, Action::SeeProject(&project("web")))),
+        "see the organization *" => return Try::Ask(|l, a| ask(l, a, Action::SeeOrganization)),
+        "view a project *" => return Try::Ask(|l, a| ask(l, a, Action::SeeProject(project("web")))),
         "project budgets *" | "spend notifications *" => {
-            return Try::Ask(|l, a| ask(l, a, Action::ManageProject(&project("web"))));
+            return Try::Ask(|l, a| ask(l, a, Action::ManageProject(project("web"))));
         }
         "webhooks *" | "audit log *" | "statements *" | "quarantine *" => {
             return Try::Ask(|l, a| ask(l, a, Action::ManageOrganization));
         }
         "spend, balance, members *" => return Try::Ask(|l, a| ask(l, a, Action::SeeOrganizationFigures)),
         "project's spend, members *" => {
-            return Try::Ask(|l, a| ask(l, a, Action::SeeProjectFigures(&project("web"))));
+            return Try::Ask(|l, a| ask(l, a, Action::SeeProjectFigures(project("web"))));
         }
         "vouchers, refunds *" => return Try::Ask(|l, a| ask(l, a, Action::Operate)),
         "save IP allowlist" => C::SaveAllowlist(vec!["1.1.1.1/32".parse().unwrap()]),

@@ -1,6 +1,8 @@
 //! R3 Members, roles, invitations; who may do what is in `permissions.rs`.
 
-use tollbook_tests::script::check;
+use sha2::{Digest, Sha256};
+use tollbook_tests::script::people::token;
+use tollbook_tests::script::{check, key, org};
 
 /// An organization with an administrator, a project administrator, a project member and a member, all with keys where
 /// they may.
@@ -360,4 +362,14 @@ fn r3_5_the_creator_stays() {
         by creator key acme web x1            -> ok
         ",
     );
+}
+
+#[test]
+fn r3_6_of_a_secret_only_hash_and_hint_are_kept() {
+    let ledger = check(ACME);
+    let acme = ledger.state.organization(&org("acme")).unwrap();
+    let known = &acme.keys[&key("m1")];
+    let hash: [u8; 32] = Sha256::digest("ak_m1").into();
+    assert_eq!((known.secret.0, known.hint.as_str()), (hash, "abcd"));
+    assert!(acme.invitations.values().any(|invitation| invitation.token == token("i3")));
 }

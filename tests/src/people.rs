@@ -50,6 +50,8 @@ pub struct Group {
     pub creator: MemberId,
     /// How often its personal data was erased.
     pub erased: u32,
+    /// Whether the log holds personal data that was not erased.
+    pub readable: bool,
     /// Time zones, each from a month on; the first from the beginning.
     pub zones: Vec<(Date, TimeZone)>,
     /// Its level.
@@ -291,6 +293,7 @@ fn registered(id: &OrgId, command: &Command, now: Timestamp) -> Group {
         email: email.clone(),
         creator: creator.clone(),
         erased: 0,
+        readable: true,
         zones: vec![(Date::MIN, TimeZone::get(zone.name()).unwrap())],
         level: Verification::Unverified,
         own_limits: [None; 2],
@@ -400,9 +403,7 @@ impl Group {
         }
         match (row, self.level) {
             (Row::Allowlist, Verification::Unverified)
-            | (Row::Invite, Verification::Unverified | Verification::Verified) => {
-                Err("verification_missing")
-            }
+            | (Row::Invite, Verification::Unverified | Verification::Verified) => Err("verification_missing"),
             _ => Ok(()),
         }
     }
@@ -450,6 +451,7 @@ impl Group {
                 }
                 if let Some(email) = email {
                     (self.email, changed) = (email.clone(), true);
+                    self.readable = true;
                 }
                 if let Some(zone) = zone.as_ref().filter(|zone| zone.name() != self.last_zone()) {
                     let (_, today) = self.local(now);
@@ -487,14 +489,8 @@ impl Group {
             }
             C::EraseContacts => {
                 self.allowed(actor, Row::Platform)?;
-                let mut all = vec![&self.email];
-                for person in &self.members {
-                    all.extend([&person.name, &person.email]);
-                }
-                for invited in &self.invitations {
-                    all.extend(&invited.email);
-                }
-                let readable = all.iter().any(|sealed| sealed.key == self.erased);
+                // Also of those who are gone: the log keeps what it says of them.
+                let readable = std::mem::replace(&mut self.readable, false);
                 self.erased += u32::from(readable);
                 entry_if(readable)
             }
@@ -521,6 +517,7 @@ impl Group {
                     created_at: now,
                     ended: None,
                 });
+                self.readable |= email.is_some();
                 Ok(Answer::Entry)
             }
             C::RevokeInvitation(id) => {
@@ -548,6 +545,7 @@ impl Group {
                     return Err("member_exists");
                 }
                 known.ended = Some(Some(member.clone()));
+                self.readable = true;
                 let (role, projects) = (known.role, known.projects.clone());
                 self.members.push(Person {
                     id: member.clone(),
