@@ -327,8 +327,7 @@ impl Walk {
             }
             (_, 90..120) => self.override_limits(),
             (_, 120..150) => self.save_allowlist(),
-            (_, 150..160) if !group.as_ref().is_some_and(gone_but_readable) => C::EraseContacts,
-            (_, 150..160) => C::SetVerification(LEVELS[2]),
+            (_, 150..160) => C::EraseContacts,
             (_, 160..260) => self.invite(group.as_ref()),
             (_, 260..280) => C::RevokeInvitation(self.any_invitation(group.as_ref()).0),
             (_, 280..400) => {
@@ -554,6 +553,11 @@ impl Walk {
             Command::Organization(id, _) => self.model.find(id).cloned(),
             Command::Config(_) | Command::Partition(_) => None,
         };
+        if matches!(command, Command::Organization(_, C::EraseContacts))
+            && group.as_ref().is_some_and(gone_but_readable)
+        {
+            return;
+        }
         let expected = self.model.command(actor, command, asked, now, position, stale);
         if self.chance(900) {
             // Digests then need to look only at what changed since.
