@@ -145,6 +145,8 @@ struct Walk {
     ids: u128,
     writers: u64,
     requests: Vec<(Actor, Command, Idempotency)>,
+    /// An invitation that expires now, or just did, or is about to.
+    due: Option<(OrgId, SecretHash)>,
 }
 
 fn person(number: usize) -> MemberId {
@@ -164,6 +166,7 @@ impl Walk {
             ids: 0,
             writers: 1,
             requests: Vec::new(),
+            due: None,
         }
     }
 
@@ -194,7 +197,13 @@ impl Walk {
 
     fn step(&mut self) {
         self.pass_time();
-        if !self.requests.is_empty() && self.chance(25) {
+        if let Some((organization, token)) = self.due.take() {
+            let group = self.model.find(&organization).cloned();
+            let (name, email) = (self.sealed(group.as_ref()), self.sealed(group.as_ref()));
+            let member = self.any_person(group.as_ref(), 100);
+            let accept = C::AcceptInvitation { token, member, name, email };
+            self.command(&actor("invitee"), &Command::Organization(organization, accept));
+        } else if !self.requests.is_empty() && self.chance(25) {
             let place = self.below(self.requests.len());
             let (actor, command, mut asked) = self.requests[place].clone();
             if self.chance(300) {
@@ -244,10 +253,17 @@ impl Walk {
 
     fn wait_for_an_expiry(&mut self) {
         let now = self.ledger.now;
-        let groups = self.model.organizations.iter();
-        let open = groups.flat_map(|group| &group.invitations).filter(|invited| invited.open(now));
-        if let Some(at) = open.map(|invited| invited.expires_at()).min() {
-            self.ledger.now = at.plus_nanos(self.rng.random_range(-2..2));
+        let mut next: Option<(Timestamp, OrgId, SecretHash)> = None;
+        for group in &self.model.organizations {
+            for invited in group.invitations.iter().filter(|invited| invited.open(now)) {
+                if next.as_ref().is_none_or(|(at, _, _)| invited.expires_at() < *at) {
+                    next = Some((invited.expires_at(), group.id.clone(), invited.token));
+                }
+            }
+        }
+        if let Some((at, organization, token)) = next {
+            self.ledger.now = at.plus_nanos(self.rng.random_range(-1..2));
+            self.due = Some((organization, token));
         }
     }
 

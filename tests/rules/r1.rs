@@ -1,6 +1,10 @@
 //! R1 Organizations.
 
-use tollbook_tests::script::check;
+use tollbook_schemas::entry::{Actor, Body, Cause, Decision};
+use tollbook_schemas::event::{Event, OrganizationEvent};
+use tollbook_schemas::time::{Month, Timestamp};
+use tollbook_schemas::topic::Topic;
+use tollbook_tests::script::{check, org};
 
 #[test]
 fn r1_1_an_organization_is_registered_once_and_its_creator_is_a_member() {
@@ -284,7 +288,7 @@ fn r1_4_a_new_zone_holds_from_the_next_month() {
         "
         at 2026-11-20T10:00:00Z
         organization acme
-        change acme zone=Asia/Tokyo           -> ok
+        change acme zone=Asia/Tokyo           -> ok from 2026-12
         profile acme                          -> zone UTC zone_next Asia/Tokyo
         change acme zone=Asia/Tokyo           -> same
         at 2026-11-30T15:30:00Z
@@ -309,7 +313,7 @@ fn r1_4_the_next_month_is_the_organizations() {
         # In Tokyo December has begun.
         at 2026-11-30T15:30:00Z
         organization acme zone=Asia/Tokyo
-        change acme zone=UTC                  -> ok
+        change acme zone=UTC                  -> ok from 2027-01
         at 2026-12-31T14:59:59Z
         profile acme                          -> zone Asia/Tokyo zone_next UTC day 2026-12-31
         at 2026-12-31T15:00:00Z
@@ -328,10 +332,10 @@ fn r1_4_a_change_that_has_not_begun_can_be_changed_or_taken_back() {
         "
         at 2026-11-20T10:00:00Z
         organization acme zone=Europe/Berlin
-        change acme zone=Asia/Tokyo           -> ok
-        change acme zone=Asia/Kolkata         -> ok
+        change acme zone=Asia/Tokyo           -> ok from 2026-12
+        change acme zone=Asia/Kolkata         -> ok from 2026-12
         profile acme                          -> zone Europe/Berlin zone_next Asia/Kolkata
-        change acme zone=Europe/Berlin        -> ok
+        change acme zone=Europe/Berlin        -> ok from 2026-12
         profile acme                          -> zone Europe/Berlin zone_next none
         at 2026-12-15T10:00:00Z
         profile acme                          -> zone Europe/Berlin
@@ -350,7 +354,7 @@ fn r1_4_consumption_around_the_change_of_zone() {
         project acme web
         key acme web k1
         price m input=1 from=2026-01-01T00:00:00Z
-        change acme zone=Asia/Tokyo                                                  -> ok
+        change acme zone=Asia/Tokyo                                                  -> ok from 2026-12
         # Still the 30th in Los Angeles, the 1st of December in Tokyo.
         at 2026-12-01T07:59:59Z
         usage acme k1 m in=1000000 id=r1                                             -> booked
@@ -374,4 +378,26 @@ fn r1_4_consumption_around_the_change_of_zone() {
         spend acme web month=2026-12                                                 -> settled 26 pending 0
         ",
     );
+}
+
+/// A change that is decided in one month and recorded in the next does not cut the one that has begun.
+#[test]
+fn r1_4_a_change_recorded_after_its_month_began_waits_for_the_next() {
+    let mut ledger = check("at 2026-11-30T23:59:59Z\norganization acme");
+    ledger.now = "2026-12-01T00:00:01Z".parse().unwrap();
+    let month = |text: &str| text.parse::<Month>().unwrap();
+    let changed =
+        OrganizationEvent::ZoneChanged { zone: "Asia/Tokyo".parse().unwrap(), from: month("2026-12") };
+    let decision = Decision {
+        term: ledger.state.head().term,
+        actor: Actor::Operator { token: None },
+        cause: Cause::Command { idempotency: None },
+        events: vec![Event::Organization(changed)],
+    };
+    let entry = ledger.entry(Body::Decision(decision));
+    ledger.append(&Topic::Organization(org("acme")), &entry).unwrap();
+    let calendar = &ledger.state.organization(&org("acme")).unwrap().calendar;
+    let zone = |at: &str| calendar.zone_at(at.parse::<Timestamp>().unwrap()).name().to_owned();
+    assert_eq!(zone("2026-12-31T23:59:59Z"), "UTC");
+    assert_eq!(zone("2027-01-01T00:00:00Z"), "Asia/Tokyo");
 }

@@ -35,7 +35,8 @@
 //!
 //! ```text
 //! level acme unverified|verified|enterprise_verified      -> ok|same
-//! change acme [name=N] [email=0] [zone=Asia/Tokyo]        e-mail sealed under that key -> ok|same|contacts_erased
+//! change acme [name=N] [email=0] [zone=Asia/Tokyo]        e-mail sealed under that key
+//!                                                         -> ok [from 2026-12]|same|contacts_erased
 //! limits acme [projects=3|none] [keys=…] [concurrency=…] [rpm=…] [tpm=…] [tpd=…]   -> ok|same
 //! quantities [default=20/50] [enterprise=50/100]          -> ok|same
 //! allow acme TEXT…                                        what people type; without a text: lifted -> ok|same
@@ -79,7 +80,7 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Idempotency};
-use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, PartitionEvent};
+use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{
     DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
     Reference, SourceName, VoucherId,
@@ -506,6 +507,9 @@ impl Run {
                 }
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
+                }
+                Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {
+                    told.push(format!("from {from}"));
                 }
                 Event::Member(MemberEvent::Joined { member, role, .. }) => {
                     told.push(format!("{} {}", people::bare(member.as_str()), people::org_role_name(*role)));
