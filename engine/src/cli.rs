@@ -3,7 +3,9 @@
 pub(crate) mod client;
 mod import;
 mod manage;
+mod refusal;
 mod serve;
+pub(crate) mod table;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -35,10 +37,10 @@ const LOG_FILTER: &str = "warn,tollbook_engine=info,tollbook_projections=info";
 #[derive(Args, Debug)]
 struct LogArgs {
     /// What to log: a level, or filters such as `info,tollbook_engine=debug` [default: info; of the demo: error]
-    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER")]
+    #[arg(long, env = "TOLLBOOK_LOG", global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     /// Log as lines of JSON
-    #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true)]
+    #[arg(long, env = "TOLLBOOK_LOG_JSON", global = true, help_heading = "Logging")]
     log_json: bool,
 }
 
@@ -50,33 +52,32 @@ enum Command {
     Demo(Box<DemoArgs>),
     /// Put usage files into the log; doing it again changes nothing
     Import(Box<import::ImportArgs>),
-    /// Organizations
-    #[command(subcommand)]
-    Org(manage::OrgCommand),
-    /// Projects
-    #[command(subcommand)]
-    Project(manage::ProjectCommand),
+    /// Organizations: registering, verification, limits, audit log
+    Org(manage::Family<manage::OrgCommand>),
+    /// The addresses that an organization's requests may come from
+    Allowlist(manage::Family<manage::AllowlistCommand>),
+    /// Members and invitations
+    Member(manage::Family<manage::MemberCommand>),
+    /// Projects, their limits and members
+    Project(manage::Family<manage::ProjectCommand>),
     /// API keys
-    #[command(subcommand)]
-    Key(manage::KeyCommand),
+    Key(manage::Family<manage::KeyCommand>),
     /// Book a recharge
-    Recharge(manage::RechargeArgs),
-    /// Prices
-    #[command(subcommand)]
-    Price(manage::PriceCommand),
-    /// The billing cycle, by which budgets learn of consumption
-    #[command(subcommand)]
-    Cycle(manage::CycleCommand),
-    /// Service tokens
-    #[command(subcommand)]
-    Token(manage::TokenCommand),
+    Recharge(manage::Alone<manage::RechargeArgs>),
     /// An organization's balance
-    Balance(manage::OrgArgs),
+    Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
-    Spend(manage::SpendArgs),
+    Spend(manage::Alone<manage::SpendArgs>),
     /// Usage that could not be booked
-    #[command(subcommand)]
-    Usage(manage::UsageCommand),
+    Usage(manage::Family<manage::UsageCommand>),
+    /// Prices
+    Price(manage::Family<manage::PriceCommand>),
+    /// The billing cycle, by which budgets learn of consumption
+    Cycle(manage::Family<manage::CycleCommand>),
+    /// How many projects and API keys an organization may have
+    QuantityLimits(manage::Family<manage::QuantityCommand>),
+    /// Service tokens
+    Token(manage::Family<manage::TokenCommand>),
     /// Measure this machine: folding, appending, ingesting
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -94,9 +95,9 @@ pub enum CliError {
     /// The engine did not start.
     #[error(transparent)]
     Start(#[from] crate::node::StartError),
-    /// A server's answer to a client command.
+    /// A command of the API failed.
     #[error(transparent)]
-    Client(#[from] client::ClientError),
+    Manage(#[from] manage::ManageError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -137,16 +138,19 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Demo(args) => Ok(demo::run(*args, serve::told_to_stop()).await?),
         Command::Import(args) => Ok(import::run(*args).await?),
-        Command::Org(command) => Ok(manage::organizations(command).await?),
-        Command::Project(command) => Ok(manage::projects(command).await?),
-        Command::Key(command) => Ok(manage::keys(command).await?),
-        Command::Recharge(args) => Ok(manage::recharge(args).await?),
-        Command::Price(command) => Ok(manage::prices(command).await?),
-        Command::Cycle(command) => Ok(manage::cycle(command).await?),
-        Command::Token(command) => Ok(manage::tokens(command).await?),
-        Command::Balance(args) => Ok(manage::balance(args).await?),
-        Command::Spend(args) => Ok(manage::spend(args).await?),
-        Command::Usage(command) => Ok(manage::usage(command).await?),
+        Command::Org(command) => Ok(command.run().await?),
+        Command::Allowlist(command) => Ok(command.run().await?),
+        Command::Member(command) => Ok(command.run().await?),
+        Command::Project(command) => Ok(command.run().await?),
+        Command::Key(command) => Ok(command.run().await?),
+        Command::Recharge(command) => Ok(command.run().await?),
+        Command::Balance(command) => Ok(command.run().await?),
+        Command::Spend(command) => Ok(command.run().await?),
+        Command::Usage(command) => Ok(command.run().await?),
+        Command::Price(command) => Ok(command.run().await?),
+        Command::Cycle(command) => Ok(command.run().await?),
+        Command::QuantityLimits(command) => Ok(command.run().await?),
+        Command::Token(command) => Ok(command.run().await?),
         Command::Bench(command) => Ok(bench::run(command).await?),
     }
 }

@@ -15,12 +15,16 @@ mod kinds;
 mod shape;
 mod values;
 
+mod allowlist;
 mod audit;
 mod budgets;
 mod config;
 mod digest;
 mod health;
+mod invitations;
 mod keys;
+mod limits;
+mod members;
 mod money;
 mod organizations;
 mod prices;
@@ -62,7 +66,6 @@ pub struct Api {
     pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Option<PrometheusHandle>,
     /// What links to the platform's console begin with.
-    #[expect(dead_code, reason = "links of invitations come next")]
     pub(crate) console_url: Arc<str>,
 }
 
@@ -70,6 +73,10 @@ pub struct Api {
 fn routes() -> Routes {
     let mut routes = Routes::new();
     organizations::routes(&mut routes);
+    allowlist::routes(&mut routes);
+    limits::routes(&mut routes);
+    members::routes(&mut routes);
+    invitations::routes(&mut routes);
     projects::routes(&mut routes);
     keys::routes(&mut routes);
     money::routes(&mut routes);

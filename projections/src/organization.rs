@@ -43,6 +43,8 @@ pub struct Organization {
     pub creator: MemberId,
     /// How often its personal data was erased: the number of the key that new data is sealed under (R9.2).
     pub contact_key: u32,
+    /// Whether anything was sealed under that key, of people who are gone too.
+    pub has_contacts: bool,
     /// Its billing time zone, and those before (R1.4).
     pub calendar: Calendar,
     /// How far it is verified.
@@ -133,6 +135,7 @@ impl Organization {
             email: email.clone(),
             creator: creator.clone(),
             contact_key: 0,
+            has_contacts: true,
             calendar: Calendar::new(zone.clone()),
             verification: Verification::Unverified,
             quantities: QuantityOverride::default(),
@@ -181,7 +184,10 @@ impl Organization {
         match event {
             OrganizationEvent::Registered { .. } => return Err(Corrupt::OrganizationExists(self.id.clone())),
             OrganizationEvent::Renamed { name } => self.name = name.clone(),
-            OrganizationEvent::EmailChanged { email } => self.email = email.clone(),
+            OrganizationEvent::EmailChanged { email } => {
+                self.email = email.clone();
+                self.has_contacts = true;
+            }
             OrganizationEvent::ZoneChanged { zone, from } => {
                 // Months that have begun by here keep their zone.
                 let next = self.calendar.day(at.recorded_at).month().next();
@@ -205,7 +211,10 @@ impl Organization {
                 };
             }
             OrganizationEvent::AllowlistSaved { entries } => self.allowlist.clone_from(entries),
-            OrganizationEvent::ContactsErased => self.contact_key = self.contact_key.saturating_add(1),
+            OrganizationEvent::ContactsErased => {
+                self.contact_key = self.contact_key.saturating_add(1);
+                self.has_contacts = false;
+            }
             OrganizationEvent::BalanceAlertSet { .. }
             | OrganizationEvent::CreditLimitSet { .. }
             | OrganizationEvent::PricesPublished(_)
@@ -251,13 +260,6 @@ impl Organization {
             | MoneyEvent::InvoiceIssued { .. }
             | MoneyEvent::CreditNoteIssued { .. } => Err(Corrupt::Unsupported("money")),
         }
-    }
-
-    /// All its personal data (R9.1).
-    pub fn contacts(&self) -> impl Iterator<Item = &Sealed> {
-        let members = self.members.values().flat_map(|member| [&member.name, &member.email]);
-        let invitations = self.invitations.values().filter_map(|invitation| invitation.email.as_ref());
-        std::iter::once(&self.email).chain(members).chain(invitations)
     }
 
     /// Remembers what a command with an idempotency key led to.

@@ -187,6 +187,15 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
+    /// The same change of what `make` makes of the value.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Change<U> {
+        match self {
+            Self::Keep => Change::Keep,
+            Self::Set(value) => Change::Set(make(value)),
+            Self::Remove => Change::Remove,
+        }
+    }
+
     /// What is overridden after this change.
     pub fn applied_to(self, before: Option<T>) -> Option<T> {
         match self {

@@ -1,7 +1,14 @@
 //! The command line against a server.
 
+mod people;
+mod wire;
+
+use std::fs;
+use std::process::Stdio;
+
+use clap::CommandFactory;
 use serde_json::{Value, json};
-use tollbook_tests::system::System;
+use tollbook_tests::system::{Ran, System};
 
 use super::{MODEL, calls};
 
@@ -144,4 +151,69 @@ async fn on_the_server_s_machine_the_token_is_found() {
         .arg(system.data());
     let listed = System::output(command).await.json();
     assert_eq!(listed["items"], Value::Array(Vec::new()));
+}
+
+/// A table's rows as cells; continued lines stand alone, their empty cells first.
+fn cells(ran: &Ran) -> Vec<Vec<&str>> {
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let rows = ran.out.lines().filter(|line| !line.starts_with('─'));
+    rows.map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect()
+}
+
+/// The value beside a name in the table of one thing.
+#[track_caller]
+fn value<'a>(ran: &'a Ran, name: &str) -> &'a str {
+    let row = cells(ran).into_iter().find(|row| row[0] == name);
+    row.unwrap_or_else(|| panic!("no {name} in {}", ran.out))[1]
+}
+
+#[tokio::test]
+async fn a_repeated_command_with_the_same_key_says_so() {
+    let system = System::start().await;
+    let org = system.api.organization("Acme").await;
+    let create = ["project", "create", &org, "chat", "--idempotency-key", "k"];
+    let (first, second) = (system.run(&create).await, system.run(&create).await);
+    assert_eq!((first.code, second.code, &first.out), (Some(0), Some(0), &second.out));
+    assert!(first.err.is_empty() && second.err.contains("done before"), "{}", second.err);
+    let other = system.run(&["project", "create", &org, "mail", "--idempotency-key", "k"]).await;
+    assert!(other.code == Some(1) && other.err.contains("idempotency_conflict, 409"), "{}", other.err);
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_fault() {
+    let system = System::start().await;
+    let mut command = System::command();
+    command
+        .args(["org", "list"])
+        .env("TOLLBOOK_SERVER", system.api.url())
+        .env("TOLLBOOK_TOKEN", system.api.token());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// What the families say of themselves, word for word: `golden/help.txt`, written with `TOLLBOOK_GOLDEN=write`.
+#[test]
+fn the_families_explain_themselves() {
+    let mut command = tollbook_engine::cli::Cli::command().term_width(100);
+    command.build();
+    let mut found = String::new();
+    for family in ["org", "allowlist", "member", "project", "key", "quantity-limits"] {
+        let family = command.find_subcommand(family).unwrap();
+        for one in family.get_subcommands().filter(|one| one.get_name() != "help") {
+            // What all have is the same everywhere.
+            let own = one.clone().term_width(100).mut_args(|arg| {
+                let shared = arg.is_global_set() || arg.get_id() == "help";
+                arg.hide(shared)
+            });
+            found += &format!("{}\n\n", own.clone().render_help().to_string().trim_end());
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/end_to_end/golden/help.txt");
+    if std::env::var_os("TOLLBOOK_GOLDEN").is_some_and(|mode| mode == "write") {
+        fs::write(path, &found).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap();
+    assert!(found == expected, "expected {expected}but found {found}");
 }

@@ -20,6 +20,8 @@ mod limits;
 mod management;
 mod partitions;
 mod payloads;
+mod people;
+mod privacy;
 mod refusals;
 mod standby;
 

@@ -178,9 +178,20 @@ impl System {
         Self::output(command).await
     }
 
+    /// A command of `tollbook-replay` on this server's embedded log; the server must be stopped.
+    pub async fn replay(&self, args: &[&str]) -> Ran {
+        let mut command = Self::clean(binary::replay());
+        command.args(args).arg("--data").arg(&self.data);
+        Self::output(command).await
+    }
+
     /// The binary, with nothing of this process's environment that it would read.
     pub fn command() -> Command {
-        let mut command = Command::new(binary::path());
+        Self::clean(binary::tollbook())
+    }
+
+    fn clean(binary: &Path) -> Command {
+        let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_lowercase();
             if text.starts_with("tollbook_") || text.ends_with("_proxy") {

@@ -1,6 +1,7 @@
 //! What happened to an organization itself.
 
 use serde_json::{Map, Value, json};
+use tollbook_schemas::allowlist;
 use tollbook_schemas::event::OrganizationEvent as E;
 use tollbook_schemas::policy::{Change, QuantityOverride, RateOverride};
 use tollbook_schemas::price::{ModelPrice, PriceList};
@@ -29,7 +30,8 @@ pub(super) fn event(event: &E, open: Open<'_>) -> Told {
         E::QuantityOverridden(limits) => ("organization.quantity_limits_overridden", quantities(*limits)),
         E::RateOverridden(limits) => ("organization.rate_limits_overridden", rates(*limits)),
         E::AllowlistSaved { entries } => {
-            ("organization.ip_allowlist_saved", json!({ "entries": texts(entries) }))
+            let entries: Vec<String> = entries.iter().map(allowlist::entry).collect();
+            ("organization.ip_allowlist_saved", json!({ "entries": entries }))
         }
         E::BalanceAlertSet { threshold } => {
             ("organization.balance_alert_set", json!({ "threshold": text(*threshold) }))

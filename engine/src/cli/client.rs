@@ -4,27 +4,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use clap::Args;
-use comfy_table::{Table, presets};
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
+use super::refusal::Refusal;
 use crate::config::{DATA, LISTEN};
 use crate::server::ADMIN_TOKEN;
+
+/// Where help lists what all commands of a server have.
+pub(super) const SERVER: &str = "Server";
 
 /// Which server, and who calls.
 #[derive(Args, Clone, Debug)]
 pub struct ClientArgs {
     /// The server [default: http://127.0.0.1:8480]
-    #[arg(long, env = "TOLLBOOK_SERVER", value_name = "URL", global = true)]
+    #[arg(long, env = "TOLLBOOK_SERVER", value_name = "URL", global = true, help_heading = SERVER)]
     server: Option<String>,
     /// A service token; else the admin token in the data directory
-    #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
+    #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true, help_heading = SERVER)]
     token: Option<String>,
     /// The server's data directory, for its admin token
-    #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true)]
+    #[arg(long = "server-data", env = "TOLLBOOK_DATA", value_name = "DIR", default_value = DATA, global = true, help_heading = SERVER)]
     server_data: PathBuf,
     /// Print the answer as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SERVER)]
     json: bool,
 }
 
@@ -47,42 +50,15 @@ pub enum ClientError {
         /// Why.
         source: reqwest::Error,
     },
-    /// A file that a command names is not usable.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
+    /// Something else answered than this API.
+    #[error("{url} answered with something that is not JSON; is it a tollbook server?")]
+    NotTheApi {
+        /// Who.
+        url: String,
     },
     /// The server said no.
     #[error("{0}")]
     Refused(Refusal),
-}
-
-/// What a server said no with.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// The problem's code, detail and faults.
-    pub body: Value,
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |name: &str| self.body.get(name).and_then(Value::as_str).unwrap_or_default();
-        write!(f, "{} ({}, {})", text("detail"), text("code"), self.status.as_u16())?;
-        for fault in self.body.get("errors").and_then(Value::as_array).into_iter().flatten() {
-            let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
-            write!(f, "\n  ")?;
-            if let Some(index) = fault.get("index") {
-                write!(f, "event {index}: ")?;
-            }
-            write!(f, "{} {}", part("field"), part("reason"))?;
-        }
-        Ok(())
-    }
 }
 
 impl ClientArgs {
@@ -146,54 +122,41 @@ impl Caller {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
     }
 
-    /// Sends a request and reads its answer. Errors: no answer, or a refusal.
+    /// Sends a request and reads its answer; null where it has no body. Errors: no answer, or a refusal.
     pub async fn send(&self, request: RequestBuilder) -> Result<Value, ClientError> {
+        let answer = self.exchange(request).await?;
+        if answer.body.is_empty() { Ok(Value::Null) } else { self.parse(&answer) }
+    }
+
+    /// Sends a request. Errors: no answer, or a refusal.
+    pub(super) async fn exchange(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(unreachable)?;
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if status.is_success() { Ok(body) } else { Err(ClientError::Refused(Refusal { status, body })) }
+        let replayed = response.headers().contains_key("idempotent-replayed");
+        let body = response.bytes().await.map_err(unreachable)?.into();
+        if status.is_success() {
+            return Ok(Answer { body, replayed });
+        }
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Err(ClientError::Refused(Refusal { status, body }))
     }
 
-    /// Shows an answer: as JSON if wanted, else as a table with these columns. Items of a list are its rows.
-    #[expect(clippy::print_stdout, reason = "this is a command's output")]
-    pub fn show(&self, answer: &Value, columns: &[&str]) {
-        if self.json {
-            println!("{answer:#}");
-            return;
-        }
-        let rows = match answer.get("items").and_then(Value::as_array) {
-            Some(items) => items.iter().collect(),
-            None => vec![answer],
-        };
-        println!("{}", table(columns, &rows));
-        if let Some(next) = answer.get("next_page").and_then(Value::as_str) {
-            println!("more: --after {next}");
-        }
+    /// Reads an answer's JSON.
+    pub(super) fn parse(&self, answer: &Answer) -> Result<Value, ClientError> {
+        serde_json::from_slice(&answer.body).map_err(|_| ClientError::NotTheApi { url: self.url.clone() })
     }
 
     /// Whether answers are shown as JSON.
-    pub const fn wants_json(&self) -> bool {
+    pub(super) const fn wants_json(&self) -> bool {
         self.json
     }
 }
 
-/// A table of the named members of each row; `a.b` reaches into an object.
-pub(crate) fn table(columns: &[&str], rows: &[&Value]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.to_vec());
-    for row in rows {
-        table.add_row(columns.iter().map(|column| {
-            let cell = column.split('.').try_fold(*row, |value, part| value.get(part));
-            match cell {
-                None | Some(Value::Null) => "–".to_owned(),
-                Some(Value::String(text)) => text.clone(),
-                Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
-                    other.to_string()
-                }
-            }
-        }));
-    }
-    table
+/// What a server said yes with.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) body: Vec<u8>,
+    /// It was done before, under the same idempotency key.
+    pub(super) replayed: bool,
 }

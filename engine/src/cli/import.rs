@@ -319,7 +319,7 @@ impl ImportError {
         match self {
             Self::Ingress(_) | Self::Client(ClientError::Unreachable { .. }) => true,
             Self::Client(ClientError::Refused(refusal)) => refusal.status == StatusCode::SERVICE_UNAVAILABLE,
-            Self::Client(ClientError::NoToken { .. } | ClientError::File { .. })
+            Self::Client(ClientError::NoToken { .. } | ClientError::NotTheApi { .. })
             | Self::File { .. }
             | Self::Layout { .. }
             | Self::TraceNeedsKey

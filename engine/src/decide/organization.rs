@@ -113,6 +113,7 @@ pub(super) fn save_allowlist(case: &Case<'_>, entries: &[Ipv4Net]) -> Refusable 
 pub(super) fn erase_contacts(case: &Case<'_>) -> Refusable {
     case.may(&Action::Operate)?;
     // From here it succeeds.
-    let readable = case.organization.contacts().any(|sealed| sealed.key == case.organization.contact_key);
-    Ok(Decided::of(readable.then_some(Event::Organization(OrganizationEvent::ContactsErased))))
+    Ok(Decided::of(
+        case.organization.has_contacts.then_some(Event::Organization(OrganizationEvent::ContactsErased)),
+    ))
 }

@@ -14,7 +14,7 @@ use super::books::{Books, Cell, Sums};
 use super::cast::{Cast, MODELS, Organization, ROLES};
 use super::script::{GATEWAYS, HOUR_SECONDS, Hour};
 use super::traffic::Traffic;
-use crate::cli::client::table;
+use crate::cli::table::table;
 use crate::config::LISTEN;
 use crate::ledger::Ledger;
 

@@ -88,6 +88,13 @@ pub(super) struct List<T> {
     pub(super) next_page: Option<String>,
 }
 
+impl<T> List<T> {
+    /// The same page of what its items are made into.
+    pub(super) fn map<U>(self, make: impl FnMut(T) -> U) -> List<U> {
+        List { items: self.items.into_iter().map(make).collect(), next_page: self.next_page }
+    }
+}
+
 impl<T: Shape> Shape for List<T> {
     fn describe(parts: &mut Parts) -> Described {
         let items: Described = ArrayBuilder::new().items(T::describe(parts)).into();

@@ -14,6 +14,7 @@ use tollbook_schemas::policy::Scope;
 use tollbook_schemas::sealed::SecretHash;
 
 use super::Api;
+use super::path::About;
 use super::problem::Problem;
 use super::shape::Text;
 use crate::owner::Tokens;
@@ -132,22 +133,26 @@ impl Caller {
 
     /// Whether it may write at all, in one organization or to the whole ledger: before anything is said about a
     /// request.
-    pub(super) fn may_write(&self, in_organization: bool) -> Result<(), Problem> {
-        match (in_organization, &self.acting) {
-            (true, Some(_)) => self.may(ACTING),
-            (true, None) => self.as_platform(&[Scope::Operator]),
-            (false, None) => self.may(&[Scope::Operator]),
-            (false, Some(_)) => Err(no_member_may()),
+    pub(super) fn may_write(&self, about: About) -> Result<(), Problem> {
+        match (about, &self.acting) {
+            (About::Organization, Some(_)) => self.may(ACTING),
+            (About::Organization, None) => self.as_platform(&[Scope::Operator]),
+            (About::Ledger, None) => self.may(&[Scope::Operator]),
+            (About::Ledger, Some(_)) => Err(no_member_may()),
+            (About::Newcomer, None) => self.may(ACTING),
+            (About::Newcomer, Some(_)) => {
+                Err(Problem::forbidden(format!("a newcomer is no member yet; leave {ACTOR} out")))
+            }
         }
     }
 
     /// The same for reading.
-    pub(super) fn may_read(&self, in_organization: bool) -> Result<(), Problem> {
-        match (in_organization, &self.acting) {
-            (true, Some(_)) => self.may(ACTING),
-            (true, None) => self.as_platform(READERS),
-            (false, None) => self.may(READERS),
-            (false, Some(_)) => Err(no_member_may()),
+    pub(super) fn may_read(&self, about: About) -> Result<(), Problem> {
+        match (about, &self.acting) {
+            (About::Organization, Some(_)) => self.may(ACTING),
+            (About::Organization, None) => self.as_platform(READERS),
+            (About::Ledger | About::Newcomer, None) => self.may(READERS),
+            (About::Ledger | About::Newcomer, Some(_)) => Err(no_member_may()),
         }
     }
 
@@ -160,7 +165,15 @@ impl Caller {
         }
     }
 
-    /// On whose behalf it writes or reads.
+    /// On whose behalf it writes about something.
+    pub(super) fn author(&self, about: About) -> Actor {
+        match about {
+            About::Newcomer => Actor::Invitee { token: self.token.clone() },
+            About::Ledger | About::Organization => self.actor(),
+        }
+    }
+
+    /// On whose behalf it reads.
     pub(super) fn actor(&self) -> Actor {
         let token = self.token.clone();
         match &self.acting {

@@ -1,7 +1,7 @@
 //! Configuration of the whole ledger besides prices: the billing cycle.
 
 use serde_json::Value;
-use tollbook_schemas::command::{Command, ConfigCommand};
+use tollbook_schemas::command::ConfigCommand;
 use tollbook_schemas::policy::LagModel;
 use tollbook_schemas::position::PartitionId;
 use utoipa::openapi::schema::KnownFormat;
@@ -74,7 +74,7 @@ async fn set_billing_cycle(
 ) -> Result<Changed<BillingCycle>, Problem> {
     let delay_seconds = body.delay_seconds.map_or(0, |seconds| seconds.0);
     let lag = LagModel { cycle_seconds: body.cycle_seconds.0, delay_seconds };
-    let done = author.decide(Command::Config(ConfigCommand::SetLagModel(lag))).await?;
+    let done = author.configure(ConfigCommand::SetLagModel(lag)).await?;
     Ok(Changed::new(done, in_force(&author.node).await?))
 }
 

@@ -18,7 +18,7 @@ use utoipa::openapi::{
 use super::Api;
 use super::answer::Answer;
 use super::auth::ACTOR;
-use super::path::Ids;
+use super::path::{About, Ids};
 use super::problem::{Problem, Report};
 use super::reading::{MIN_POSITION, Reading};
 use super::shape::{Described, Parts, Record, Shape};
@@ -33,6 +33,7 @@ pub(super) enum Verb {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -42,6 +43,7 @@ impl Verb {
             Self::Get => MethodFilter::GET,
             Self::Post => MethodFilter::POST,
             Self::Put => MethodFilter::PUT,
+            Self::Patch => MethodFilter::PATCH,
             Self::Delete => MethodFilter::DELETE,
         }
     }
@@ -51,6 +53,7 @@ impl Verb {
             Self::Get => HttpMethod::Get,
             Self::Post => HttpMethod::Post,
             Self::Put => HttpMethod::Put,
+            Self::Patch => HttpMethod::Patch,
             Self::Delete => HttpMethod::Delete,
         }
     }
@@ -159,7 +162,7 @@ impl Routes {
         let answer = A::describe(&mut self.parts).build();
         let mut operation = says.begin().security(service_token()).response(A::STATUS.to_string(), answer);
         operation = operation.parameters(Some(ids));
-        if P::ORGANIZATION {
+        if P::ABOUT == About::Organization {
             operation = operation.parameter_ref(shared_parameter(ACTOR));
         }
         refused(operation, &refusals)

@@ -1,7 +1,7 @@
 //! API keys of projects.
 
 use tollbook_projections::organization::Key as Known;
-use tollbook_schemas::command::{Command, OrganizationCommand};
+use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::event::{Event, KeyEvent};
 use tollbook_schemas::id::{DisplayName, KeyId, MemberId, OrgId, ProjectId};
 use tollbook_schemas::rejection::Rejection;
@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::reading::{Page, Reading, read_organization};
 use super::secret::{hint, new_secret};
 use super::shape::{IfAny, answer, request};
-use super::write::{Created, Write};
+use super::write::{Changed, Created, Write};
 use crate::clock;
 use crate::permission::Action;
 
@@ -29,6 +29,13 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.write(Verb::Post, "/v1/organizations/{org}/projects/{project}/api-keys", says, issue);
     let says = Says { id: "listApiKeys", summary: "List a project's API keys", more: "" };
     routes.read("/v1/organizations/{org}/projects/{project}/api-keys", says, list);
+    let says = Says {
+        id: "revokeApiKey",
+        summary: "Revoke an API key",
+        more: "It is refused from the next request on. Members revoke their own; administrators of the project or the \
+               organization all.",
+    };
+    routes.write(Verb::Delete, "/v1/organizations/{org}/projects/{project}/api-keys/{key}", says, revoke);
     let says = Says {
         id: "findApiKey",
         summary: "Find whose an API key is",
@@ -73,11 +80,23 @@ answer! {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyState {
     Active,
+    Revoked,
 }
 
 choices! {
     KeyState = "ApiKeyState", "Whether an API key works." {
         Active = "active",
+        Revoked = "revoked",
+    }
+}
+
+answer! {
+    /// An API key that was revoked.
+    pub(super) struct RevokedApiKey {
+        /// Its id.
+        id: KeyId,
+        /// Whether it works.
+        state: KeyState,
     }
 }
 
@@ -105,7 +124,7 @@ async fn issue(
         secret: hash(&secret),
         hint: hint(&secret),
     };
-    let done = author.decide(Command::Organization(org.clone(), command)).await?;
+    let done = author.decide(&org, command).await?;
     let key = done.events.iter().find_map(|event| {
         if let Event::Key(KeyEvent::Issued { key, .. }) = event { Some(key.clone()) } else { None }
     });
@@ -140,10 +159,18 @@ fn shown(id: &KeyId, key: &Known) -> ApiKey {
         project: key.project.clone(),
         member: key.member.clone(),
         hint: format!("sk-…{}", key.hint),
-        state: KeyState::Active,
+        state: if key.is_active() { KeyState::Active } else { KeyState::Revoked },
         created_at: key.created_at,
         secret: IfAny(None),
     }
+}
+
+async fn revoke(
+    Write { path: (org, project, key), author, .. }: Write<(OrgId, ProjectId, KeyId), ()>,
+) -> Result<Changed<RevokedApiKey>, Problem> {
+    let command = OrganizationCommand::RevokeKey { project, key: key.clone() };
+    let done = author.decide(&org, command).await?;
+    Ok(Changed::new(done, RevokedApiKey { id: key, state: KeyState::Revoked }))
 }
 
 async fn find(Reading { path: key, at, .. }: Reading<KeyId>) -> Result<Json<KeyHolder>, Problem> {

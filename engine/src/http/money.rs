@@ -3,7 +3,7 @@
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::command::{Command, OrganizationCommand};
+use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::event::{Event, MoneyEvent};
 use tollbook_schemas::id::{DisplayName, OrgId, RechargeId, Reference, VoucherId};
 use tollbook_schemas::time::Timestamp;
@@ -98,7 +98,7 @@ async fn recharge(
         reference: body.reference,
         voucher: VoucherId::from_bits(clock::new_id_bits()),
     };
-    let done = author.decide(Command::Organization(org.clone(), command)).await?;
+    let done = author.decide(&org, command).await?;
     let (mut recharged, mut voucher) = (None, None);
     for event in &done.events {
         if let Event::Money(MoneyEvent::Recharged { recharge, amount, reference }) = event {

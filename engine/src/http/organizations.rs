@@ -1,22 +1,23 @@
-//! Organizations: registering and seeing them.
+//! Organizations: registering, seeing and changing them, verification, and erasing personal data (R1, R9).
 
-use tollbook_projections::organization::Organization as Known;
-use tollbook_schemas::command::{Command, OrganizationCommand};
+use tollbook_projections::organization::{Member, Organization as Known};
+use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::id::{DisplayName, MemberId, OrgId};
-use tollbook_schemas::position::LogPosition;
+use tollbook_schemas::position::{LogPosition, Position};
 use tollbook_schemas::role::Verification;
-use tollbook_schemas::time::{Timestamp, Zone};
+use tollbook_schemas::sealed::Sealed;
+use tollbook_schemas::time::{Month, Timestamp, Zone};
 
 use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::Email;
 use super::problem::Problem;
 use super::reading::{Page, Reading, read_organization};
-use super::shape::{answer, request};
-use super::write::{Created, Positioned, Write};
+use super::shape::{IfAny, answer, request};
+use super::write::{Changed, Created, Positioned, Write};
 use crate::clock;
 use crate::node::Node;
-use crate::permission::Action;
+use crate::permission::{self, Action};
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Organizations", "Who prepays: an organization has members, projects and a balance.");
@@ -32,9 +33,34 @@ pub(super) fn routes(routes: &mut Routes) {
         more: "A token that is limited to organizations sees only those.",
     };
     routes.read("/v1/organizations", says, list);
-    let says = Says { id: "getOrganization", summary: "See an organization", more: "" };
-    routes.read("/v1/organizations/{org}", says, show);
+    let says = Says {
+        id: "getOrganization",
+        summary: "See an organization",
+        more: "Addresses are shown to its administrators; to its other members they are null.",
+    };
+    routes.read(ORGANIZATION, says, show);
+    let says = Says {
+        id: "changeOrganization",
+        summary: "Change an organization's name, address or time zone",
+        more: "What is left out stays. A new time zone takes effect with the next month.",
+    };
+    routes.write(Verb::Patch, ORGANIZATION, says, change);
+    let says = Says {
+        id: "setVerification",
+        summary: "Set how far an organization is verified",
+        more: "Lowering the level deletes nothing; it only refuses what is new.",
+    };
+    routes.write(Verb::Post, "/v1/organizations/{org}/verification", says, set_verification);
+    let says = Says {
+        id: "eraseContacts",
+        summary: "Erase an organization's personal data",
+        more: "Names of its members and all addresses become unreadable for ever, in the log too, which stays as it is. \
+               There is no way back.",
+    };
+    routes.write(Verb::Delete, "/v1/organizations/{org}/contacts", says, erase_contacts);
 }
+
+const ORGANIZATION: &str = "/v1/organizations/{org}";
 
 request! {
     /// An organization to register.
@@ -60,6 +86,26 @@ request! {
     }
 }
 
+request! {
+    /// What to change of an organization.
+    pub(super) struct OrganizationChange {
+        /// What people will call it.
+        name: Option<DisplayName>,
+        /// Its registered address.
+        email: Option<Email>,
+        /// The time zone of its days and months from the next month on.
+        time_zone: Option<Zone>,
+    }
+}
+
+request! {
+    /// How far an organization is verified.
+    pub(super) struct NewVerification {
+        /// The level from now on.
+        level: Verification,
+    }
+}
+
 answer! {
     /// An organization.
     pub(super) struct Organization {
@@ -71,12 +117,24 @@ answer! {
         email: Option<String>,
         /// The time zone of its days and months.
         time_zone: Zone,
+        /// The time zone that takes effect with a later month, if one does.
+        next_time_zone: IfAny<NextZone>,
         /// How far it is verified.
         verification: Verification,
         /// Who created it.
         creator: Creator,
         /// When it was registered.
         created_at: Timestamp,
+    }
+}
+
+answer! {
+    /// A time zone that takes effect later.
+    pub(super) struct NextZone {
+        /// The time zone.
+        time_zone: Zone,
+        /// The first month that it holds for.
+        from: Month,
     }
 }
 
@@ -106,16 +164,46 @@ async fn register(
         creator_email: contacts.seal(&organization, 0, &body.creator.email.0).await?,
         zone: body.time_zone.unwrap_or_else(Zone::utc),
     };
-    let done = author.decide(Command::Organization(organization.clone(), command)).await?;
-    let known = read_organization(&author.node, &organization, Known::clone).await?;
-    Ok(Created::new(done, shown(&author.node, &known).await?))
+    let done = author.decide(&organization, command).await?;
+    Ok(Created::new(done, present(&author.node, &organization).await?))
+}
+
+async fn change(
+    Write { path: org, body, author }: Write<OrgId, OrganizationChange>,
+) -> Result<Changed<Organization>, Problem> {
+    let email = match &body.email {
+        Some(email) => Some(author.seal(&org, &email.0).await?),
+        None => None,
+    };
+    let command = OrganizationCommand::Change { name: body.name, email, zone: body.time_zone };
+    let done = author.decide(&org, command).await?;
+    Ok(Changed::new(done, present(&author.node, &org).await?))
+}
+
+async fn set_verification(
+    Write { path: org, body, author }: Write<OrgId, NewVerification>,
+) -> Result<Changed<Organization>, Problem> {
+    let done = author.decide(&org, OrganizationCommand::SetVerification(body.level)).await?;
+    Ok(Changed::new(done, present(&author.node, &org).await?))
+}
+
+async fn erase_contacts(
+    Write { path: org, author, .. }: Write<OrgId, ()>,
+) -> Result<Changed<Organization>, Problem> {
+    let done = author.erase_contacts(&org).await?;
+    Ok(Changed::new(done, present(&author.node, &org).await?))
 }
 
 async fn show(
     Reading { path: org, at, .. }: Reading<OrgId>,
 ) -> Result<Json<Positioned<Organization>>, Problem> {
-    let known = at.organization(&org, Action::SeeOrganization, Known::clone).await?;
-    Ok(Json(positioned(&at.node, &known).await?))
+    let now = at.node.clock().now();
+    let actor = at.caller.actor();
+    let read = at.organization(&org, Action::SeeOrganization, move |known| {
+        let contacts = permission::may(known, &actor, &Action::SeeOrganizationFigures).is_ok();
+        Found::of(known, now, contacts)
+    });
+    Ok(Json(read.await?.positioned(&at.node).await?))
 }
 
 async fn list(
@@ -132,34 +220,63 @@ async fn list(
     let List { items: ids, next_page } = page.cut(ids, OrgId::as_str);
     let mut items = Vec::with_capacity(ids.len());
     for id in ids {
-        let known = at.organization(&id, Action::SeeOrganization, Known::clone).await?;
-        items.push(positioned(&at.node, &known).await?);
+        let now = at.node.clock().now();
+        let found = at.organization(&id, Action::SeeOrganization, move |known| Found::of(known, now, true));
+        items.push(found.await?.positioned(&at.node).await?);
     }
     Ok(Json(List { items, next_page }))
 }
 
-/// With the position of the entry that registered it.
-async fn positioned(node: &Node, known: &Known) -> Result<Positioned<Organization>, Problem> {
-    let position = LogPosition { partition: node.partition_of(&known.id), position: known.created_in };
-    Ok(Positioned { body: shown(node, known).await?, position: Some(position) })
+/// An organization as State knows it: personal data is opened once the owner is left alone again.
+struct Found {
+    shown: Organization,
+    created_in: Position,
+    contact_key: u32,
+    /// The registered address and the creator, for somebody who may see them.
+    contacts: Option<(Sealed, Option<Member>)>,
 }
 
-async fn shown(node: &Node, known: &Known) -> Result<Organization, Problem> {
-    let contacts = node.contacts();
-    let (creator_name, creator_email) = match known.members.get(&known.creator) {
-        Some(member) => (
-            contacts.open_field(&known.id, &member.name).await?,
-            contacts.open_field(&known.id, &member.email).await?,
-        ),
-        None => (None, None),
-    };
-    Ok(Organization {
-        id: known.id.clone(),
-        name: known.name.clone(),
-        email: contacts.open_field(&known.id, &known.email).await?,
-        time_zone: known.calendar.zone_at(node.clock().now()).clone(),
-        verification: known.verification,
-        creator: Creator { id: known.creator.clone(), name: creator_name, email: creator_email },
-        created_at: known.created_at,
-    })
+impl Found {
+    fn of(known: &Known, now: Timestamp, contacts: bool) -> Self {
+        let pending = known.calendar.pending(now);
+        Self {
+            shown: Organization {
+                id: known.id.clone(),
+                name: known.name.clone(),
+                email: None,
+                time_zone: known.calendar.zone_at(now).clone(),
+                next_time_zone: IfAny(pending.map(|(from, zone)| NextZone { time_zone: zone.clone(), from })),
+                verification: known.verification,
+                creator: Creator { id: known.creator.clone(), name: None, email: None },
+                created_at: known.created_at,
+            },
+            created_in: known.created_in,
+            contact_key: known.contact_key,
+            contacts: contacts.then(|| (known.email.clone(), known.members.get(&known.creator).cloned())),
+        }
+    }
+
+    async fn open(self, node: &Node) -> Result<Organization, Problem> {
+        let Self { mut shown, contact_key, contacts, .. } = self;
+        if let Some((email, creator)) = contacts {
+            let opener = node.contacts().opener(&shown.id, [contact_key]).await?;
+            shown.email = opener.open(&email);
+            shown.creator.name = creator.as_ref().and_then(|member| opener.open(&member.name));
+            shown.creator.email = creator.as_ref().and_then(|member| opener.open(&member.email));
+        }
+        Ok(shown)
+    }
+
+    /// With the position of the entry that registered it.
+    async fn positioned(self, node: &Node) -> Result<Positioned<Organization>, Problem> {
+        let position =
+            LogPosition { partition: node.partition_of(&self.shown.id), position: self.created_in };
+        Ok(Positioned { body: self.open(node).await?, position: Some(position) })
+    }
+}
+
+/// As it is now, for whoever has just written it.
+async fn present(node: &Node, org: &OrgId) -> Result<Organization, Problem> {
+    let now = node.clock().now();
+    read_organization(node, org, move |known| Found::of(known, now, true)).await?.open(node).await
 }

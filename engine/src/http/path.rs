@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use tollbook_schemas::id::{KeyId, OrgId, ProjectId, TokenId};
+use tollbook_schemas::id::{InvitationId, KeyId, MemberId, OrgId, ProjectId, TokenId};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
@@ -10,12 +10,23 @@ use super::problem::Problem;
 use super::shape;
 use super::shape::Text;
 
+/// What a path is about, which decides who may ask at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// The whole ledger, which is the platform's.
+    Ledger,
+    /// One organization.
+    Organization,
+    /// Somebody who is no member yet.
+    Newcomer,
+}
+
 /// An id that paths hold.
 pub(super) trait PathId: Text + Send {
     /// Of what.
     const WHAT: &'static str;
-    /// Whether it is an organization's.
-    const ORGANIZATION: bool = false;
+    /// What a path that begins with it is about.
+    const ABOUT: About = About::Ledger;
 
     /// The organization, if it is one's.
     fn organization(&self) -> Option<&OrgId> {
@@ -25,7 +36,7 @@ pub(super) trait PathId: Text + Send {
 
 impl PathId for OrgId {
     const WHAT: &'static str = "organization";
-    const ORGANIZATION: bool = true;
+    const ABOUT: About = About::Organization;
 
     fn organization(&self) -> Option<&OrgId> {
         Some(self)
@@ -40,14 +51,22 @@ impl PathId for KeyId {
     const WHAT: &'static str = "key";
 }
 
+impl PathId for MemberId {
+    const WHAT: &'static str = "member";
+}
+
+impl PathId for InvitationId {
+    const WHAT: &'static str = "invitation";
+}
+
 impl PathId for TokenId {
     const WHAT: &'static str = "token";
 }
 
 /// All ids of a path, in its order.
 pub(super) trait Ids: Sized + Send {
-    /// Whether the path is one organization's.
-    const ORGANIZATION: bool = false;
+    /// What the path is about.
+    const ABOUT: About = About::Ledger;
 
     /// Reads them. Errors: 404, as for an id of nothing.
     fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem>;
@@ -71,8 +90,24 @@ impl Ids for () {
     }
 }
 
+/// A path without ids, for somebody who is no member yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer;
+
+impl Ids for Newcomer {
+    const ABOUT: About = About::Newcomer;
+
+    fn ids(_: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
+        Ok(Self)
+    }
+
+    fn parameters<'a>(_: &mut impl Iterator<Item = &'a str>, _: &mut shape::Parts) -> Vec<Parameter> {
+        Vec::new()
+    }
+}
+
 impl<T: PathId> Ids for T {
-    const ORGANIZATION: bool = T::ORGANIZATION;
+    const ABOUT: About = T::ABOUT;
 
     fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
         let id = texts.next().and_then(|text| <T as Text>::of(&text).ok());
@@ -101,7 +136,7 @@ impl<T: PathId> Ids for T {
 macro_rules! several {
     ($($first:ident, $($more:ident),+;)+) => {$(
         impl<$first: PathId, $($more: PathId),+> Ids for ($first, $($more),+) {
-            const ORGANIZATION: bool = $first::ORGANIZATION;
+            const ABOUT: About = $first::ABOUT;
 
             fn ids(texts: &mut impl Iterator<Item = String>) -> Result<Self, Problem> {
                 Ok((<$first as Ids>::ids(texts)?, $(<$more as Ids>::ids(texts)?),+))

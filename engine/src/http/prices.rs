@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tollbook_projections::config::PriceBook;
-use tollbook_schemas::command::{Command, ConfigCommand};
+use tollbook_schemas::command::ConfigCommand;
 use tollbook_schemas::id::{MeterName, ModelName};
 use tollbook_schemas::position::PartitionId;
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
@@ -132,7 +132,7 @@ async fn publish(Write { body, author, .. }: Write<(), NewPrices>) -> Result<Cha
         models: body.models.0,
     };
     let currency = body.currency.unwrap_or_else(|| node.ledger().currency.clone());
-    let done = author.decide(Command::Config(ConfigCommand::PublishPrices { currency, list })).await?;
+    let done = author.configure(ConfigCommand::PublishPrices { currency, list }).await?;
     Ok(Changed::new(done, published(node).await?))
 }
 

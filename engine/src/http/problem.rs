@@ -11,6 +11,7 @@ use super::shape::{IfAny, Out, answer};
 use crate::contacts::ContactError;
 use crate::ingress::IngressError;
 use crate::log::{AppendError, ReadError};
+use crate::node::EraseError;
 use crate::owner::CommandError;
 
 /// Seconds after which somebody who was told 503 should try again.
@@ -27,8 +28,10 @@ const ECHO_MAX: usize = 200;
 pub(crate) struct Fault {
     /// Which field, or which event of a batch and which field of it.
     pub(crate) field: String,
-    /// Which event of a batch, counted from 0.
+    /// Which event of a batch or item of a text, counted from 0.
     pub(crate) index: Option<usize>,
+    /// Where in the field's text, in characters from its beginning.
+    pub(crate) offset: Option<usize>,
     /// What came, if it is short and no secret.
     pub(crate) value: Option<Value>,
     /// Why it is refused.
@@ -84,6 +87,17 @@ impl Problem {
     pub(crate) fn actor_missing() -> Self {
         let detail = format!("a console acts for members: name one in {}", super::auth::ACTOR);
         Self::new(StatusCode::FORBIDDEN, "actor_missing", "The token may not do this", detail)
+    }
+
+    /// An IP allowlist that cannot be saved (R2.6): 400.
+    pub(crate) fn allowlist(detail: String, faults: Vec<Fault>) -> Self {
+        let title = "The IP allowlist cannot be saved";
+        Self { faults, ..Self::new(StatusCode::BAD_REQUEST, "ip_allowlist_invalid", title, detail) }
+    }
+
+    /// A field that is not acceptable beside others: 400.
+    pub(crate) fn field(name: &str, reason: impl Display) -> Self {
+        Self::fields(vec![Fault::at(name, None, reason)])
     }
 
     /// A query parameter that is not acceptable: 400.
@@ -169,6 +183,15 @@ impl From<IngressError> for Problem {
     }
 }
 
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Command(error) => error.into(),
+            EraseError::Contacts(error) => error.into(),
+        }
+    }
+}
+
 impl From<ContactError> for Problem {
     fn from(error: ContactError) -> Self {
         Self::unavailable("contacts_unavailable", error.to_string())
@@ -202,8 +225,10 @@ answer! {
 answer! {
     /// One thing that is wrong with a request.
     pub(super) struct FaultReport {
-        /// Which event of a batch, counted from 0.
+        /// Which event of a batch or item of a text, counted from 0.
         index: IfAny<u64>,
+        /// Where in the field's text it begins, in characters.
+        offset: IfAny<u64>,
         /// Which field or parameter.
         field: String,
         /// What came, if it is short.
@@ -242,12 +267,14 @@ impl Fault {
     /// A fault of one field; `value` is told back if it is short.
     pub(super) fn at(field: &str, value: Option<Value>, reason: impl Display) -> Self {
         let value = value.filter(|value| value.to_string().len() <= ECHO_MAX);
-        Self { field: field.to_owned(), index: None, value, reason: reason.to_string() }
+        Self { field: field.to_owned(), index: None, offset: None, value, reason: reason.to_string() }
     }
 
     fn report(self) -> FaultReport {
+        let number = |number: Option<usize>| IfAny(number.and_then(|number| u64::try_from(number).ok()));
         FaultReport {
-            index: IfAny(self.index.and_then(|index| u64::try_from(index).ok())),
+            index: number(self.index),
+            offset: number(self.offset),
             field: self.field,
             value: IfAny(self.value),
             reason: self.reason,

@@ -1,29 +1,55 @@
 //! Projects of an organization.
 
+use tollbook_projections::limits::{ProjectTpm, RateLimits};
 use tollbook_projections::organization::Project as Known;
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::command::{Command, OrganizationCommand};
+use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::event::{Event, ProjectEvent};
-use tollbook_schemas::id::{DisplayName, OrgId, ProjectId};
+use tollbook_schemas::id::{DisplayName, KeyId, OrgId, ProjectId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
 
 use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
+use super::members::revoked;
 use super::problem::Problem;
-use super::reading::{Page, Reading, read_organization};
-use super::shape::{answer, request};
-use super::write::{Created, Write};
+use super::reading::{Page, Reading, read_organization, read_state};
+use super::shape::{OrNull, answer, request};
+use super::values::Rate;
+use super::write::{Changed, Created, Write};
 use crate::clock;
+use crate::node::Node;
 use crate::permission::Action;
+
+const PROJECTS: &str = "/v1/organizations/{org}/projects";
+const PROJECT: &str = "/v1/organizations/{org}/projects/{project}";
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Projects", "What an organization's usage and budgets are told apart by.");
     let says = Says { id: "createProject", summary: "Create a project", more: "" };
-    routes.write(Verb::Post, "/v1/organizations/{org}/projects", says, create);
-    let says = Says { id: "listProjects", summary: "List projects", more: "" };
-    routes.read("/v1/organizations/{org}/projects", says, list);
+    routes.write(Verb::Post, PROJECTS, says, create);
+    let says = Says { id: "listProjects", summary: "List projects", more: "Archived ones too." };
+    routes.read(PROJECTS, says, list);
+    routes.read(PROJECT, Says { id: "getProject", summary: "See a project", more: "" }, show);
+    routes.write(
+        Verb::Patch,
+        PROJECT,
+        Says { id: "renameProject", summary: "Rename a project", more: "" },
+        rename,
+    );
+    let says = Says {
+        id: "archiveProject",
+        summary: "Archive a project",
+        more: "Its API keys are revoked with it. What it consumed stays, and usage that comes late is still booked.",
+    };
+    routes.write(Verb::Delete, PROJECT, says, archive);
+    let says = Says {
+        id: "setProjectTpm",
+        summary: "Set a project's own limit of tokens per minute",
+        more: "What applies is the lesser of this and the organization's; null removes it.",
+    };
+    routes.write(Verb::Put, "/v1/organizations/{org}/projects/{project}/tpm", says, set_tpm);
 }
 
 request! {
@@ -31,6 +57,46 @@ request! {
     pub(super) struct NewProject {
         /// What people call it.
         name: DisplayName,
+    }
+}
+
+request! {
+    /// What to change of a project.
+    pub(super) struct ProjectChange {
+        /// What people will call it.
+        name: DisplayName,
+    }
+}
+
+request! {
+    /// A project's own limit.
+    pub(super) struct NewTpm {
+        /// Tokens in any one minute; null: no limit of its own.
+        limit: OrNull<Rate>,
+    }
+}
+
+answer! {
+    /// A project that was archived.
+    pub(super) struct ArchivedProject {
+        /// Its id.
+        id: ProjectId,
+        /// Whether it is in use.
+        state: ProjectState,
+        /// The API keys that were revoked with that.
+        revoked_api_keys: Vec<KeyId>,
+    }
+}
+
+answer! {
+    /// A project's limit of tokens in any one minute.
+    pub(super) struct Tpm {
+        /// As asked for; null: none of its own.
+        limit: Option<u64>,
+        /// What applies; null: unlimited.
+        effective: Option<u64>,
+        /// Whether the organization's limit is the lesser, and therefore applies.
+        clamped: bool,
     }
 }
 
@@ -66,11 +132,13 @@ answer! {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProjectState {
     Active,
+    Archived,
 }
 
 choices! {
     ProjectState = "ProjectState", "Whether a project is in use." {
         Active = "active",
+        Archived = "archived",
     }
 }
 
@@ -79,7 +147,7 @@ async fn create(
 ) -> Result<Created<Project>, Problem> {
     let project = ProjectId::from_bits(clock::new_id_bits());
     let command = OrganizationCommand::CreateProject { project, name: body.name };
-    let done = author.decide(Command::Organization(org.clone(), command)).await?;
+    let done = author.decide(&org, command).await?;
     let project = done.events.iter().find_map(|event| {
         if let Event::Project(ProjectEvent::Created { project, .. }) = event {
             Some(project.clone())
@@ -88,11 +156,7 @@ async fn create(
         }
     });
     let project = project.ok_or_else(|| Problem::internal("the entry created no project"))?;
-    let shown = read_organization(&author.node, &org, {
-        let project = project.clone();
-        move |known| known.projects.get(&project).map(|found| shown(&project, found))
-    });
-    Ok(Created::new(done, shown.await?.ok_or(Rejection::ProjectUnknown(project))?))
+    Ok(Created::new(done, present(&author.node, &org, &project).await?))
 }
 
 async fn list(
@@ -104,12 +168,60 @@ async fn list(
     Ok(Json(page.cut(all.await?, |project| project.id.as_str())))
 }
 
+async fn show(
+    Reading { path: (org, project), at, .. }: Reading<(OrgId, ProjectId)>,
+) -> Result<Json<Project>, Problem> {
+    let wanted = project.clone();
+    let read = at.organization(&org, Action::SeeProject(project.clone()), move |known| {
+        known.projects.get(&wanted).map(|found| shown(&wanted, found))
+    });
+    Ok(Json(read.await?.ok_or(Rejection::ProjectUnknown(project))?))
+}
+
+async fn rename(
+    Write { path: (org, project), body, author }: Write<(OrgId, ProjectId), ProjectChange>,
+) -> Result<Changed<Project>, Problem> {
+    let command = OrganizationCommand::RenameProject { project: project.clone(), name: body.name };
+    let done = author.decide(&org, command).await?;
+    Ok(Changed::new(done, present(&author.node, &org, &project).await?))
+}
+
+async fn archive(
+    Write { path: (org, project), author, .. }: Write<(OrgId, ProjectId), ()>,
+) -> Result<Changed<ArchivedProject>, Problem> {
+    let done = author.decide(&org, OrganizationCommand::ArchiveProject(project.clone())).await?;
+    let revoked_api_keys = revoked(&done);
+    Ok(Changed::new(done, ArchivedProject { id: project, state: ProjectState::Archived, revoked_api_keys }))
+}
+
+async fn set_tpm(
+    Write { path: (org, project), body, author }: Write<(OrgId, ProjectId), NewTpm>,
+) -> Result<Changed<Tpm>, Problem> {
+    let limit = body.limit.0.map(Rate::get);
+    let done = author.decide(&org, OrganizationCommand::SetTpmLimit { project, limit }).await?;
+    let now = author.node.clock().now();
+    let in_force = read_state(&author.node, &org, move |state, known| {
+        RateLimits::of(state.config(), known, now.max(state.head().recorded_at))
+    });
+    let ProjectTpm { limit, effective, clamped } = RateLimits::project_tpm(limit, in_force.await?.as_ref());
+    Ok(Changed::new(done, Tpm { limit, effective, clamped }))
+}
+
+/// As it is now, for whoever has just written it.
+async fn present(node: &Node, org: &OrgId, project: &ProjectId) -> Result<Project, Problem> {
+    let wanted = project.clone();
+    let read = read_organization(node, org, move |known| {
+        known.projects.get(&wanted).map(|found| shown(&wanted, found))
+    });
+    Ok(read.await?.ok_or_else(|| Rejection::ProjectUnknown(project.clone()))?)
+}
+
 fn shown(id: &ProjectId, project: &Known) -> Project {
     Project {
         id: id.clone(),
         name: project.name.clone(),
-        state: ProjectState::Active,
-        tpm_limit: None,
+        state: if project.is_active() { ProjectState::Active } else { ProjectState::Archived },
+        tpm_limit: project.tpm_limit,
         budgets: BudgetLimits { daily: None, monthly: None },
         created_at: project.created_at,
     }

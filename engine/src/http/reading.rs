@@ -52,7 +52,7 @@ impl<P: Ids, Q: Record> FromRequestParts<Api> for Reading<P, Q> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, api).await?;
-        caller.may_read(P::ORGANIZATION)?;
+        caller.may_read(P::ABOUT)?;
         let path: P = ids(parts).await?;
         path.organization().map_or(Ok(()), |organization| caller.may_touch(organization))?;
         let (min_position, query) = Fields::query(parameters(parts)?, |fields| {

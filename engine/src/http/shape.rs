@@ -283,6 +283,24 @@ impl<T: FromJson> FromMembers for Option<T> {
     }
 }
 
+/// A member that must be there and may be null: leaving it out must not remove anything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OrNull<T>(pub(super) Option<T>);
+
+impl<T: FromJson> FromMembers for OrNull<T> {
+    fn take(fields: &mut Fields, name: &str) -> Option<Self> {
+        if fields.holds(name) {
+            return fields.optional(name).map(Self);
+        }
+        fields.refuse(name, "is missing; null removes it");
+        None
+    }
+
+    fn members(name: &'static str, about: &str, parts: &mut Parts) -> Vec<Member> {
+        vec![Member::new(name, about, true, nullable(T::describe(parts)))]
+    }
+}
+
 /// Absent keeps what is, null removes it.
 impl<T: FromJson> FromMembers for Change<T> {
     fn take(fields: &mut Fields, name: &str) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tollbook_projections::config::Token as Known;
-use tollbook_schemas::command::{Command, ConfigCommand};
+use tollbook_schemas::command::ConfigCommand;
 use tollbook_schemas::event::{ConfigEvent, Event};
 use tollbook_schemas::id::{DisplayName, OrgId, TokenId};
 use tollbook_schemas::policy::Scope;
@@ -132,7 +132,7 @@ async fn issue(Write { body, author, .. }: Write<(), NewToken>) -> Result<Create
         organizations: body.organizations,
         secret: hash(&secret),
     };
-    let done = author.decide(Command::Config(command)).await?;
+    let done = author.configure(command).await?;
     let secret = IfAny(Some(secret).filter(|_| !done.before));
     let issued = done.events.iter().find_map(|event| {
         let Event::Config(ConfigEvent::TokenIssued { token, name, scopes, organizations, .. }) = event else {
@@ -165,6 +165,6 @@ fn shown(id: &TokenId, token: &Known) -> Token {
 async fn revoke(
     Write { path: token, author, .. }: Write<TokenId, ()>,
 ) -> Result<Changed<RevokedToken>, Problem> {
-    let done = author.decide(Command::Config(ConfigCommand::RevokeToken(token.clone()))).await?;
+    let done = author.configure(ConfigCommand::RevokeToken(token.clone())).await?;
     Ok(Changed::new(done, RevokedToken { id: token, state: TokenState::Revoked }))
 }

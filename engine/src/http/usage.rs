@@ -187,6 +187,7 @@ fn problem(refused: Refused) -> Problem {
         Refused::Bad(bad) => Problem::fields(
             bad.into_iter()
                 .map(|bad| Fault {
+                    offset: None,
                     field: bad.field,
                     index: Some(bad.index),
                     value: None,

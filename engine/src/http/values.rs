@@ -1,6 +1,7 @@
 //! Shapes that every API has: lists, maps, texts, numbers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -95,6 +96,35 @@ impl ToJson for String {
     }
 }
 
+/// A text that nobody is told back, whatever came in its place.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Shape for Secret {
+    fn describe(_: &mut Parts) -> Described {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+            .into()
+    }
+}
+
+impl FromJson for Secret {
+    fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
+        if let Value::String(text) = value {
+            return Some(Self(text));
+        }
+        faults.push(Fault::at(path, None, "must be a string"));
+        None
+    }
+}
+
 impl Shape for bool {
     fn describe(_: &mut Parts) -> Described {
         ObjectBuilder::new().schema_type(Type::Boolean).into()
@@ -160,6 +190,44 @@ numbers! {
     u16: Int32, Some(u32::from(u16::MAX));
     u32: Int64, Some(u32::MAX);
     u64: Int64, None;
+}
+
+/// A rate limit: at least 1, and as large as every JSON reader keeps exactly.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate(u64);
+
+impl Rate {
+    /// 2⁵³ − 1.
+    const MAX: i64 = 9_007_199_254_740_991;
+
+    pub(super) const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl Shape for Rate {
+    fn describe(_: &mut Parts) -> Described {
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        number.minimum(Some(1)).maximum(Some(Self::MAX)).into()
+    }
+}
+
+impl FromJson for Rate {
+    fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
+        let in_range =
+            |number: &u64| *number >= 1 && i64::try_from(*number).is_ok_and(|number| number <= Self::MAX);
+        let read = value.as_u64().filter(in_range);
+        if read.is_none() {
+            faults.push(Fault::at(
+                path,
+                Some(value),
+                format!("must be a whole number from 1 to {}", Self::MAX),
+            ));
+        }
+        read.map(Self)
+    }
 }
 
 /// JSON of any kind.

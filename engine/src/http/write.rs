@@ -1,13 +1,17 @@
 //! Writing: who asks for what on whose behalf, and what all writes answer with.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
-use tollbook_schemas::command::Command;
+use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::{Actor, Idempotency};
+use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, Position};
+use tollbook_schemas::sealed::Sealed;
 use utoipa::openapi::schema::AllOfBuilder;
 
 use super::Api;
@@ -15,9 +19,9 @@ use super::answer::json;
 use super::auth::Caller;
 use super::body::Body;
 use super::fields::Fields;
-use super::path::{Ids, ids};
+use super::path::{About, Ids, ids};
 use super::problem::Problem;
-use super::reading::no_query;
+use super::reading::{no_query, read_organization};
 use super::shape;
 use super::shape::{Described, Out, Record, Shape, ToJson};
 use crate::node::Node;
@@ -43,6 +47,9 @@ pub(super) struct Write<P, T> {
 #[derive(Debug)]
 pub(super) struct Author {
     pub(super) node: Node,
+    /// What links to the platform's console begin with.
+    pub(super) console_url: Arc<str>,
+    caller: Caller,
     actor: Actor,
     idempotency: Option<Idempotency>,
 }
@@ -53,17 +60,20 @@ impl<P: Ids, T: Record> FromRequest<Api> for Write<P, T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, api).await?;
-        caller.may_write(P::ORGANIZATION)?;
+        caller.may_write(P::ABOUT)?;
         let path: P = ids(&mut parts).await?;
         match path.organization() {
             Some(organization) => caller.may_touch(organization)?,
-            None => caller.may_all()?,
+            None if P::ABOUT == About::Ledger => caller.may_all()?,
+            None => {}
         }
         no_query(&parts)?;
         let Body(bytes) = Body::from_request(Request::from_parts(parts.clone(), body), api).await?;
         let body: T = Fields::body(&parts.headers, &bytes)?;
         let idempotency = idempotency(&api.node, &caller, &parts, &bytes)?;
-        let author = Author { node: api.node.clone(), actor: caller.actor(), idempotency };
+        let (node, console_url) = (api.node.clone(), api.console_url.clone());
+        let actor = caller.author(P::ABOUT);
+        let author = Author { node, console_url, caller, actor, idempotency };
         Ok(Self { path, body, author })
     }
 }
@@ -106,13 +116,47 @@ fn idempotency(
 }
 
 impl Author {
-    /// Has a command decided. Of a repetition, the events are those of the first time.
-    pub(super) async fn decide(&self, command: Command) -> Result<Done, Problem> {
-        let mut done = self.node.decide(command, self.actor.clone(), self.idempotency).await?;
+    /// Has a command about an organization decided. Of a repetition, the events are those of the first time.
+    pub(super) async fn decide(
+        &self,
+        organization: &OrgId,
+        command: OrganizationCommand,
+    ) -> Result<Done, Problem> {
+        self.decide_any(Command::Organization(organization.clone(), command)).await
+    }
+
+    /// Has a command about the whole ledger decided.
+    pub(super) async fn configure(&self, command: ConfigCommand) -> Result<Done, Problem> {
+        self.decide_any(Command::Config(command)).await
+    }
+
+    async fn decide_any(&self, command: Command) -> Result<Done, Problem> {
+        let done = self.node.decide(command, self.actor.clone(), self.idempotency).await?;
+        self.with_events(done).await
+    }
+
+    /// Makes an organization's personal data unreadable for ever.
+    pub(super) async fn erase_contacts(&self, organization: &OrgId) -> Result<Done, Problem> {
+        let done = self.node.erase_contacts(organization, self.actor.clone(), self.idempotency).await?;
+        self.with_events(done).await
+    }
+
+    async fn with_events(&self, mut done: Done) -> Result<Done, Problem> {
         if done.before {
             done.events = self.node.events_at(done.position).await?;
         }
         Ok(done)
+    }
+
+    /// Whether the caller's token may touch an organization that the path does not name.
+    pub(super) fn may_touch(&self, organization: &OrgId) -> Result<(), Problem> {
+        self.caller.may_touch(organization)
+    }
+
+    /// Encrypts personal data of an organization that is there.
+    pub(super) async fn seal(&self, organization: &OrgId, text: &str) -> Result<Sealed, Problem> {
+        let key = read_organization(&self.node, organization, |known| known.contact_key).await?;
+        Ok(self.node.contacts().seal(organization, key, text).await?)
     }
 
     /// Bits for an id that follows from the idempotency key, if there is one, so that a repetition finds what was made.

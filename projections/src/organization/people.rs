@@ -86,6 +86,7 @@ impl Organization {
                 let remembered =
                     |known: &Invitation| known.expires_at.plus_seconds(REMEMBERED_SECONDS) > at.recorded_at;
                 self.invitations.retain(|_, known| remembered(known));
+                self.has_contacts |= email.is_some();
                 let new = Invitation {
                     email: email.clone(),
                     role: *role,
@@ -107,6 +108,7 @@ impl Organization {
                 if let Some(invitation) = invitation {
                     self.end_invitation(invitation, InvitationEnd::Accepted(member.clone()))?;
                 }
+                self.has_contacts = true;
                 let new = Member {
                     name: name.clone(),
                     email: email.clone(),

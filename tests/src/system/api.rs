@@ -15,6 +15,7 @@ pub struct Api {
     http: Client,
     place: Arc<Mutex<Place>>,
     token: Option<String>,
+    actor: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +111,7 @@ impl Api {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let http = Client::builder().no_proxy().build().unwrap();
-        Self { http, place: Arc::default(), token: None }
+        Self { http, place: Arc::default(), token: None, actor: None }
     }
 
     /// The server is here now.
@@ -121,6 +122,11 @@ impl Api {
     /// The same server, called with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same server, called on behalf of a member.
+    pub fn acting(&self, member: &str) -> Self {
+        Self { actor: Some(member.to_owned()), ..self.clone() }
     }
 
     /// The same server, over connections of its own.
@@ -138,9 +144,13 @@ impl Api {
         self.token.clone().unwrap_or_else(|| self.place.lock().unwrap().admin.clone())
     }
 
-    /// A request with the token.
+    /// A request with the token, on behalf of whoever it acts for.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        self.anonymous(method, path).bearer_auth(self.token())
+        let request = self.anonymous(method, path).bearer_auth(self.token());
+        match &self.actor {
+            Some(actor) => request.header("tollbook-actor", actor),
+            None => request,
+        }
     }
 
     /// A request without a token.

@@ -1,4 +1,4 @@
-//! Where the `tollbook` binary comes from: built once per run, as the running test is.
+//! Where our binaries come from: built once per run, as the running test is.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,13 +6,19 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The binary; built on first use.
-pub(super) fn path() -> &'static Path {
+/// `tollbook`; built on first use.
+pub(super) fn tollbook() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(build)
+    PATH.get_or_init(|| build("tollbook-engine", "tollbook"))
 }
 
-fn build() -> PathBuf {
+/// `tollbook-replay`; built on first use.
+pub(super) fn replay() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| build("tollbook-replay-tools", "tollbook-replay"))
+}
+
+fn build(package: &str, name: &str) -> PathBuf {
     let (target, profile) = directories();
     let mut cargo = Command::new(env!("CARGO"));
     // What `cargo test` tells this process would make build scripts run again, and everything after them.
@@ -23,7 +29,7 @@ fn build() -> PathBuf {
         }
     }
     let output = cargo
-        .args(["build", "-p", "tollbook-engine", "--bin", "tollbook"])
+        .args(["build", "-p", package, "--bin", name])
         .args(["--message-format", "json-render-diagnostics", "--profile", &profile, "--target-dir"])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -34,7 +40,7 @@ fn build() -> PathBuf {
     let text = String::from_utf8(output.stdout).unwrap();
     let executable = text.lines().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
-        (line["target"]["name"] == "tollbook").then(|| line["executable"].as_str().map(PathBuf::from))?
+        (line["target"]["name"] == name).then(|| line["executable"].as_str().map(PathBuf::from))?
     });
     executable.expect("cargo names the executable")
 }

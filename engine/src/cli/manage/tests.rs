@@ -1,0 +1,221 @@
+//! What each command asks the server for: the contract of INTERFACES, from the command line's side.
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line<C: Subcommand> {
+    #[command(flatten)]
+    family: Family<C>,
+}
+
+/// The request that a line makes, such as `GET /v1/organizations`, and its body.
+fn request<C: Subcommand + Calls>(line: &str) -> Result<(String, Value), String> {
+    let words = std::iter::once("tollbook").chain(line.split_whitespace());
+    let parsed = Line::<C>::try_parse_from(words).map_err(|error| error.to_string())?;
+    parsed.family.command.call().map(Call::request).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn check<C: Subcommand + Calls>(line: &str, expected: &str, body: &str) {
+    let (request, sent) = request::<C>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+    assert_eq!((request.as_str(), sent), (expected, body), "{line}");
+}
+
+#[track_caller]
+fn refused<C: Subcommand + Calls>(line: &str, reason: &str) {
+    let error = request::<C>(line).expect_err(line);
+    assert!(error.contains(reason), "{line}: {error}");
+}
+
+#[test]
+fn organizations() {
+    let check = check::<OrgCommand>;
+    check(
+        "create Acme --email a@b.co --creator-name Ann",
+        "POST /v1/organizations",
+        r#"{"name":"Acme","email":"a@b.co","creator":{"name":"Ann","email":"a@b.co"},"time_zone":null}"#,
+    );
+    check("show org_1", "GET /v1/organizations/org_1", "");
+    check("list --limit 2 --after org_1", "GET /v1/organizations?limit=2&after=org_1", "");
+    check("update org_1 --name New", "PATCH /v1/organizations/org_1", r#"{"name":"New"}"#);
+    check(
+        "update org_1 --email a@b.co --time-zone UTC",
+        "PATCH /v1/organizations/org_1",
+        r#"{"email":"a@b.co","time_zone":"UTC"}"#,
+    );
+    check("verify org_1 verified", "POST /v1/organizations/org_1/verification", r#"{"level":"verified"}"#);
+    check("limits org_1", "GET /v1/organizations/org_1/limits", "");
+    // An absent field stays as it is, null takes an override away (R5.5).
+    check(
+        "override org_1 --projects 30 --api-keys none",
+        "POST /v1/organizations/org_1/limits/override",
+        r#"{"projects":30,"api_keys":null}"#,
+    );
+    check(
+        "override org_1 --concurrency 1 --rpm 2 --tpm none --tpd 18446744073709551615",
+        "POST /v1/organizations/org_1/limits/override",
+        r#"{"concurrency":1,"rpm":2,"tpm":null,"tpd":18446744073709551615}"#,
+    );
+    check("log org_1 --after 0-7", "GET /v1/organizations/org_1/log?after=0-7", "");
+    check("erase-contacts org_1 --yes", "DELETE /v1/organizations/org_1/contacts", "{}");
+    for (line, reason) in [
+        ("update org_1", "required"),
+        ("override org_1", "required"),
+        ("override org_1 --projects many", "none"),
+        ("override org_1 --projects 4294967296", "none"),
+        ("verify org_1 Verified", "enterprise_verified"),
+        ("show org_1/projects", "letters"),
+    ] {
+        refused::<OrgCommand>(line, reason);
+    }
+}
+
+#[test]
+fn the_allowlist() {
+    let check = check::<AllowlistCommand>;
+    check("show org_1", "GET /v1/organizations/org_1/ip-allowlist", "");
+    check(
+        "set org_1 8.8.8.8,1.1.1.1 52.94.76.0/22",
+        "PUT /v1/organizations/org_1/ip-allowlist",
+        r#"{"text":"8.8.8.8,1.1.1.1\n52.94.76.0/22"}"#,
+    );
+    check("clear org_1", "PUT /v1/organizations/org_1/ip-allowlist", r#"{"text":""}"#);
+    for (line, reason) in [
+        ("set org_1", "required"),
+        ("set org_1 ,", "allowlist clear"),
+        ("set org_1 8.8.8.8 --file -", "cannot be used with"),
+        ("set org_1 --file /nowhere/list", "/nowhere/list"),
+        ("set org_1 --file /dev/null", "allowlist clear"),
+    ] {
+        refused::<AllowlistCommand>(line, reason);
+    }
+}
+
+#[test]
+fn members() {
+    let check = check::<MemberCommand>;
+    check("list org_1", "GET /v1/organizations/org_1/members", "");
+    check(
+        "role org_1 mem_1 administrator",
+        "PATCH /v1/organizations/org_1/members/mem_1",
+        r#"{"role":"administrator"}"#,
+    );
+    check("remove org_1 mem_1", "DELETE /v1/organizations/org_1/members/mem_1", "{}");
+    check(
+        "invite org_1",
+        "POST /v1/organizations/org_1/invitations",
+        r#"{"email":null,"role":"member","projects":[]}"#,
+    );
+    check(
+        "invite org_1 --email b@b.co --role administrator --project proj_1 --project proj_2=administrator",
+        "POST /v1/organizations/org_1/invitations",
+        r#"{"email":"b@b.co","role":"administrator","projects":[
+            {"project":"proj_1","role":"member"},{"project":"proj_2","role":"administrator"}]}"#,
+    );
+    check("invitations org_1 --limit 5", "GET /v1/organizations/org_1/invitations?limit=5", "");
+    check("revoke-invitation org_1 inv_1", "DELETE /v1/organizations/org_1/invitations/inv_1", "{}");
+    check(
+        "accept abc --name Bob --email b@b.co",
+        "POST /v1/invitations/accept",
+        r#"{"token":"abc","name":"Bob","email":"b@b.co"}"#,
+    );
+    refused::<MemberCommand>("role org_1 mem_1 owner", "administrator, member");
+    refused::<MemberCommand>("invite org_1 --project proj_1=owner", "=administrator or =member");
+}
+
+#[test]
+fn projects_and_keys() {
+    let check = check::<ProjectCommand>;
+    check("create org_1 chat", "POST /v1/organizations/org_1/projects", r#"{"name":"chat"}"#);
+    check("list org_1", "GET /v1/organizations/org_1/projects", "");
+    check("show org_1 proj_1", "GET /v1/organizations/org_1/projects/proj_1", "");
+    check("rename org_1 proj_1 new", "PATCH /v1/organizations/org_1/projects/proj_1", r#"{"name":"new"}"#);
+    check("archive org_1 proj_1", "DELETE /v1/organizations/org_1/projects/proj_1", "{}");
+    check("tpm org_1 proj_1 500", "PUT /v1/organizations/org_1/projects/proj_1/tpm", r#"{"limit":500}"#);
+    check("tpm org_1 proj_1 none", "PUT /v1/organizations/org_1/projects/proj_1/tpm", r#"{"limit":null}"#);
+    check("members org_1 proj_1", "GET /v1/organizations/org_1/projects/proj_1/members", "");
+    check(
+        "add-member org_1 proj_1 mem_1",
+        "POST /v1/organizations/org_1/projects/proj_1/members",
+        r#"{"member":"mem_1","role":"member"}"#,
+    );
+    check(
+        "set-role org_1 proj_1 mem_1 administrator",
+        "PATCH /v1/organizations/org_1/projects/proj_1/members/mem_1",
+        r#"{"role":"administrator"}"#,
+    );
+    check(
+        "remove-member org_1 proj_1 mem_1",
+        "DELETE /v1/organizations/org_1/projects/proj_1/members/mem_1",
+        "{}",
+    );
+    let keys = "/v1/organizations/org_1/projects/proj_1/api-keys";
+    let check = self::check::<KeyCommand>;
+    check("create org_1 proj_1 k", &format!("POST {keys}"), r#"{"name":"k","member":null}"#);
+    check(
+        "create org_1 proj_1 k --member mem_1",
+        &format!("POST {keys}"),
+        r#"{"name":"k","member":"mem_1"}"#,
+    );
+    check("list org_1 proj_1", &format!("GET {keys}"), "");
+    check("revoke org_1 proj_1 ak_1", &format!("DELETE {keys}/ak_1"), "{}");
+    refused::<ProjectCommand>("tpm org_1 proj_1", "required");
+}
+
+#[test]
+fn configuration() {
+    let path = "/v1/config/quantity-limits";
+    check::<QuantityCommand>("show", &format!("GET {path}"), "");
+    check::<QuantityCommand>(
+        "set --projects 20 --api-keys 50 --enterprise-projects 50 --enterprise-api-keys 100",
+        &format!("PUT {path}"),
+        r#"{"default":{"projects":20,"api_keys":50},"enterprise_verified":{"projects":50,"api_keys":100}}"#,
+    );
+    refused::<QuantityCommand>("set --projects 20", "--enterprise-api-keys");
+    check::<TokenCommand>("revoke tok_1", "DELETE /v1/tokens/tok_1", "{}");
+    check::<UsageCommand>("quarantine --limit 7", "GET /v1/quarantine?limit=7", "");
+}
+
+#[test]
+fn what_cannot_be_undone_is_confirmed_first() {
+    // Only where standard input is no terminal: whoever runs this by hand would be asked.
+    if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        refused::<OrgCommand>("erase-contacts org_1", "--yes");
+    }
+}
+
+#[test]
+fn who_asks_stands_before_or_after_the_command() {
+    for line in [
+        "--actor mem_1 --idempotency-key k list org_1",
+        "list org_1 --actor mem_1 --idempotency-key k",
+        "list --json --actor mem_1 org_1 --idempotency-key k",
+    ] {
+        let words = std::iter::once("tollbook").chain(line.split_whitespace());
+        let author = Line::<MemberCommand>::try_parse_from(words).unwrap().family.author;
+        assert_eq!(author.actor.unwrap().0, "mem_1", "{line}");
+        assert_eq!(author.idempotency_key.unwrap(), "k", "{line}");
+    }
+    refused::<MemberCommand>("list org_1 --actor mem/1", "letters");
+}
+
+#[test]
+fn an_id_can_stand_in_a_path() {
+    assert_eq!("org_01-A".parse::<Id>().unwrap().to_string(), "org_01-A");
+    for bad in ["", "..", "org_1/projects", "org_1?x", "örg", "org 1", "%2e"] {
+        assert!(bad.parse::<Id>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_setting_is_a_number_or_none() {
+    assert_eq!("20".parse::<Setting<u32>>().unwrap(), Setting(Some(20)));
+    assert_eq!("none".parse::<Setting<u32>>().unwrap(), Setting(None));
+    for bad in ["", "-1", "2.5", "None", "4294967296", "null"] {
+        assert!(bad.parse::<Setting<u32>>().is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,97 @@
+//! Answers as people read them: tables, and one thing as a list of its members.
+
+use std::io::{self, ErrorKind, Write};
+
+use comfy_table::{LineStyle, Table, TableStyle, presets};
+use serde_json::Value;
+
+/// A value that is not there.
+pub(super) const NOTHING: &str = "–";
+
+/// Rules around the head and below the last row.
+const RULED: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
+
+/// A table of the named members of each row; `a.b` reaches into an object.
+pub(crate) fn table(columns: &[&str], rows: &[&Value]) -> Table {
+    let mut table = Table::new();
+    table.load_style(RULED).set_header(columns.to_vec());
+    for row in rows {
+        table.add_row(columns.iter().map(|column| cell(row, column)));
+    }
+    table
+}
+
+/// The named members of one thing, one on a line.
+pub(super) fn record(columns: &[&str], row: &Value) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for column in columns {
+        table.add_row([(*column).to_owned(), cell(row, column)]);
+    }
+    table
+}
+
+fn cell(row: &Value, column: &str) -> String {
+    let value = column.split('.').try_fold(row, |value, part| value.get(part));
+    match value.map(text) {
+        Some(text) if !text.is_empty() => text,
+        Some(_) | None => NOTHING.to_owned(),
+    }
+}
+
+/// A value as people read it; nothing where there is none.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => visible(text),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
+    }
+}
+
+/// Without what would move a terminal's cursor or change its colours; lines stay lines.
+pub(super) fn visible(text: &str) -> String {
+    let seen = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(seen).collect()
+}
+
+/// Writes lines to standard output. A reader that has seen enough, such as `head`, is no fault.
+pub(super) fn print(lines: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{lines}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cells_are_what_people_read() {
+        let row = json!({
+            "id": "org_1", "none": null, "empty": "", "list": ["a", 1, true], "no_items": [],
+            "inner": { "name": "Ada" }, "rude": "\u{1b}[31mred\nline",
+        });
+        for (column, expected) in [
+            ("id", "org_1"),
+            ("none", "–"),
+            ("missing", "–"),
+            ("inner.missing", "–"),
+            ("empty", "–"),
+            ("no_items", "–"),
+            ("list", "a, 1, true"),
+            ("inner.name", "Ada"),
+            ("inner", r#"{"name":"Ada"}"#),
+            ("rude", "\u{fffd}[31mred\nline"),
+        ] {
+            assert_eq!(cell(&row, column), expected, "{column}");
+        }
+    }
+}

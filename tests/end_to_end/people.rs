@@ -1,0 +1,281 @@
+//! R3 over HTTP: who joins, who may do what on whose behalf, and what goes with whom.
+
+use serde_json::{Value, json};
+use tollbook_tests::system::{Api, System};
+
+/// An organization with somebody in every role.
+struct Team {
+    org: String,
+    project: String,
+    creator: String,
+    administrator: String,
+    member: String,
+    lead: String,
+    developer: String,
+}
+
+impl Team {
+    async fn of(api: &Api) -> Self {
+        let creator = json!({ "name": "Cleo", "email": "cleo@example.com" });
+        let body = json!({ "name": "Acme", "email": "billing@example.com", "creator": creator });
+        let registered = api.post("/v1/organizations", &body).await.expect(201);
+        let org = registered["id"].as_str().unwrap().to_owned();
+        let level = json!({ "level": "enterprise_verified" });
+        api.post(&format!("/v1/organizations/{org}/verification"), &level).await.expect(200);
+        let project = api.project(&org).await;
+        let in_project = |role: &str| json!([{ "project": project, "role": role }]);
+        let administrator = join(api, &org, "Ada", "administrator", json!([])).await;
+        let member = join(api, &org, "Mia", "member", json!([])).await;
+        let lead = join(api, &org, "Lea", "member", in_project("administrator")).await;
+        let developer = join(api, &org, "Dan", "member", in_project("member")).await;
+        let creator = registered["creator"]["id"].as_str().unwrap().to_owned();
+        Self { org, project, creator, administrator, member, lead, developer }
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/v1/organizations/{}{}", self.org, rest.replace("{project}", &self.project))
+    }
+}
+
+/// Invites somebody who accepts; the new member's id.
+async fn join(api: &Api, org: &str, name: &str, role: &str, projects: Value) -> String {
+    let body = json!({ "role": role, "projects": projects });
+    let invited = api.post(&format!("/v1/organizations/{org}/invitations"), &body).await.expect(201);
+    let email = format!("{}@example.com", name.to_lowercase());
+    let body = json!({ "token": invited["token"], "name": name, "email": email });
+    let accepted = api.post("/v1/invitations/accept", &body).await.expect(201);
+    accepted["member"]["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn r3_everybody_may_over_http_what_the_table_says() {
+    let system = System::start().await;
+    let team = Team::of(&system.api).await;
+    let console = system.api.with_token(&system.api.service_token(&["console"], None).await);
+    let people = [&team.creator, &team.administrator, &team.member, &team.lead, &team.developer];
+    // In the order of the table's columns; each row can be asked again and again.
+    let rows: [(&str, &str, Value, [bool; 5]); 17] = [
+        ("GET", "", json!({}), [true, true, true, true, true]),
+        ("GET", "/ip-allowlist", json!({}), [true, true, false, false, false]),
+        ("PUT", "/ip-allowlist", json!({ "text": "203.0.113.4" }), [true, true, false, false, false]),
+        ("GET", "/members", json!({}), [true, true, false, false, false]),
+        ("GET", "/invitations", json!({}), [true, true, false, false, false]),
+        ("POST", "/invitations", json!({ "role": "member" }), [true, true, false, false, false]),
+        ("GET", "/balance", json!({}), [true, true, false, false, false]),
+        ("GET", "/limits", json!({}), [true, true, false, false, false]),
+        ("GET", "/spend", json!({}), [true, true, false, false, false]),
+        ("GET", "/log", json!({}), [true, true, false, false, false]),
+        ("PATCH", "", json!({ "name": "Acme" }), [true, true, false, false, false]),
+        ("POST", "/projects", json!({ "name": "more" }), [true, true, false, false, false]),
+        ("GET", "/projects/{project}", json!({}), [true, true, true, true, true]),
+        ("GET", "/projects/{project}/members", json!({}), [true, true, false, true, true]),
+        ("PUT", "/projects/{project}/tpm", json!({ "limit": 7 }), [true, true, false, true, false]),
+        ("POST", "/projects/{project}/api-keys", json!({ "name": "mine" }), [true, true, false, true, true]),
+        // The platform's, whoever asks.
+        ("POST", "/verification", json!({ "level": "verified" }), [false; 5]),
+    ];
+    for (method, path, body, allowed) in rows {
+        for (person, allowed) in people.iter().zip(allowed) {
+            let api = console.acting(person);
+            let request = api.request(method, &team.path(path));
+            let request = if method == "GET" { request } else { request.json(&body) };
+            let answer = api.send(request).await;
+            let what = format!("{method} {path} by {person}: {}", answer.text);
+            if allowed {
+                assert!([200, 201].contains(&answer.status), "{what}");
+            } else {
+                assert_eq!(answer.refused(403), "role_missing", "{what}");
+            }
+        }
+        let stranger = console.acting("mem_stranger");
+        let request = stranger.request(method, &team.path(path));
+        let request = if method == "GET" { request } else { request.json(&body) };
+        assert_eq!(stranger.send(request).await.refused(403), "not_a_member", "{method} {path}");
+    }
+    assert_eq!(console.get(&team.path("")).await.refused(403), "actor_missing");
+    // Addresses are for administrators.
+    let seen = console.acting(&team.member).get(&team.path("")).await.expect(200);
+    assert_eq!((&seen["email"], &seen["creator"]["email"]), (&Value::Null, &Value::Null));
+    let seen = console.acting(&team.administrator).get(&team.path("")).await.expect(200);
+    assert_eq!(seen["creator"]["email"], "cleo@example.com");
+    // The log names the member and the console.
+    let log = system.api.all(&team.path("/log")).await;
+    let renamed = |item: &&Value| item["events"][0]["type"] == "organization.ip_allowlist_saved";
+    let by = &log.iter().find(renamed).unwrap()["actor"];
+    assert_eq!((&by["kind"], &by["member"]), (&json!("member"), &json!(team.creator)));
+    assert!(by["token"].as_str().unwrap().starts_with("tok_"));
+}
+
+#[tokio::test]
+async fn r2_3_an_unverified_organization_has_no_allowlist_for_anybody() {
+    let system = System::builder().arg("--console-url").arg("https://console.example.com/").start().await;
+    let api = &system.api;
+    let org = api.organization("Acme").await;
+    let path = format!("/v1/organizations/{org}/ip-allowlist");
+    let body = json!({ "text": "203.0.113.4" });
+    assert_eq!(api.get(&path).await.refused(403), "verification_missing");
+    assert_eq!(api.put(&path, &body).await.refused(403), "verification_missing");
+    let invitations = format!("/v1/organizations/{org}/invitations");
+    assert_eq!(
+        api.post(&invitations, &json!({ "role": "member" })).await.refused(403),
+        "verification_missing"
+    );
+    api.post(&format!("/v1/organizations/{org}/verification"), &json!({ "level": "verified" }))
+        .await
+        .expect(200);
+    assert_eq!(api.put(&path, &body).await.expect(200)["entries"], json!(["203.0.113.4"]));
+    assert_eq!(
+        api.post(&invitations, &json!({ "role": "member" })).await.refused(403),
+        "verification_missing"
+    );
+    // Every bad item, and the list stays as it was.
+    let bad = api.put(&path, &json!({ "text": "8.8.8.8, 10.0.0.1\n::1 52.94.76.5/22" })).await;
+    assert_eq!(bad.refused(400), "ip_allowlist_invalid");
+    let faults: Vec<_> = bad.json()["errors"].as_array().unwrap().clone();
+    let of = |fault: &Value| (fault["index"].clone(), fault["offset"].clone(), fault["value"].clone());
+    assert_eq!(
+        faults.iter().map(of).collect::<Vec<_>>(),
+        [
+            (json!(1), json!(9), json!("10.0.0.1")),
+            (json!(2), json!(18), json!("::1")),
+            (json!(3), json!(22), json!("52.94.76.5/22")),
+        ]
+    );
+    assert!(faults[2]["reason"].as_str().unwrap().contains("52.94.76.0/22"), "{faults:?}");
+    assert_eq!(api.get(&path).await.expect(200)["entries"], json!(["203.0.113.4"]));
+    assert_eq!(api.put(&path, &json!({ "text": " \n" })).await.expect(200)["entries"], json!([]));
+}
+
+#[tokio::test]
+async fn r3_3_an_invitation_works_once() {
+    let system = System::builder().arg("--console-url").arg("https://console.example.com/").start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    let invitations = team.path("/invitations");
+    let body = json!({ "email": "new@example.com", "role": "member" });
+    let keyed = || api.request("POST", &invitations).header("idempotency-key", "i").json(&body);
+    let invited = api.send(keyed()).await.expect(201);
+    let token = invited["token"].as_str().unwrap();
+    assert_eq!(invited["link"], format!("https://console.example.com/invitations/accept#token={token}"));
+    assert_eq!((&invited["state"], &invited["email"]), (&json!("open"), &json!("new@example.com")));
+    let again = api.send(keyed()).await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let again = again.expect(201);
+    assert_eq!((&again["id"], &again["position"]), (&invited["id"], &invited["position"]));
+    assert!(again["token"].is_null() && again["link"].is_null(), "{again}");
+
+    let accept = json!({ "token": token, "name": "New", "email": "new@example.com" });
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let as_member = console.acting(&team.member).post("/v1/invitations/accept", &accept).await;
+    assert_eq!(as_member.refused(403), "forbidden", "a newcomer is no member");
+    let gateway = api.with_token(&api.service_token(&["gateway"], None).await);
+    assert_eq!(gateway.post("/v1/invitations/accept", &accept).await.refused(403), "forbidden");
+    let elsewhere = api.with_token(&api.service_token(&["console"], Some(&["org_other"])).await);
+    assert_eq!(elsewhere.post("/v1/invitations/accept", &accept).await.refused(403), "forbidden");
+    let forged = json!({ "token": format!("{token}x"), "name": "New", "email": "new@example.com" });
+    assert_eq!(console.post("/v1/invitations/accept", &forged).await.refused(404), "invitation_not_found");
+
+    let keyed =
+        || console.request("POST", "/v1/invitations/accept").header("idempotency-key", "a").json(&accept);
+    let accepted = console.send(keyed()).await.expect(201);
+    assert_eq!(accepted["organization"], team.org.as_str());
+    assert_eq!(accepted["member"]["name"], "New");
+    let again = console.send(keyed()).await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.expect(201), accepted);
+    assert_eq!(console.post("/v1/invitations/accept", &accept).await.refused(422), "invitation_over");
+    let listed = api.all(&invitations).await;
+    let state = |id: &Value| listed.iter().find(|item| item["id"] == *id).unwrap()["state"].clone();
+    assert_eq!(state(&invited["id"]), "accepted");
+
+    let revocable = api.post(&invitations, &json!({ "role": "member" })).await.expect(201);
+    let path = format!("{invitations}/{}", revocable["id"].as_str().unwrap());
+    api.write("DELETE", &path, &json!({})).await.expect(200);
+    let late = json!({ "token": revocable["token"], "name": "Late", "email": "late@example.com" });
+    assert_eq!(console.post("/v1/invitations/accept", &late).await.refused(422), "invitation_over");
+    assert_eq!(api.write("DELETE", &path, &json!({})).await.refused(422), "invitation_over");
+}
+
+#[tokio::test]
+async fn r3_4_keys_go_with_their_member_in_one_entry() {
+    let system = System::start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    let keys = team.path("/projects/{project}/api-keys");
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let mut issued = Vec::new();
+    for person in [&team.developer, &team.developer, &team.lead] {
+        let key = console.acting(person).post(&keys, &json!({ "name": "mine" })).await.expect(201);
+        assert_eq!(key["member"], person.as_str());
+        issued.push(key["id"].clone());
+    }
+    let of_another = json!({ "name": "theirs", "member": team.developer });
+    assert_eq!(console.acting(&team.lead).post(&keys, &of_another).await.refused(403), "api_key_of_another");
+    let others = format!("{keys}/{}", issued[2].as_str().unwrap());
+    let refused = console.acting(&team.developer).write("DELETE", &others, &json!({})).await;
+    assert_eq!(refused.refused(403), "role_missing", "members revoke only their own");
+
+    let path = team.path(&format!("/projects/{{project}}/members/{}", team.developer));
+    let removed = console.acting(&team.lead).write("DELETE", &path, &json!({})).await.expect(200);
+    let mut gone: Vec<_> = removed["revoked_api_keys"].as_array().unwrap().clone();
+    let mut theirs = issued[..2].to_vec();
+    gone.sort_unstable_by_key(Value::to_string);
+    theirs.sort_unstable_by_key(Value::to_string);
+    assert_eq!(gone, theirs);
+    let entry =
+        api.all(&team.path("/log")).await.into_iter().find(|item| item["position"] == removed["position"]);
+    let entry = entry.unwrap();
+    assert_eq!(entry["events"].as_array().unwrap().len(), 3, "one entry: {entry}");
+    for key in api.all(&keys).await {
+        let revoked = issued[..2].contains(&key["id"]);
+        assert_eq!(key["state"], if revoked { "revoked" } else { "active" }, "{key}");
+    }
+    assert_eq!(
+        console.acting(&team.developer).post(&keys, &json!({ "name": "n" })).await.refused(403),
+        "role_missing"
+    );
+
+    let path = team.path("/projects/{project}");
+    let archived = console.acting(&team.administrator).write("DELETE", &path, &json!({})).await.expect(200);
+    assert_eq!(archived["revoked_api_keys"], json!([issued[2]]));
+    assert_eq!(api.post(&keys, &json!({ "name": "late" })).await.refused(422), "project_archived");
+    let creator = team.path(&format!("/members/{}", team.creator));
+    assert_eq!(api.write("DELETE", &creator, &json!({})).await.refused(422), "creator_stays");
+    let demoted = api.write("PATCH", &creator, &json!({ "role": "member" })).await;
+    assert_eq!(demoted.refused(422), "creator_stays");
+}
+
+#[tokio::test]
+async fn r5_4_a_project_limit_is_clamped_and_said_so() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = api.organization("Acme").await;
+    let project = api.project(&org).await;
+    let path = format!("/v1/organizations/{org}/projects/{project}/tpm");
+    let set = async |body: Value| {
+        let mut answer = api.put(&path, &body).await.expect(200);
+        answer.as_object_mut().unwrap().remove("position");
+        answer
+    };
+    assert_eq!(
+        set(json!({ "limit": 600_000 })).await,
+        json!({ "limit": 600_000, "effective": 600_000, "clamped": false }),
+        "below the first tier the organization has no limit"
+    );
+    api.recharge(&org, "1", "a").await;
+    assert_eq!(
+        set(json!({ "limit": 600_000 })).await,
+        json!({ "limit": 600_000, "effective": 500_000, "clamped": true })
+    );
+    let overrides = format!("/v1/organizations/{org}/limits/override");
+    let limits = api.post(&overrides, &json!({ "tpm": 900_000, "projects": 1 })).await.expect(200);
+    assert_eq!((&limits["limits"]["tpm"], &limits["limits"]["rpm"]), (&json!(900_000), &json!(3)));
+    assert_eq!(limits["quantities"]["projects"], json!({ "limit": 1, "used": 1 }));
+    let refused = api.post(&format!("/v1/organizations/{org}/projects"), &json!({ "name": "more" })).await;
+    assert_eq!(refused.refused(422), "project_limit");
+    assert_eq!(set(json!({ "limit": 600_000 })).await["clamped"], false);
+    let limits = api.post(&overrides, &json!({ "tpm": null })).await.expect(200);
+    assert_eq!((&limits["limits"]["tpm"], &limits["overrides"]["projects"]), (&json!(500_000), &json!(1)));
+    assert_eq!(set(json!({ "limit": null })).await["effective"], 500_000);
+    assert_eq!(api.put(&path, &json!({})).await.faults(), ["limit"], "leaving it out removes nothing");
+}
