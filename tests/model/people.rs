@@ -116,7 +116,8 @@ const REACHED: &[&str] = &[
 #[test]
 fn r1_r2_r3_r9_the_engine_and_the_model_of_people_agree_over_random_walks() {
     let mut reached = BTreeMap::new();
-    for seed in told_seeds().unwrap_or(SEEDS) {
+    let seeds = told_seeds().unwrap_or(SEEDS);
+    for seed in seeds.clone() {
         let mut walk = Walk::new(seed);
         for step in 0..STEPS {
             walk.step = step;
@@ -129,6 +130,10 @@ fn r1_r2_r3_r9_the_engine_and_the_model_of_people_agree_over_random_walks() {
     }
     for (what, times) in &reached {
         println!("{times:>9} {what}");
+    }
+    if seeds.count() < SEEDS.count() {
+        // Whoever looks at one walk does not ask what all of them reach.
+        return;
     }
     let missed: Vec<_> = REACHED.iter().filter(|what| !reached.contains_key(**what)).collect();
     assert!(missed.is_empty(), "the walks never reached {missed:?}");
@@ -503,7 +508,11 @@ impl Walk {
         let networks = ["8.8.8.8/32", "198.51.100.0/24", "203.0.113.4/32"].map(|text| text.parse().unwrap());
         let first = self.below(3);
         let end = self.rng.random_range(first..=3);
-        C::SaveAllowlist(networks[first..end].to_vec())
+        let mut entries = networks[first..end].to_vec();
+        if self.chance(300) {
+            entries.reverse();
+        }
+        C::SaveAllowlist(entries)
     }
 
     fn invite(&mut self, group: Option<&Group>) -> C {
