@@ -578,11 +578,6 @@ impl Walk {
             Command::Organization(id, _) => self.model.find(id).cloned(),
             Command::Config(_) | Command::Partition(_) => None,
         };
-        if matches!(command, Command::Organization(_, C::EraseContacts))
-            && group.as_ref().is_some_and(gone_but_readable)
-        {
-            return;
-        }
         let expected = self.model.command(actor, command, asked, now, position, stale);
         if self.chance(900) {
             // Digests then need to look only at what changed since.
@@ -698,15 +693,6 @@ impl Walk {
     }
 }
 
-/// Whether all that could be erased was sealed for those who are gone: the engine then erases nothing (see
-/// `r9_2_erasing_covers_those_who_are_gone`, which is to be taken in with this).
-fn gone_but_readable(group: &Group) -> bool {
-    let members = group.members.iter().flat_map(|person| [&person.name, &person.email]);
-    let invitations = group.invitations.iter().filter_map(|invited| invited.email.as_ref());
-    let mut known = std::iter::once(&group.email).chain(members).chain(invitations);
-    group.readable && !known.any(|sealed| sealed.key == group.erased)
-}
-
 /// The first thing in which State and the model differ.
 fn difference(given: &Organization, expected: &Group, now: Timestamp) -> Option<&'static str> {
     let profile = given.name == expected.name
@@ -714,6 +700,7 @@ fn difference(given: &Organization, expected: &Group, now: Timestamp) -> Option<
         && given.creator == expected.creator
         && given.created_at == expected.created_at
         && given.contact_key == expected.erased
+        && given.has_contacts == expected.readable
         && given.verification == expected.level;
     let limits = [given.quantities.projects, given.quantities.api_keys] == expected.own_limits
         && [given.rates.concurrency, given.rates.rpm, given.rates.tpm, given.rates.tpd] == expected.own_rates;

@@ -98,7 +98,6 @@ fn r9_2_erasing_leaves_members_and_invitations_as_they_were() {
 
 /// The log keeps what it says of members who were removed and of addresses that were replaced.
 #[test]
-#[ignore = "the engine looks only at who is there: it answers `same`, and the key stays"]
 fn r9_2_erasing_covers_those_who_are_gone() {
     check_acme(
         "
