@@ -22,6 +22,7 @@ use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::Sealed;
 use tollbook_schemas::time::{Timestamp, Zone};
 
+pub(crate) use self::member::INVITATION_SECONDS;
 use crate::permission::{self, Action};
 
 /// What a command leads to.
@@ -131,7 +132,12 @@ fn decide_organization(
     if let OrganizationCommand::Register { name, email, creator, creator_name, creator_email, zone } = command
     {
         let new = organization::NewOrganization { name, email, creator, creator_name, creator_email, zone };
-        return organization::register(id, known, &new);
+        return match actor {
+            Actor::Engine | Actor::Operator { .. } => organization::register(id, known, &new),
+            Actor::Member { .. } | Actor::Invitee { .. } => {
+                Err(Rejection::RoleMissing { needed: "the platform" })
+            }
+        };
     }
     let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
     let case = Case { state, organization, actor, now: now.max(state.head().recorded_at) };

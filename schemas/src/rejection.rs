@@ -1,4 +1,5 @@
-//! Refusals: a rule said no. Codes are stable and never reused; variants stand in the order of checking.
+//! Refusals: a rule said no. Codes are stable and never reused. Who asks is checked before what it is about, and that
+//! before what the rules say of it.
 
 use crate::amount::Amount;
 use crate::id::{

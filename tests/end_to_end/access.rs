@@ -75,6 +75,62 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
     }
 }
 
+/// Whatever the document describes: nobody reaches it without a token, and no token does more than its scope.
+#[tokio::test]
+async fn every_operation_takes_only_the_scopes_that_it_needs() {
+    let system = System::start().await;
+    let api = &system.api;
+    let key = api.customer("Acme").await;
+    let verified = format!("/v1/organizations/{}/verification", key.organization);
+    api.post(&verified, &json!({ "level": "enterprise_verified" })).await.expect(200);
+    let mut by_scope = Vec::new();
+    for scope in SCOPES {
+        by_scope.push((scope, api.with_token(&api.service_token(&[scope], None).await)));
+    }
+    let document = api.send(api.anonymous("GET", "/openapi.json")).await.expect(200);
+    let ids = [
+        ("{org}", key.organization.as_str()),
+        ("{project}", &key.project),
+        ("{key}", &key.id),
+        ("{member}", "mem_none"),
+        ("{invitation}", "inv_none"),
+        ("{token}", "tok_none"),
+    ];
+    let mut operations = 0;
+    for (template, methods) in document["paths"].as_object().unwrap() {
+        let path = ids.iter().fold(template.clone(), |path, (name, id)| path.replace(name, id));
+        assert!(!path.contains('{'), "{template} has an id that this test does not know");
+        for (method, operation) in methods.as_object().unwrap() {
+            // What needs no token says so by having no security.
+            if operation["security"].is_null() || template.ends_with("/events") {
+                continue;
+            }
+            operations += 1;
+            let method = method.to_uppercase();
+            let what = format!("{method} {template}");
+            // A body that nothing takes: whoever may ask at all is told that, or what else is wrong.
+            let body = json!({ "nonsense": true });
+            let anonymous = api.anonymous(&method, &path).json(&body);
+            assert_eq!(api.send(anonymous).await.refused(401), "unauthorized", "{what}");
+            for (scope, api) in &by_scope {
+                let request = api.request(&method, &path);
+                let request = if method == "GET" { request } else { request.json(&body) };
+                let answer = api.send(request).await;
+                let may = match *scope {
+                    "operator" => true,
+                    "auditor" => method == "GET",
+                    // Without a member it may only let newcomers in.
+                    "console" => template == "/v1/invitations/accept",
+                    _ => false,
+                };
+                assert_eq!(answer.status != 403, may, "{what} with a {scope} token: {answer:?}");
+                assert!(!may || [200, 400, 404, 409, 422].contains(&answer.status), "{what}: {answer:?}");
+            }
+        }
+    }
+    assert!(operations >= 45, "{operations} operations");
+}
+
 #[tokio::test]
 async fn without_a_token_that_works_nothing_is_told() {
     let system = System::start().await;

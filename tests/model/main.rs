@@ -12,5 +12,6 @@
 )]
 
 mod bytes;
+mod people;
 mod split;
 mod walk;

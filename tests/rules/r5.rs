@@ -52,3 +52,66 @@ fn r5_1_spending_never_moves_the_tier() {
         ",
     );
 }
+
+#[test]
+fn r5_4_a_projects_tpm_limit_is_accepted_and_clamped() {
+    check(
+        "
+        organization acme
+        project acme web
+        recharge acme 1 ref=1
+        in-force acme web                  -> tpm 500000 asked none project 500000 clamped no
+        tpm acme web 1000                  -> ok
+        tpm acme web 1000                  -> same
+        in-force acme web                  -> tpm 500000 asked 1000 project 1000 clamped no
+        tpm acme web 500000                -> ok
+        in-force acme web                  -> asked 500000 project 500000 clamped no
+        tpm acme web 500001                -> ok
+        in-force acme web                  -> asked 500001 project 500000 clamped yes
+        # What was asked for is kept, for when the organization's limit rises.
+        recharge acme 9 ref=2              -> ok voucher 5
+        in-force acme web                  -> tpm 2000000 asked 500001 project 500001 clamped no
+        limits acme tpm=7
+        in-force acme web                  -> tpm 7 asked 500001 project 7 clamped yes
+        restart
+        tpm acme web none                  -> ok
+        in-force acme web                  -> asked none project 7 clamped no
+        tpm acme web none                  -> same
+        tpm acme none 5                    -> project_not_found
+        ",
+    );
+}
+
+#[test]
+fn r5_5_in_an_override_what_is_absent_stays_and_none_removes() {
+    check(
+        "
+        organization acme
+        organization beta
+        recharge acme 1 ref=1
+        recharge beta 1 ref=1
+        in-force acme                      -> concurrency 1 rpm 3 tpm 500000 tpd 1500000
+        limits acme concurrency=9 rpm=8 tpm=7 tpd=6 -> ok
+        overrides acme                     -> projects none keys none concurrency 9 rpm 8 tpm 7 tpd 6
+        in-force acme                      -> concurrency 9 rpm 8 tpm 7 tpd 6
+        limits acme rpm=80                 -> ok
+        overrides acme                     -> concurrency 9 rpm 80 tpm 7 tpd 6
+        limits acme tpm=none projects=3    -> ok
+        overrides acme                     -> projects 3 keys none concurrency 9 rpm 80 tpm none tpd 6
+        in-force acme                      -> concurrency 9 rpm 80 tpm 500000 tpd 6
+        limits acme                        -> same
+        limits acme rpm=80 tpm=none        -> same
+        restart
+        overrides acme                     -> projects 3 keys none concurrency 9 rpm 80 tpm none tpd 6
+        limits acme concurrency=none rpm=none tpd=none keys=4 -> ok
+        overrides acme                     -> projects 3 keys 4 concurrency none rpm none tpm none tpd none
+        in-force acme                      -> concurrency 1 rpm 3 tpm 500000 tpd 1500000
+        # An override may be lower or higher than the tier, and outlives it.
+        limits acme rpm=100                -> ok
+        recharge acme 3000 ref=2           -> ok voucher 5
+        in-force acme                      -> concurrency 1000 rpm 100 tpm 5000000 tpd none
+        overrides beta                     -> projects none keys none concurrency none rpm none tpm none tpd none
+        in-force beta                      -> concurrency 1 rpm 3 tpm 500000 tpd 1500000
+        ",
+    );
+}

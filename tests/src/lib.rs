@@ -16,6 +16,7 @@ use std::time::Duration;
 pub mod memory;
 
 pub mod oracle;
+pub mod people;
 pub mod script;
 
 pub mod nats;

@@ -241,9 +241,14 @@ impl MemoryLedger {
         self.append(&Topic::UsageMixed, &entry).expect("unreadable bytes can always be folded")
     }
 
+    /// Keeps what has changed of State, as views do.
+    pub fn keep(&mut self) {
+        self.rows.extend(self.state.take_changed().unwrap());
+    }
+
     /// Keeps State as views do, and goes on with what was kept. What was kept must be the same.
     pub fn restart(&mut self) {
-        self.rows.extend(self.state.take_changed().unwrap());
+        self.keep();
         let common = self.state.common_bytes().unwrap();
         let restored = State::restore(PARTITION, &common, self.rows.values().map(Vec::as_slice)).unwrap();
         assert_same(&restored, &self.state);

@@ -1,14 +1,16 @@
 //! Rules as tables: rows of a text run straight on the pure core, one function that knows the API.
 //!
 //! ```text
+//! by ann|operator|engine|invitee …                        any row of a command, on behalf of member `mem_ann` or another
+//! … request=k/1                                           any row of a command, with an idempotency key and a content
 //! at 2026-11-20T10:00:00Z
-//! organization acme [zone=Europe/Berlin]                  -> ok|organization_exists
+//! organization acme [zone=Europe/Berlin] [creator=ann]    -> ok|organization_exists
 //! project acme web                                        -> ok|project_limit 20/20
 //! projects acme 19                                        that many more
 //! key acme web k1 [member=other]                          -> ok|api_key_limit 50/50
 //! keys acme web 49                                        that many more
 //! price m input=0.60 cached=0.10 output=3 from=… [currency=EUR] [meter.image=4]  -> ok|same|price_in_the_past
-//! recharge acme 3.00 ref=a [request=k/1]                  -> ok [voucher 5]|same|reference_conflict
+//! recharge acme 3.00 ref=a                                -> ok [voucher 5]|same|reference_conflict
 //! usage acme k1 m in=1 [cached=0] [out=1] id=r1 [seq=1] [source=gw] [time=…|none] [cost=1] [meter.image=2]
 //!                                                         -> booked|duplicate|quarantined ahead
 //! batch                                                   usage rows up to `end` are one entry
@@ -29,6 +31,40 @@
 //! restart
 //! ```
 //!
+//! What is about people, projects, keys and limits:
+//!
+//! ```text
+//! level acme unverified|verified|enterprise_verified      -> ok|same
+//! change acme [name=N] [email=0] [zone=Asia/Tokyo]        e-mail sealed under that key
+//!                                                         -> ok [from 2026-12]|same|contacts_erased
+//! limits acme [projects=3|none] [keys=…] [concurrency=…] [rpm=…] [tpm=…] [tpd=…]   -> ok|same
+//! quantities [default=20/50] [enterprise=50/100]          -> ok|same
+//! allow acme TEXT…                                        what people type; without a text: lifted -> ok|same
+//! erase acme                                              -> ok|same
+//! invite acme i1 [role=administrator] [projects=web:member,shop:administrator] [sealed=0|none]
+//! revoke-invitation acme i1                               -> ok|invitation_over
+//! accept acme i1 ann [sealed=0]                           by the token of i1, on behalf of an invitee
+//!                                                         -> ok ann administrator [web member …]
+//! role acme ann administrator|member                      -> ok [revoked k1 member_demoted …]|same
+//! remove acme ann                                         -> ok [revoked k1 member_removed …]
+//! rename acme web N                                       -> ok|same
+//! archive acme web                                        -> ok [revoked k1 project_archived …]|same
+//! tpm acme web 1000|none                                  -> ok|same
+//! bring acme web ann [role=administrator]                 into the project -> ok web member
+//! team-role acme web ann administrator|member             -> ok web administrator|same
+//! leave acme web ann                                      out of the project -> ok [revoked k1 member_removed …]
+//! revoke acme web k1                                      -> ok revoked k1 requested|same
+//! profile acme                                            -> name N zone UTC zone_next none level verified email 0
+//! overrides acme                                          -> projects 3 keys none concurrency none rpm none …
+//! in-force acme [web]                                     -> concurrency 1 rpm 3 tpm 500000 tpd … [project … clamped no]
+//! used acme                                               -> projects 1/20 keys 0/50
+//! allowlist acme                                          -> none|8.8.8.8 …, in order
+//! members acme                                            -> ann:member …, by name
+//! team acme web                                           -> none|ann:member …, by name
+//! key-states acme                                         -> none|k1:ann k2:member_removed …, by name
+//! open-invitations acme                                   -> none|i1 …, by name
+//! ```
+//!
 //! A charge `web` names key `web`; `project:web` names the project. Rows without `->` expect `ok`, whatever that is for
 //! them. After every row money is conserved and every record accounted for; a refusal leaves the digest as it was; at
 //! the end the log, folded again, gives the same State.
@@ -43,8 +79,8 @@ use tollbook_projections::state::{Corrupt, Effect};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
-use tollbook_schemas::entry::{Body, Idempotency};
-use tollbook_schemas::event::{Event, MoneyEvent, PartitionEvent};
+use tollbook_schemas::entry::{Actor, Body, Idempotency};
+use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{
     DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
     Reference, SourceName, VoucherId,
@@ -60,6 +96,8 @@ use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 
 use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_audited, assert_same, ledger_id};
 
+pub mod people;
+
 /// When a script begins in which no row says so.
 const BEGIN: &str = "2026-11-20T10:00:00Z";
 
@@ -68,8 +106,14 @@ const BEGIN: &str = "2026-11-20T10:00:00Z";
 pub fn check(script: &str) -> MemoryLedger {
     // The ledger is created when the script begins.
     let begin = script.split_whitespace().skip_while(|word| *word != "at").nth(1).unwrap_or(BEGIN);
-    let mut run =
-        Run { ledger: MemoryLedger::new(begin.parse().unwrap()), batch: None, ids: 0, stale: false };
+    let mut run = Run {
+        ledger: MemoryLedger::new(begin.parse().unwrap()),
+        batch: None,
+        ids: 0,
+        stale: false,
+        actor: None,
+        request: None,
+    };
     for (number, row) in (1..).zip(script.lines()) {
         let row = row.trim();
         if row.is_empty() || row.starts_with('#') {
@@ -102,19 +146,44 @@ pub fn key(name: &str) -> KeyId {
     KeyId::parse(&format!("ak_{name}")).unwrap()
 }
 
+/// The id of a member that a script names.
+pub fn member(name: &str) -> MemberId {
+    MemberId::parse(&format!("mem_{name}")).unwrap()
+}
+
+/// Who acts under a name in a script.
+pub fn actor(name: &str) -> Actor {
+    match name {
+        "operator" => Actor::Operator { token: None },
+        "engine" => Actor::Engine,
+        "invitee" => Actor::Invitee { token: None },
+        _ => Actor::Member { token: None, member: member(name) },
+    }
+}
+
 /// Ciphertext of nothing.
 pub fn sealed() -> Sealed {
-    Sealed { key: 0, ciphertext: Bytes::from_static(b"sealed") }
+    sealed_under(0)
+}
+
+/// The same under another key (R9.2).
+pub fn sealed_under(key: u32) -> Sealed {
+    Sealed { key, ciphertext: Bytes::from_static(b"sealed") }
 }
 
 /// The command that registers an organization.
 pub fn register(organization: OrgId, zone: Zone) -> Command {
+    register_by(organization, zone, member("creator"))
+}
+
+/// The same with another creator.
+pub fn register_by(organization: OrgId, zone: Zone, creator: MemberId) -> Command {
     Command::Organization(
         organization,
         OrganizationCommand::Register {
             name: DisplayName::parse("an organization").unwrap(),
             email: sealed(),
-            creator: MemberId::parse("mem_creator").unwrap(),
+            creator,
             creator_name: sealed(),
             creator_email: sealed(),
             zone,
@@ -169,6 +238,10 @@ struct Run {
     ids: u128,
     /// The row at hand is decided by an owner that lost its term.
     stale: bool,
+    /// On whose behalf the row at hand is decided, if it says so.
+    actor: Option<Actor>,
+    /// What it carries to make it idempotent.
+    request: Option<Idempotency>,
 }
 
 /// The words of a row: those that stand by place, and those with a name.
@@ -238,6 +311,14 @@ impl Run {
             None => (asked.trim(), false),
         };
         self.stale = stale;
+        let (asked, actor) = match asked.strip_prefix("by ") {
+            Some(rest) => {
+                let (name, rest) = rest.trim().split_once(' ').unwrap();
+                (rest.trim(), Some(actor(name)))
+            }
+            None => (asked, None),
+        };
+        self.actor = actor;
         let before = self.ledger.digest();
         let given = self.run(asked)?;
         match (given, expected) {
@@ -271,6 +352,10 @@ impl Run {
     fn run(&mut self, asked: &str) -> Result<Given, String> {
         let (verb, rest) = asked.split_once(' ').unwrap_or((asked, ""));
         let mut given = Words::of(rest);
+        self.request = given.take("request").map(|request| {
+            let (key, content) = request.split_once('/').unwrap();
+            idempotency(key, content)
+        });
         let answer = match verb {
             "at" => {
                 self.ledger.now = given.word(0).parse().unwrap();
@@ -279,23 +364,23 @@ impl Run {
             }
             "organization" => {
                 let zone = given.take("zone").unwrap_or("UTC").parse().unwrap();
+                let creator = member(given.take("creator").unwrap_or("creator"));
                 given.done(1);
-                self.decide(&register(org(given.word(0)), zone), None)
+                self.decide(&register_by(org(given.word(0)), zone, creator))
             }
             "project" => {
                 given.done(2);
-                self.decide(&create_project(org(given.word(0)), project(given.word(1))), None)
+                self.decide(&create_project(org(given.word(0)), project(given.word(1))))
             }
             "projects" => {
                 given.done(2);
                 self.many(given.word(1), |id| create_project(org(given.word(0)), ProjectId::from_bits(id)))
             }
             "key" => {
-                let member =
-                    given.take("member").map(|name| MemberId::parse(&format!("mem_{name}")).unwrap());
+                let member = given.take("member").map(member);
                 given.done(3);
                 let (organization, project) = (org(given.word(0)), project(given.word(1)));
-                self.decide(&issue_key(organization, project, key(given.word(2)), member), None)
+                self.decide(&issue_key(organization, project, key(given.word(2)), member))
             }
             "keys" => {
                 given.done(3);
@@ -305,29 +390,25 @@ impl Run {
             }
             "price" => self.price(given),
             "recharge" => {
-                let request = given.take("request").map(|request| {
-                    let (key, content) = request.split_once('/').unwrap();
-                    idempotency(key, content)
-                });
                 let reference = given.take("ref").unwrap();
                 given.done(2);
                 self.ids += 1;
                 let amount = given.word(1).parse().unwrap();
-                self.decide(&recharge(org(given.word(0)), amount, reference, self.ids), request)
+                self.decide(&recharge(org(given.word(0)), amount, reference, self.ids))
             }
             "cycle" => {
                 given.done(1);
                 let lag = LagModel { cycle_seconds: given.word(0).parse().unwrap(), delay_seconds: 0 };
-                self.decide(&Command::Config(ConfigCommand::SetLagModel(lag)), None)
+                self.decide(&Command::Config(ConfigCommand::SetLagModel(lag)))
             }
             "close" => {
                 given.done(0);
-                self.decide(&Command::Partition(PartitionCommand::CloseCycles), None)
+                self.decide(&Command::Partition(PartitionCommand::CloseCycles))
             }
             "takeover" => {
                 given.done(1);
                 let node = NodeName::parse(given.word(0)).unwrap();
-                self.decide(&Command::Partition(PartitionCommand::TakeOwnership(node)), None)
+                self.decide(&Command::Partition(PartitionCommand::TakeOwnership(node)))
             }
             "usage" => self.usage(given),
             "batch" => {
@@ -373,8 +454,11 @@ impl Run {
                 self.ledger.restart();
                 words("ok")
             }
-            _ => return Err("no such row".into()),
+            _ => self.people(verb, given).ok_or("no such row")?,
         };
+        if self.actor.is_some() || self.request.is_some() {
+            return Err("by and request are for commands".into());
+        }
         Ok(answer)
     }
 
@@ -384,17 +468,21 @@ impl Run {
 
     fn many(&mut self, count: &str, command: impl Fn(u128) -> Command) -> Given {
         let mut last = words("ok");
+        let actor = self.actor.take();
         for _ in 0..count.parse::<u32>().unwrap() {
             self.ids += 1;
-            last = self.decide(&command(self.ids), None);
+            self.actor.clone_from(&actor);
+            last = self.decide(&command(self.ids));
         }
         last
     }
 
-    fn decide(&mut self, command: &Command, idempotency: Option<Idempotency>) -> Given {
+    fn decide(&mut self, command: &Command) -> Given {
+        let actor = self.actor.take().unwrap_or_else(|| actor_of(command));
+        let idempotency = self.request.take();
         let term = self.ledger.state.head().term - u64::from(self.stale);
         let entries = self.ledger.log.len();
-        let outcome = self.ledger.command_in_term(&actor_of(command), command, idempotency, term);
+        let outcome = self.ledger.command_in_term(&actor, command, idempotency, term);
         let written = self.ledger.log.len() - entries;
         assert_eq!(written, usize::from(matches!(outcome, Ok(Outcome::Entry { .. }))), "one entry, or none");
         let (events, effects) = match outcome {
@@ -420,6 +508,20 @@ impl Run {
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
                 }
+                Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {
+                    told.push(format!("from {from}"));
+                }
+                Event::Member(MemberEvent::Joined { member, role, .. }) => {
+                    told.push(format!("{} {}", people::bare(member.as_str()), people::org_role_name(*role)));
+                }
+                Event::Member(MemberEvent::ProjectRoleSet { project, role, .. }) => {
+                    let role = people::project_role_name(*role);
+                    told.push(format!("{} {role}", people::bare(project.as_str())));
+                }
+                Event::Key(KeyEvent::Revoked { key, why }) => {
+                    let why = people::revocation_name(*why);
+                    told.push(format!("revoked {} {why}", people::bare(key.as_str())));
+                }
                 _ => {}
             }
         }
@@ -437,7 +539,7 @@ impl Run {
         let price = ModelPrice { input, cached_input, output, meters, max_output_tokens: None };
         let models = BTreeMap::from([(ModelName::parse(given.word(0)).unwrap(), price)]);
         let list = PriceList { effective_from, models };
-        self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }), None)
+        self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
     }
 
     fn usage(&mut self, mut given: Words<'_>) -> Given {

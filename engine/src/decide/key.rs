@@ -24,9 +24,6 @@ pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
     case.may(&Action::CreateKey(new.project.clone()))?;
     case.active_project(new.project)?;
     let known = case.organization;
-    if known.keys.contains_key(new.key) {
-        return Err(Rejection::KeyExists(new.key.clone()));
-    }
     let member = match case.actor {
         Actor::Member { member: acting, .. } if new.member.is_some_and(|other| other != acting) => {
             return Err(Rejection::KeyOfAnother);
@@ -36,6 +33,9 @@ pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
             new.member.unwrap_or(&known.creator)
         }
     };
+    if known.keys.contains_key(new.key) {
+        return Err(Rejection::KeyExists(new.key.clone()));
+    }
     case.member(member)?;
     if known.role_in(new.project, member).is_none() {
         return Err(Rejection::NotInProject { member: member.clone(), project: new.project.clone() });

@@ -11,8 +11,9 @@ use super::{Case, Decided, Refusable};
 use crate::permission::Action;
 
 /// How long an invitation's link works (R3.3).
-const INVITATION_SECONDS: i64 = 7 * 24 * 60 * 60;
-/// Most invitations of one organization that can be accepted at the same time: what bounds memory.
+pub(crate) const INVITATION_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// Most invitations of one organization that can be accepted at the same time; with those that are remembered when
+/// they are over, it bounds memory.
 const INVITATIONS_MAX: u32 = 1_000;
 
 /// An invitation that somebody wants to make.

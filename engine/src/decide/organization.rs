@@ -31,6 +31,9 @@ pub(super) fn register(
     if organization.is_some() {
         return Err(Rejection::OrganizationExists(id.clone()));
     }
+    if [new.email, new.creator_name, new.creator_email].iter().any(|sealed| sealed.key != 0) {
+        return Err(Rejection::ContactsErased);
+    }
     // From here it succeeds.
     Ok(Decided::Events(vec![Event::Organization(OrganizationEvent::Registered {
         name: new.name.clone(),

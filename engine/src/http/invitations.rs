@@ -12,7 +12,7 @@ use super::answer::{Json, List};
 use super::auth::hash;
 use super::document::{Routes, Says, Verb};
 use super::kinds::{Email, choices};
-use super::members::{Member, Membership, read_member};
+use super::members::Membership;
 use super::path::Newcomer;
 use super::problem::Problem;
 use super::reading::{Page, Reading, read_organization};
@@ -22,6 +22,7 @@ use super::values::Secret;
 use super::write::{Changed, Created, Write};
 use crate::clock;
 use crate::contacts::Opener;
+use crate::decide::INVITATION_SECONDS;
 use crate::permission::Action;
 
 const INVITATIONS: &str = "/v1/organizations/{org}/invitations";
@@ -144,12 +145,28 @@ answer! {
 }
 
 answer! {
+    /// Somebody who has just become a member; name and address are null once personal data is erased.
+    pub(super) struct NewMember {
+        /// Their id.
+        id: MemberId,
+        /// Their name.
+        name: Option<String>,
+        /// Their address.
+        email: Option<String>,
+        /// Their role in the organization.
+        role: OrgRole,
+        /// The projects they were brought into.
+        projects: Vec<Membership>,
+    }
+}
+
+answer! {
     /// Somebody who became a member.
     pub(super) struct Accepted {
         /// The organization.
         organization: OrgId,
         /// The new member.
-        member: Member,
+        member: NewMember,
     }
 }
 
@@ -198,20 +215,16 @@ async fn invite(
         token: hash(&token),
     };
     let done = author.decide(&org, command).await?;
-    let id = done.events.iter().find_map(|event| {
-        if let Event::Member(MemberEvent::Invited { invitation, .. }) = event {
-            Some(invitation.clone())
-        } else {
-            None
-        }
-    });
-    let id = id.ok_or_else(|| Problem::internal("the entry made no invitation"))?;
+    let made =
+        done.events.iter().find_map(made).ok_or_else(|| Problem::internal("the entry made no invitation"))?;
+    let (id, made) = made;
     let wanted = id.clone();
     let read = read_organization(&author.node, &org, move |known| {
         (known.contact_key, known.invitations.get(&wanted).cloned())
     });
     let (key, found) = read.await?;
-    let found = found.ok_or(Rejection::InvitationUnknown)?;
+    // State forgets invitations some time after they are over.
+    let found = found.unwrap_or(made);
     let opener = author.node.contacts().opener(&org, [key]).await?;
     let mut shown = Invitation::of(&id, &found, &opener, author.node.clock().now());
     if !done.before {
@@ -219,6 +232,24 @@ async fn invite(
         shown.token = IfAny(Some(token));
     }
     Ok(Created::new(done, shown))
+}
+
+/// The invitation that an event made.
+fn made(event: &Event) -> Option<(InvitationId, Known)> {
+    let Event::Member(MemberEvent::Invited { invitation, email, role, projects, token, expires_at }) = event
+    else {
+        return None;
+    };
+    let known = Known {
+        email: email.clone(),
+        role: *role,
+        projects: projects.clone(),
+        token: *token,
+        created_at: expires_at.plus_seconds(INVITATION_SECONDS.saturating_neg()),
+        expires_at: *expires_at,
+        ended: None,
+    };
+    Some((invitation.clone(), known))
 }
 
 async fn list(
@@ -255,14 +286,25 @@ async fn accept(
         email: author.seal(&org, &body.email.0).await?,
     };
     let done = author.decide(&org, command).await?;
-    let joined = done.events.iter().find_map(|event| {
-        if let Event::Member(MemberEvent::Joined { member, .. }) = event {
-            Some(member.clone())
-        } else {
-            None
-        }
-    });
-    let id = joined.ok_or_else(|| Problem::internal("nobody joined by the entry"))?;
-    let member = read_member(&author.node, &org, &id).await?;
+    let key = read_organization(&author.node, &org, |known| known.contact_key).await?;
+    let opener = author.node.contacts().opener(&org, [key]).await?;
+    // From the events, as they may have been removed by the time of a repetition.
+    let member =
+        joined(&done.events, &opener).ok_or_else(|| Problem::internal("nobody joined by the entry"))?;
     Ok(Created::new(done, Accepted { organization: org, member }))
+}
+
+/// Who joined by an entry.
+fn joined(events: &[Event], opener: &Opener) -> Option<NewMember> {
+    let mut new = events.iter().find_map(|event| {
+        let Event::Member(MemberEvent::Joined { member, name, email, role, .. }) = event else { return None };
+        let (id, name, email) = (member.clone(), opener.open(name), opener.open(email));
+        Some(NewMember { id, name, email, role: *role, projects: Vec::new() })
+    })?;
+    let memberships = events.iter().filter_map(|event| {
+        let Event::Member(MemberEvent::ProjectRoleSet { project, role, .. }) = event else { return None };
+        Some(Membership { project: project.clone(), role: *role })
+    });
+    new.projects.extend(memberships);
+    Some(new)
 }

@@ -15,7 +15,6 @@ use super::reading::{Page, Reading, read_organization};
 use super::shape::{answer, request};
 use super::write::{Author, Changed, Created, Write};
 use crate::contacts::Opener;
-use crate::node::Node;
 use crate::owner::Done;
 use crate::permission::Action;
 
@@ -127,6 +126,18 @@ answer! {
 }
 
 answer! {
+    /// A member whose role was set.
+    pub(super) struct ChangedRole {
+        /// Who.
+        id: MemberId,
+        /// Their role in the organization.
+        role: OrgRole,
+        /// The API keys that were revoked with that.
+        revoked_api_keys: Vec<KeyId>,
+    }
+}
+
+answer! {
     /// A member who was removed.
     pub(super) struct RemovedMember {
         /// Who.
@@ -165,15 +176,6 @@ impl Found {
     }
 }
 
-/// Reads one member, as they are now.
-pub(super) async fn read_member(node: &Node, org: &OrgId, id: &MemberId) -> Result<Member, Problem> {
-    let wanted = id.clone();
-    let read = read_organization(node, org, move |known| (known.contact_key, Found::of(known, &wanted)));
-    let (key, found) = read.await?;
-    let found = found.ok_or_else(|| Rejection::MemberUnknown(id.clone()))?;
-    Ok(found.open(&node.contacts().opener(org, [key]).await?))
-}
-
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Member>>, Problem> {
@@ -189,11 +191,11 @@ async fn list(
 
 async fn set_role(
     Write { path: (org, member), body, author }: Write<(OrgId, MemberId), NewRole>,
-) -> Result<Changed<Member>, Problem> {
+) -> Result<Changed<ChangedRole>, Problem> {
     let command = OrganizationCommand::SetRole { member: member.clone(), role: body.role };
     let done = author.decide(&org, command).await?;
-    let shown = read_member(&author.node, &org, &member).await?;
-    Ok(Changed::new(done, shown))
+    let changed = ChangedRole { id: member, role: body.role, revoked_api_keys: revoked(&done) };
+    Ok(Changed::new(done, changed))
 }
 
 async fn remove(

@@ -12,6 +12,8 @@ use crate::state::Corrupt;
 
 /// How long an invitation that is over is remembered, so that whoever tries it learns why it does not work.
 const REMEMBERED_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// Invitations of one organization that are remembered at most; beyond, those that are over longest are forgotten.
+const REMEMBERED_MAX: usize = 2_000;
 
 /// A member (R3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,7 @@ impl Organization {
                 let remembered =
                     |known: &Invitation| known.expires_at.plus_seconds(REMEMBERED_SECONDS) > at.recorded_at;
                 self.invitations.retain(|_, known| remembered(known));
+                while self.invitations.len() >= REMEMBERED_MAX && self.forget_invitation(at.recorded_at) {}
                 self.has_contacts |= email.is_some();
                 let new = Invitation {
                     email: email.clone(),
@@ -146,6 +149,13 @@ impl Organization {
                 .map(|_| ())
                 .ok_or_else(|| Corrupt::MemberUnknown(member.clone())),
         }
+    }
+
+    /// Forgets the invitation that is over whose link ended or ends first; whether there was one.
+    fn forget_invitation(&mut self, now: Timestamp) -> bool {
+        let over = self.invitations.iter().filter(|(_, known)| !known.is_open(now));
+        let first = over.min_by_key(|(id, known)| (known.expires_at, *id)).map(|(id, _)| id.clone());
+        first.is_some_and(|id| self.invitations.remove(&id).is_some())
     }
 
     fn end_invitation(&mut self, invitation: &InvitationId, end: InvitationEnd) -> Result<(), Corrupt> {

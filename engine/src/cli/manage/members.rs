@@ -13,6 +13,7 @@ use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, ROLES};
 const MEMBERS: &[&str] = &["id", "name", "email", "role", "joined_at", "projects"];
 const INVITATIONS: &[&str] = &["id", "email", "role", "projects", "state", "created_at", "expires_at"];
 const INVITED: &[&str] = &["id", "email", "role", "projects", "expires_at", "link", "token"];
+const ROLE: &[&str] = &["id", "role", "revoked_api_keys", "position"];
 /// Of whoever was removed, with the API keys that stopped working.
 pub(super) const REMOVED: &[&str] = &["id", "revoked_api_keys", "position"];
 const ACCEPTED: &[&str] =
@@ -131,7 +132,7 @@ impl Calls for MemberCommand {
                 .rows(|answer| each(answer, places)),
             Self::Role { member, role } => {
                 let body = json!({ "role": role });
-                Call::write(Method::PATCH, member.path(), body, MEMBERS).rows(|answer| each(answer, places))
+                Call::write(Method::PATCH, member.path(), body, ROLE)
             }
             Self::Remove(member) => Call::delete(member.path(), REMOVED),
             Self::Invite(args) => {
