@@ -12,8 +12,8 @@ pub(crate) struct Known {
     positions: Vec<String>,
     /// Tokens of open invitations.
     invitations: Vec<String>,
-    /// Organizations that nothing else is asked of.
-    erasable: Vec<String>,
+    /// Organizations that may be erased or verified less.
+    others: Vec<String>,
 }
 
 impl Known {
@@ -31,7 +31,7 @@ impl Known {
             "schemas": self.schemas,
             "positions": self.positions,
             "invitations": self.invitations,
-            "erasable": self.erasable,
+            "others": self.others,
             "needed": needed,
         })
     }
@@ -70,7 +70,7 @@ pub(crate) async fn made(api: &Api) -> Known {
         known.invitations.push(invitation["token"].as_str().unwrap().to_owned());
         let token = json!({ "name": format!("gateway {number}"), "scopes": ["gateway"] });
         known.add("TokenId", &api.post("/v1/tokens", &token).await.expect(201));
-        known.erasable.push(api.organization("erasable").await);
+        known.others.push(api.organization("another").await);
     }
     for project in &projects {
         let keys = path(&format!("projects/{project}/api-keys"));

@@ -15,6 +15,7 @@ mod known;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::process::Command;
 use tollbook_tests::python::interpreter;
 use tollbook_tests::system::System;
@@ -54,18 +55,7 @@ async fn try_document(system: &System, name: &str, trial: Trial<'_>) {
     command
         .arg("--config-file")
         .arg(directory().join("schemathesis.toml"))
-        .args([
-            "run",
-            "--report",
-            "vcr",
-            "--report-vcr-path",
-            "/tmp/h6/vcr.yaml",
-            "--no-color",
-            "--checks",
-            "all",
-            "--workers",
-            "1",
-        ])
+        .args(["run", "--no-color", "--checks", "all", "--workers", "1"])
         .args([
             "--phases",
             trial.phases,
@@ -105,4 +95,24 @@ async fn the_server_keeps_to_its_document() {
     let log = system.log();
     let errors: Vec<_> = log.lines().filter(|line| line.contains("\"level\":\"ERROR\"")).collect();
     assert!(errors.is_empty(), "{errors:#?}");
+}
+
+/// What schemathesis does not send.
+#[tokio::test]
+async fn what_is_said_twice_or_packed_is_refused() {
+    let system = System::start().await;
+    let api = &system.api;
+    let get = || api.request("GET", "/v1/organizations");
+    for name in ["Authorization", "Tollbook-Actor"] {
+        let twice = get().header(name, "mem_a").header(name, "mem_b");
+        assert_eq!(api.send(twice).await.refused(400), "malformed", "{name}");
+    }
+    let body = json!({ "name": "service", "scopes": ["auditor"] });
+    let post = || api.request("POST", "/v1/tokens").json(&body);
+    let twice = post().header("Idempotency-Key", "a").header("Idempotency-Key", "b");
+    assert_eq!(api.send(twice).await.refused(400), "malformed");
+    assert_eq!(api.send(post().header("Content-Encoding", "gzip")).await.refused(415), "media_type");
+    api.send(post().header("Content-Encoding", "identity")).await.expect(201);
+    let usage = api.raw("[]", "application/json").header("Content-Encoding", "gzip");
+    assert_eq!(api.send(usage).await.refused(415), "media_type");
 }
