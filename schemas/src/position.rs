@@ -63,10 +63,12 @@ impl FromStr for LogPosition {
 
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let (partition, position) = text.split_once('-').ok_or(PositionError)?;
-        Ok(Self {
+        let read = Self {
             partition: PartitionId(partition.parse().map_err(|_| PositionError)?),
             position: Position(position.parse().map_err(|_| PositionError)?),
-        })
+        };
+        // Rust's numbers may begin with a plus or zeros.
+        if read.to_string() == text { Ok(read) } else { Err(PositionError) }
     }
 }
 

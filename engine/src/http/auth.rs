@@ -14,6 +14,7 @@ use tollbook_schemas::policy::Scope;
 use tollbook_schemas::sealed::SecretHash;
 
 use super::Api;
+use super::fields::header;
 use super::path::About;
 use super::problem::Problem;
 use super::shape::Text;
@@ -201,7 +202,7 @@ pub(super) const ACTOR: &str = "Tollbook-Actor";
 
 /// Whose member is named by a request, if any is.
 fn acting(headers: &HeaderMap) -> Result<Option<MemberId>, Problem> {
-    let Some(value) = headers.get(ACTOR) else { return Ok(None) };
+    let Some(value) = header(headers, ACTOR)? else { return Ok(None) };
     let text = value.to_str().map_err(|_| "must be the id of a member".to_owned());
     let member = text.and_then(|text| MemberId::parse(text).map_err(|error| error.to_string()));
     member.map(Some).map_err(|reason| Problem::malformed(format!("{ACTOR} {reason}")))
@@ -211,8 +212,9 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, secret) = header.and_then(|value| value.split_once(' ')).ok_or_else(|| {
+        let authorization =
+            header(&parts.headers, AUTHORIZATION.as_str())?.and_then(|value| value.to_str().ok());
+        let (scheme, secret) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(|| {
             Problem::unauthorized(
                 "send `Authorization: Bearer <token>`; the first start wrote one to admin-token",
             )

@@ -43,7 +43,7 @@ pub(super) struct Seconds(u32);
 
 impl Shape for Seconds {
     fn describe(_: &mut Parts) -> Described {
-        whole(KnownFormat::Int32, Some(LagModel::SECONDS_MAX)).into()
+        whole(KnownFormat::Int32, 0, LagModel::SECONDS_MAX.into()).into()
     }
 }
 

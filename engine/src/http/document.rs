@@ -157,7 +157,8 @@ impl Routes {
     fn operation<P: Ids, A: Answer>(&mut self, path: &str, says: Says, refusals: &[u16]) -> OperationBuilder {
         let mut names = path.split(['{', '}']).skip(1).step_by(2);
         let ids = P::parameters(&mut names, &mut self.parts);
-        let anything = |status: &u16| *status != 404 || !ids.is_empty();
+        // What newcomers name stands in the body.
+        let anything = |status: &u16| *status != 404 || !ids.is_empty() || P::ABOUT == About::Newcomer;
         let refusals: Vec<u16> = refusals.iter().copied().filter(anything).collect();
         let answer = A::describe(&mut self.parts).build();
         let mut operation = says.begin().security(service_token()).response(A::STATUS.to_string(), answer);
@@ -216,8 +217,9 @@ pub(super) fn text(document: &OpenApi) -> String {
 const ABOUT: &str = "The HTTP API of a Tollbook server: an event-sourced ledger for prepaid, metered APIs.\n\n\
 Amounts are decimal numbers in strings, times RFC 3339 in UTC. Every write answers with its position in the log; reads \
 on the same node see it, reads elsewhere wait for it with `min_position`. Fields and parameters that a request does \
-not have are refused. A path that takes other methods answers 405 and names them in `Allow`. Refusals are problem \
-details (RFC 9457) with a stable `code`.";
+not have are refused, and so are headers of ours that stand twice. A path that takes other methods answers 405 and \
+names them in `Allow`. Refusals are problem details (RFC 9457) with a stable `code`; what is not HTTP, or has too long \
+an address or too many headers, is answered 400, 414 or 431 without one.";
 
 /// Statuses of refusals that every write may answer with.
 const WRITING: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 422, 500, 503];

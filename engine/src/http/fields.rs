@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use mediatype::MediaType;
 use serde_json::{Map, Value};
 
@@ -16,6 +16,15 @@ pub(super) struct Fields {
     path: String,
     rest: Map<String, Value>,
     faults: Vec<Fault>,
+}
+
+/// A header that says something only if it stands once: of two, whichever was meant, the other would be passed over.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Problem::malformed(format!("{name} stands twice"))),
+    }
 }
 
 impl Fields {

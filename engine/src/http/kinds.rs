@@ -26,6 +26,24 @@ pub(super) fn formatted(about: &str, format: KnownFormat) -> ObjectBuilder {
     string(about).format(Some(SchemaFormat::KnownFormat(format)))
 }
 
+/// A string that is not blank and holds no control characters.
+pub(super) fn named(about: &str, most: usize) -> ObjectBuilder {
+    let plain = r"\u0000-\u001f\u007f-\u009f";
+    let pattern = format!(r"^[^{plain}]*[^\s{plain}][^{plain}]*$");
+    string(about).min_length(Some(1)).max_length(Some(most)).pattern(Some(pattern))
+}
+
+/// A pattern of what RFC 3339 says in the years that are kept; whether the month has the day, it does not tell.
+pub(super) fn rfc3339() -> String {
+    let years = "(167[89]|16[89][0-9]|1[7-9][0-9]{2}|2[01][0-9]{2}|22[0-5][0-9]|226[01])";
+    let days = "(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])";
+    let hours = "([01][0-9]|2[0-3]):[0-5][0-9]";
+    format!(r"{years}-{days}[Tt]{hours}:[0-5][0-9](\.[0-9]{{1,9}})?([Zz]|[+-]{hours})")
+}
+
+/// A pattern of amounts that are not negative; the largest of all, above 79 quadrillion, are not promised.
+pub(super) const AMOUNT: &str = r"0*([0-9]{1,16}|[1-6][0-9]{16}|7[0-8][0-9]{15})(\.[0-9]{1,12}0*)?";
+
 /// Declares identifiers: type, name of the description, whose.
 macro_rules! ids {
     ($($id:ident = $name:literal, $whose:literal;)+) => {$(
@@ -70,7 +88,7 @@ macro_rules! names {
                 let about = format!(
                     "{} At most {} bytes of UTF-8, not blank, without control characters.", $about, $type::MAX,
                 );
-                string(&about).min_length(Some(1)).max_length(Some($type::MAX))
+                named(&about, $type::MAX)
             }
 
             fn of(text: &str) -> Result<Self, String> {
@@ -116,16 +134,17 @@ macro_rules! parsed {
 
 parsed! {
     Amount = "Amount", string("Money of the ledger's currency, exact: a decimal number with at most 12 places.")
-        .pattern(Some(r"^-?[0-9]+(\.[0-9]{1,12}0*)?$"))
+        .pattern(Some(format!("^-?{AMOUNT}$")))
         .examples(["12.5"]);
     Price = "Price", string("Money per million units, exact: a decimal number with at most 6 places.")
-        .pattern(Some(r"^[0-9]+(\.[0-9]{1,6}0*)?$"))
+        .pattern(Some(r"^0*([0-9]{1,9}(\.[0-9]{1,6}0*)?|1000000000(\.0+)?)$"))
         .examples(["0.60"]);
     Timestamp = "Time", formatted("An instant, RFC 3339; answers are in UTC.", KnownFormat::DateTime)
+        .pattern(Some(format!("^{}$", rfc3339())))
         .examples(["2026-11-20T10:00:00Z"]);
     Month = "Month", string("A calendar month.").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$")).examples(["2026-11"]);
     LogPosition = "Position", string("A place in the log: partition and position.")
-        .pattern(Some("^[0-9]+-[0-9]+$"))
+        .pattern(Some("^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,19})$"))
         .examples(["0-17"]);
 }
 
@@ -133,7 +152,9 @@ impl Text for Zone {
     const NAME: &'static str = "TimeZone";
 
     fn schema() -> ObjectBuilder {
-        string("A time zone of the IANA database.").examples(["Europe/Berlin"])
+        string("A time zone of the IANA database.")
+            .pattern(Some("^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$"))
+            .examples(["Europe/Berlin"])
     }
 
     fn of(text: &str) -> Result<Self, String> {
@@ -212,7 +233,12 @@ impl Text for Email {
     const NAME: &'static str = "Email";
 
     fn schema() -> ObjectBuilder {
-        formatted("An e-mail address.", KnownFormat::Email).max_length(Some(254))
+        let strange = r#"\s\u0000-\u001f\u007f-\u009f@,;<>""#;
+        let label = format!("[^{strange}.]+");
+        string("An e-mail address.")
+            .max_length(Some(254))
+            .pattern(Some(format!(r"^[^{strange}]+@({label}(\.{label})+|localhost)$")))
+            .examples(["ada@example.com"])
     }
 
     fn of(text: &str) -> Result<Self, String> {

@@ -68,7 +68,7 @@ pub(super) struct NewModels(BTreeMap<ModelName, ModelPrice>);
 
 impl Shape for NewModels {
     fn describe(parts: &mut Parts) -> Described {
-        ArrayBuilder::new().items(NewModelPrice::describe(parts)).min_items(Some(1)).into()
+        ArrayBuilder::new().items(NewModelPrice::describe(parts)).min_items(Some(1)).unique_items(true).into()
     }
 }
 

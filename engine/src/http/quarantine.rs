@@ -69,7 +69,7 @@ impl Text for Place {
 
     fn schema() -> ObjectBuilder {
         string("A quarantined record: partition, position and row.")
-            .pattern(Some(r"^[0-9]+-[0-9]+\.[0-9]+$"))
+            .pattern(Some(r"^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,9})$"))
             .examples(["0-17.3"])
     }
 

@@ -169,7 +169,7 @@ impl Text for Limit {
     const NAME: &'static str = "Limit";
 
     fn schema() -> ObjectBuilder {
-        whole(KnownFormat::Int32, Some(LIMIT_MAX)).minimum(Some(1)).default(Some(LIMIT_DEFAULT.into()))
+        whole(KnownFormat::Int32, 1, LIMIT_MAX.into()).default(Some(LIMIT_DEFAULT.into()))
     }
 
     fn of(text: &str) -> Result<Self, String> {
@@ -246,7 +246,7 @@ impl Text for PartitionNumber {
     const NAME: &'static str = "PartitionNumber";
 
     fn schema() -> ObjectBuilder {
-        whole(KnownFormat::Int32, Some(u32::from(u16::MAX)))
+        whole(KnownFormat::Int32, 0, u16::MAX.into())
     }
 
     fn of(text: &str) -> Result<Self, String> {

@@ -257,7 +257,7 @@ impl<T: ToJson + ?Sized> Serialize for Out<'_, T> {
 }
 
 /// A value or null.
-fn nullable(schema: Described) -> Described {
+pub(super) fn nullable(schema: Described) -> Described {
     let null = ObjectBuilder::new().schema_type(Type::Null);
     OneOfBuilder::new().item(schema).item(null).into()
 }

@@ -13,7 +13,7 @@ use utoipa::openapi::schema::ObjectBuilder;
 
 use super::answer::Json;
 use super::document::{Routes, Says};
-use super::kinds::{choices, string};
+use super::kinds::{choices, rfc3339, string};
 use super::problem::Problem;
 use super::reading::{At, Paged, Reading};
 use super::shape::{Text, answer, request};
@@ -56,7 +56,10 @@ impl Text for DayOrTime {
     const NAME: &'static str = "DayOrTime";
 
     fn schema() -> ObjectBuilder {
-        string("A day, or an RFC 3339 time on it.").examples(["2026-11-20", "2026-11-20T10:00:00Z"])
+        let day = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])";
+        string("A day, or an RFC 3339 time on it.")
+            .pattern(Some(format!("^({day}|{})$", rfc3339())))
+            .examples(["2026-11-20", "2026-11-20T10:00:00Z"])
     }
 
     fn of(text: &str) -> Result<Self, String> {

@@ -5,14 +5,16 @@ use axum::http::{HeaderMap, header};
 use axum::routing::post;
 use mediatype::MediaType;
 use mediatype::names::{APPLICATION, JSON};
-use tollbook_schemas::amount::Amount;
-use tollbook_schemas::cloudevent::{self, EVENTS_MAX, Payload, Refused, SPEC_VERSION, USAGE_TYPE};
+use tollbook_schemas::cloudevent::{
+    self, EVENTS_MAX, METERS_MAX, Payload, REFERENCE_MAX, Refused, SPEC_VERSION, USAGE_TYPE,
+};
 use tollbook_schemas::id::{KeyId, MeterName, ModelName, OrgId, ProjectId, SourceName};
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::usage::{QUANTITY_MAX, USAGE_ID_MAX};
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
+use utoipa::openapi::schema::{AllOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{ContentBuilder, Required};
 
 use super::Api;
@@ -20,9 +22,10 @@ use super::answer::{Answer, NoContent};
 use super::auth::Caller;
 use super::body::Body;
 use super::document::{Routes, Says, Verb, refused, service_token};
-use super::kinds::string;
+use super::kinds::{AMOUNT, string};
 use super::problem::{Fault, Problem};
-use super::shape::{Described, Member, Parts, Shape, object};
+use super::shape::{Described, Member, Parts, Shape, Text, nullable, object};
+use super::values::whole;
 use crate::metrics;
 
 pub(super) fn routes(routes: &mut Routes) {
@@ -55,40 +58,54 @@ pub(super) fn routes(routes: &mut Routes) {
 
 const PUBLISHERS: &[Scope] = &[Scope::Publisher, Scope::Operator];
 
+/// A string that is not empty and holds no control characters.
+fn printed(most: usize) -> Described {
+    let pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$";
+    string("").max_length(Some(most)).pattern(Some(pattern)).into()
+}
+
+/// A member; what may be absent may be null as well.
+fn member(name: &'static str, about: &str, required: bool, schema: Described) -> Member {
+    Member::new(name, about, required, if required { schema } else { nullable(schema) })
+}
+
 /// One metered call, as it is described; it is read without such a shape, quickly.
 struct UsageEvent;
 
 impl Shape for UsageEvent {
     fn describe(parts: &mut Parts) -> Described {
         parts.named("UsageEvent", |parts| {
-            let text = |about: &str| Described::from(string(about));
-            let of = |name, about, required, schema| Member::new(name, about, required, schema);
             let about =
                 "One metered call, a CloudEvent. Other attributes, and other members of `data`, are ignored.";
             let members = vec![
-                of(
+                member(
                     "specversion",
                     "Of CloudEvents.",
                     true,
                     string("").enum_values(Some([SPEC_VERSION])).into(),
                 ),
-                of("id", "With `source`, what makes a repetition recognizable.", true, text("")),
-                of("source", "Who publishes.", true, SourceName::describe(parts)),
-                of("type", "What it is.", true, string("").enum_values(Some([USAGE_TYPE])).into()),
-                of("subject", "Whose usage it is.", true, OrgId::describe(parts)),
-                of(
+                member(
+                    "id",
+                    "With `source`, what makes a repetition recognizable.",
+                    true,
+                    printed(USAGE_ID_MAX),
+                ),
+                member("source", "Who publishes.", true, SourceName::describe(parts)),
+                member("type", "What it is.", true, string("").enum_values(Some([USAGE_TYPE])).into()),
+                member("subject", "Whose usage it is.", true, OrgId::describe(parts)),
+                member(
                     "time",
                     "When it occurred; when it arrives unless said otherwise.",
                     false,
                     Timestamp::describe(parts),
                 ),
-                of(
+                member(
                     "producerseq",
                     "The publisher's count, which tells old repetitions without memory.",
                     false,
-                    text(""),
+                    string("").pattern(Some("^([1-9][0-9]{0,18}|1[0-7][0-9]{18})$")).into(),
                 ),
-                of("data", "What was used.", true, UsageData::describe(parts)),
+                member("data", "What was used.", true, UsageData::describe(parts)),
             ];
             object(about, members).into()
         })
@@ -101,27 +118,34 @@ struct UsageData;
 impl Shape for UsageData {
     fn describe(parts: &mut Parts) -> Described {
         parts.named("UsageData", |parts| {
-            let count = |parts: &mut Parts| u64::describe(parts);
-            let of = |name, about, required, schema| Member::new(name, about, required, schema);
+            let count = || Described::from(whole(KnownFormat::Int64, 0, QUANTITY_MAX));
+            let meters = ObjectBuilder::new()
+                .property_names(Some(Schema::from(MeterName::schema())))
+                .additional_properties(Some(count()))
+                .max_properties(Some(METERS_MAX));
             let about = "What was used. It names either `api_key_id` or `project`.";
             let members = vec![
-                of("api_key_id", "The key that the call came with.", false, KeyId::describe(parts)),
-                of("project", "The project that the call was for.", false, ProjectId::describe(parts)),
-                of("model", "The model.", true, ModelName::describe(parts)),
-                of("input_tokens", "Input tokens, cached ones included.", true, count(parts)),
-                of("cached_input_tokens", "Input tokens read from a cache.", false, count(parts)),
-                of("output_tokens", "Output tokens.", true, count(parts)),
-                of(
-                    "meters",
-                    "Further metered units, by name.",
+                member("api_key_id", "The key that the call came with.", false, KeyId::describe(parts)),
+                member("project", "The project that the call was for.", false, ProjectId::describe(parts)),
+                member("model", "The model.", true, ModelName::describe(parts)),
+                member("input_tokens", "Input tokens, cached ones included.", true, count()),
+                member("cached_input_tokens", "Input tokens read from a cache.", false, count()),
+                member("output_tokens", "Output tokens.", true, count()),
+                member("meters", "Further metered units, by name.", false, meters.into()),
+                member(
+                    "cost",
+                    "What it cost, where it is priced elsewhere; exact, with at most 12 decimal places.",
                     false,
-                    std::collections::BTreeMap::<MeterName, u64>::describe(parts),
+                    string("").pattern(Some(format!("^{AMOUNT}$"))).into(),
                 ),
-                of("cost", "What it cost, where it is priced elsewhere.", false, Amount::describe(parts)),
-                of("lease", "The lease that it settles.", false, string("").into()),
-                of("request_id", "The request whose lease it settles.", false, string("").into()),
+                member("lease", "The lease that it settles.", false, printed(REFERENCE_MAX)),
+                member("request_id", "The request whose lease it settles.", false, printed(REFERENCE_MAX)),
             ];
-            object(about, members).into()
+            let either = ["api_key_id", "project"]
+                .map(|name| ObjectBuilder::new().required(name).property(name, string("")));
+            let either = either.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item);
+            let what = object(about, members);
+            AllOfBuilder::new().item(what).item(either).into()
         })
     }
 }

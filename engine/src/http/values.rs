@@ -147,32 +147,48 @@ impl ToJson for bool {
     }
 }
 
-/// A whole number from 0 to `most`, described.
-pub(super) fn whole(format: KnownFormat, most: Option<u32>) -> ObjectBuilder {
-    let number = ObjectBuilder::new()
+/// A whole number from `least` to `most`, described.
+pub(super) fn whole(format: KnownFormat, least: u32, most: u64) -> ObjectBuilder {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(format)))
-        .minimum(Some(0));
-    match most {
-        Some(most) => number.maximum(Some(i64::from(most))),
-        None => number,
-    }
+        .minimum(Some(i64::from(least)))
+        .maximum(Some(most))
+}
+
+/// The largest number that every JSON reader keeps exactly: 2⁵³ − 1.
+pub(super) const EXACT_MAX: u64 = 9_007_199_254_740_991;
+
+/// The largest `int64`, which numbers are described as.
+const INT64_MAX: u64 = 9_223_372_036_854_775_807;
+
+/// A whole number that is not negative, however it is written: for JSON Schema 5.0 is one as 5 is.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        let text = value.as_f64()?.to_string();
+        // Above, more than one text stands for the same number.
+        let text = if text == "-0" { "0" } else { &text };
+        text.parse().ok().filter(|number| *number <= EXACT_MAX)
+    })
 }
 
 macro_rules! numbers {
     ($($number:ty: $format:ident, $most:expr;)+) => {$(
         impl Shape for $number {
             fn describe(_: &mut Parts) -> Described {
-                whole(KnownFormat::$format, $most).into()
+                whole(KnownFormat::$format, 0, $most.into()).into()
             }
         }
 
         impl FromJson for $number {
             fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
-                let read = match value.as_u64() {
+                let read = match number(&value) {
                     None => Err("must be a whole number, not negative".to_owned()),
                     Some(number) => Self::try_from(number)
-                        .map_err(|_| format!("must be at most {}", Self::MAX)),
+                        .ok()
+                        .filter(|number| *number <= $most)
+                        .ok_or_else(|| format!("must be at most {}", $most)),
                 };
                 read.map_err(|reason| faults.push(Fault::at(path, Some(value), reason))).ok()
             }
@@ -187,19 +203,16 @@ macro_rules! numbers {
 }
 
 numbers! {
-    u16: Int32, Some(u32::from(u16::MAX));
-    u32: Int64, Some(u32::MAX);
-    u64: Int64, None;
+    u16: Int32, u16::MAX;
+    u32: Int64, u32::MAX;
+    u64: Int64, INT64_MAX;
 }
 
-/// A rate limit: at least 1, and as large as every JSON reader keeps exactly.
+/// A rate limit: at least 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate(u64);
 
 impl Rate {
-    /// 2⁵³ − 1.
-    const MAX: i64 = 9_007_199_254_740_991;
-
     pub(super) const fn get(self) -> u64 {
         self.0
     }
@@ -207,24 +220,16 @@ impl Rate {
 
 impl Shape for Rate {
     fn describe(_: &mut Parts) -> Described {
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
-        number.minimum(Some(1)).maximum(Some(Self::MAX)).into()
+        whole(KnownFormat::Int64, 1, EXACT_MAX).into()
     }
 }
 
 impl FromJson for Rate {
     fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
-        let in_range =
-            |number: &u64| *number >= 1 && i64::try_from(*number).is_ok_and(|number| number <= Self::MAX);
-        let read = value.as_u64().filter(in_range);
+        let read = number(&value).filter(|number| (1..=EXACT_MAX).contains(number));
         if read.is_none() {
-            faults.push(Fault::at(
-                path,
-                Some(value),
-                format!("must be a whole number from 1 to {}", Self::MAX),
-            ));
+            let reason = format!("must be a whole number from 1 to {EXACT_MAX}");
+            faults.push(Fault::at(path, Some(value), reason));
         }
         read.map(Self)
     }
@@ -240,5 +245,32 @@ impl Shape for Value {
 impl ToJson for Value {
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.serialize(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        for (value, expected) in [
+            (json!(5), Some(5)),
+            (json!(5.0), Some(5)),
+            (json!(-0.0), Some(0)),
+            (json!(1e3), Some(1_000)),
+            (json!(u64::MAX), Some(u64::MAX)),
+            (json!(5.5), None),
+            (json!(-5), None),
+            (json!(-5.0), None),
+            // What it was before it was read, nobody knows.
+            (json!(9_007_199_254_740_992.0), None),
+            (json!(1e300), None),
+            (json!("5"), None),
+        ] {
+            assert_eq!(number(&value), expected, "{value}");
+        }
     }
 }

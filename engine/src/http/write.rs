@@ -18,7 +18,7 @@ use super::Api;
 use super::answer::json;
 use super::auth::Caller;
 use super::body::Body;
-use super::fields::Fields;
+use super::fields::{Fields, header};
 use super::path::{About, Ids, ids};
 use super::problem::Problem;
 use super::reading::{no_query, read_organization};
@@ -104,7 +104,7 @@ fn idempotency(
     parts: &Parts,
     body: &[u8],
 ) -> Result<Option<Idempotency>, Problem> {
-    let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(key) = header(&parts.headers, IDEMPOTENCY_KEY)? else { return Ok(None) };
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX);
     let key = key.ok_or_else(|| {
         Problem::malformed(format!(
