@@ -1,4 +1,4 @@
-//! The rules as tables, a test per rule of `docs/rules.md` that exists so far, named by its number. Straight on the pure
+//! The rules as tables, a test per rule that exists so far, named by its number. Straight on the pure
 //! core: no I/O, virtual time.
 
 #![allow(

@@ -224,6 +224,9 @@ impl People {
         let remember = asked.map(|asked| (asked, position));
         match command {
             Command::Organization(id, OrganizationCommand::Register { .. }) if self.find(id).is_none() => {
+                if matches!(actor, Actor::Member { .. } | Actor::Invitee { .. }) {
+                    return Err("role_missing");
+                }
                 let mut new = registered(id, command, now);
                 new.remembered.extend(remember);
                 if !void {
@@ -441,6 +444,9 @@ impl Group {
         use OrganizationCommand as C;
         let entry_if = |changed: bool| Ok(if changed { Answer::Entry } else { Answer::AsItIs });
         match command {
+            C::Register { .. } if matches!(actor, Actor::Member { .. } | Actor::Invitee { .. }) => {
+                Err("role_missing")
+            }
             C::Register { .. } => Err("organization_exists"),
             C::Change { name, email, zone } => {
                 self.allowed(actor, Row::Profile)?;
@@ -670,9 +676,6 @@ impl Group {
             C::IssueKey { key, project, member, name, secret, hint } => {
                 self.allowed(actor, Row::KeysOf(project))?;
                 self.active(project)?;
-                if self.keys.iter().any(|known| known.id == *key) {
-                    return Err("api_key_exists");
-                }
                 let owner = match (actor, member) {
                     (Actor::Member { member: acting, .. }, Some(member)) if member != acting => {
                         return Err("api_key_of_another");
@@ -681,6 +684,9 @@ impl Group {
                     (_, Some(member)) => member,
                     (_, None) => &self.creator,
                 };
+                if self.keys.iter().any(|known| known.id == *key) {
+                    return Err("api_key_exists");
+                }
                 if self.person(owner).is_none() {
                     return Err("member_not_found");
                 }
