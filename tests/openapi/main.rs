@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
 
@@ -33,7 +34,7 @@ fn directory() -> PathBuf {
 }
 
 fn number(variable: &str) -> Option<u32> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+    std::env::var_os(variable).map(|text| text.to_string_lossy().parse().unwrap())
 }
 
 /// How the document is put to the test.
