@@ -1,7 +1,7 @@
 //! Deciding: State and an intent in, events or a refusal out. Pure.
 //!
-//! One file per family. Every function checks everything before its first event: who asks ([`crate::permission`]),
-//! what it is about, what the rules say.
+//! Who asks is checked first, here for all ([`crate::permission`]). Then one file per family: every function checks
+//! what it is about and what the rules say, all of it before its first event.
 
 mod config;
 pub(crate) mod cycle;
@@ -56,11 +56,6 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// Whether the actor may do this, and the organization's state allows it (R3).
-    fn may(&self, action: &Action) -> Result<(), Rejection> {
-        permission::may(self.organization, self.actor, action)
-    }
-
     fn member(&self, member: &MemberId) -> Result<&'a Member, Rejection> {
         self.organization.members.get(member).ok_or_else(|| Rejection::MemberUnknown(member.clone()))
     }
@@ -96,28 +91,33 @@ pub fn decide(
     idempotency: Option<&Idempotency>,
     now: Timestamp,
 ) -> Result<Decided, Rejection> {
-    match command {
+    let decided = match command {
         Command::Organization(id, command) => {
-            let organization = state.organization(id);
-            let known = |key: &[u8; 16]| organization.and_then(|known| known.idempotency.get(key));
-            if let Some(before) = replay(state, idempotency, known)? {
-                return Ok(Decided::Before(before));
-            }
-            decide_organization(state, id, command, actor, now)
+            decide_organization(state, id, command, actor, idempotency, now)?
         }
         Command::Config(command) => {
-            match actor {
-                Actor::Engine | Actor::Operator { .. } => {}
-                Actor::Member { .. } | Actor::Invitee { .. } => {
-                    return Err(Rejection::RoleMissing { needed: "the platform" });
-                }
+            platform_only(actor)?;
+            match replay(state, idempotency, |key| state.idempotency(key))? {
+                Some(before) => Decided::Before(before),
+                None => decide_config(state, command, now)?,
             }
-            if let Some(before) = replay(state, idempotency, |key| state.idempotency(key))? {
-                return Ok(Decided::Before(before));
-            }
-            decide_config(state, command, now)
         }
-        Command::Partition(command) => Ok(decide_partition(state, command, now)),
+        Command::Partition(command) => decide_partition(state, command, now),
+    };
+    // A key counts for a request that changed nothing too: its repetition must not change anything later.
+    match decided {
+        Decided::AsItIs if idempotency.is_some() => Ok(Decided::Events(Vec::new())),
+        Decided::AsItIs | Decided::Events(_) | Decided::Before(_) => Ok(decided),
+    }
+}
+
+/// Refuses members and newcomers.
+fn platform_only(actor: &Actor) -> Result<(), Rejection> {
+    match actor {
+        Actor::Engine | Actor::Operator { .. } => Ok(()),
+        Actor::Member { .. } | Actor::Invitee { .. } => {
+            Err(Rejection::RoleMissing { needed: "the platform" })
+        }
     }
 }
 
@@ -126,21 +126,28 @@ fn decide_organization(
     id: &OrgId,
     command: &OrganizationCommand,
     actor: &Actor,
+    idempotency: Option<&Idempotency>,
     now: Timestamp,
 ) -> Refusable {
+    // Who asks comes first, for repetitions too: they are answered with what is shown now.
     let known = state.organization(id);
+    let case =
+        known.map(|organization| Case { state, organization, actor, now: now.max(state.head().recorded_at) });
+    match (&case, action(known, command)) {
+        (_, None) => platform_only(actor)?,
+        (Some(case), Some(action)) => permission::may(case.organization, actor, &action)?,
+        (None, Some(_)) => {}
+    }
+    let remembered = |key: &[u8; 16]| known.and_then(|known| known.idempotency.get(key));
+    if let Some(before) = replay(state, idempotency, remembered)? {
+        return Ok(Decided::Before(before));
+    }
     if let OrganizationCommand::Register { name, email, creator, creator_name, creator_email, zone } = command
     {
         let new = organization::NewOrganization { name, email, creator, creator_name, creator_email, zone };
-        return match actor {
-            Actor::Engine | Actor::Operator { .. } => organization::register(id, known, &new),
-            Actor::Member { .. } | Actor::Invitee { .. } => {
-                Err(Rejection::RoleMissing { needed: "the platform" })
-            }
-        };
+        return organization::register(id, known, &new);
     }
-    let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
-    let case = Case { state, organization, actor, now: now.max(state.head().recorded_at) };
+    let case = case.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
     match command {
         OrganizationCommand::Register { .. } => Err(Rejection::OrganizationExists(id.clone())),
         OrganizationCommand::Change { name, email, zone } => {
@@ -186,6 +193,41 @@ fn decide_organization(
             money::recharge(&case, &new)
         }
     }
+}
+
+/// What a command does, for [`permission::may`]; `None` for registering, where nobody has a role yet.
+fn action(organization: Option<&Organization>, command: &OrganizationCommand) -> Option<Action> {
+    Some(match command {
+        OrganizationCommand::Register { .. } => return None,
+        OrganizationCommand::Change { .. } => Action::ManageOrganization,
+        OrganizationCommand::SetVerification(_)
+        | OrganizationCommand::OverrideLimits { .. }
+        | OrganizationCommand::EraseContacts
+        | OrganizationCommand::Recharge { .. } => Action::Operate,
+        OrganizationCommand::SaveAllowlist(_) => Action::Allowlist,
+        OrganizationCommand::Invite { .. } => Action::Invite,
+        OrganizationCommand::AcceptInvitation { .. } => Action::AcceptInvitation,
+        OrganizationCommand::RevokeInvitation(_)
+        | OrganizationCommand::SetRole { .. }
+        | OrganizationCommand::RemoveMember(_) => Action::ManageMembers,
+        OrganizationCommand::CreateProject { .. } | OrganizationCommand::ArchiveProject(_) => {
+            Action::ManageProjects
+        }
+        OrganizationCommand::RenameProject { project, .. }
+        | OrganizationCommand::SetTpmLimit { project, .. }
+        | OrganizationCommand::AddProjectMember { project, .. }
+        | OrganizationCommand::SetProjectRole { project, .. }
+        | OrganizationCommand::RemoveProjectMember { project, .. } => Action::ManageProject(project.clone()),
+        OrganizationCommand::IssueKey { project, .. } => Action::CreateKey(project.clone()),
+        OrganizationCommand::RevokeKey { project, key } => {
+            let found = organization.and_then(|known| known.keys.get(key));
+            match found.filter(|found| found.project == *project) {
+                Some(found) => Action::RevokeKey { project: project.clone(), creator: found.member.clone() },
+                // Who may not see the project's keys must not learn which there are.
+                None => Action::SeeProjectFigures(project.clone()),
+            }
+        }
+    })
 }
 
 fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refusable {

@@ -281,7 +281,7 @@ impl State {
             }
             Topic::Organization(id) => {
                 self.apply_to_organization(id, decision, at)?;
-                effects.push(Effect::decided(id, decision, at));
+                effects.extend(Effect::decided(id, decision, at));
                 Ok(())
             }
             Topic::Usage(_) | Topic::UsageMixed => Err(Corrupt::Misplaced),

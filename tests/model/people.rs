@@ -583,16 +583,25 @@ impl Walk {
             // Digests then need to look only at what changed since.
             self.ledger.keep();
         }
-        let before = (!matches!(expected, Answer::Entry)).then(|| self.ledger.digest());
+        let before = (!matches!(expected, Answer::Entry | Answer::Noted)).then(|| self.ledger.digest());
         let outcome = self.ledger.command_in_term(actor, command, asked, term - u64::from(stale));
         let place = format!("{}: {actor:?}: {command:?}", self.place());
         match (outcome, &expected) {
-            (Ok(Outcome::Entry { position: at, effects, events: _ }), Answer::Entry) => {
+            (Ok(Outcome::Entry { position: at, effects, events }), Answer::Noted) => {
+                assert_eq!((at.0, events.len()), (position, 0), "{place}");
+                match (stale, effects.as_slice()) {
+                    (true, [Effect::Voided { .. }]) => self.reach("void"),
+                    (false, []) => self.reach("noted"),
+                    other => panic!("{place}: {other:?}"),
+                }
+            }
+            (Ok(Outcome::Entry { position: at, effects, events }), Answer::Entry) => {
                 assert_eq!(at.0, position, "{place}");
+                assert!(!events.is_empty(), "{place}");
                 match (stale, effects.as_slice()) {
                     (true, [Effect::Voided { .. }]) => self.reach("void"),
                     (false, effects) => {
-                        assert_audited(command, effects);
+                        assert_audited(command, &events, effects);
                         let (_, row) = self.ledger.audit.last().unwrap();
                         assert_eq!((row.position.0, &row.actor), (position, actor), "{place}");
                         self.reach(format!("entry: {}", name_of(command)));

@@ -275,7 +275,7 @@ impl Walk {
                     assert!(matches!(effects[..], [Effect::Voided { .. }]), "{place}: {effects:?}");
                     self.reach("void");
                 } else {
-                    assert_audited(command, &effects);
+                    assert_audited(command, &events, &effects);
                     if voucher.is_some() {
                         self.reach("voucher");
                     }
@@ -293,6 +293,12 @@ impl Walk {
                 self.reach("before");
             }
             (Ok(Outcome::AsItIs), Expected::AsItIs) => self.reach("as it is"),
+            (Ok(Outcome::Entry { events, effects, .. }), Expected::Noted) => {
+                assert!(events.is_empty(), "{place}: {command:?}: {events:?}");
+                assert_eq!(effects.len(), usize::from(stale), "{place}: {effects:?}");
+                self.entries.push(self.ledger.log.len() - 1);
+                self.reach("noted");
+            }
             (Err(rejection), Expected::Refused(code)) => {
                 assert_eq!(rejection.code(), code, "{place}: {command:?}");
                 assert_eq!(Some(self.ledger.digest()), before, "{place}: a refusal changed the digest");

@@ -48,7 +48,7 @@ fn r4_7_the_same_request_happens_once_whatever_came_between() {
 }
 
 #[test]
-fn r4_7_refusals_and_what_changes_nothing_are_not_remembered() {
+fn r4_7_refusals_are_not_remembered_and_what_changes_nothing_is() {
     check(
         "
         organization acme
@@ -58,9 +58,12 @@ fn r4_7_refusals_and_what_changes_nothing_are_not_remembered() {
         limits acme projects=1
         project acme web request=p/1              -> ok
         project acme web request=p/2              -> idempotency_conflict
+        limits acme projects=1 request=m/1        -> noted
+        limits acme projects=2 request=m/2        -> idempotency_conflict
+        limits acme projects=3                    -> ok
         limits acme projects=1 request=m/1        -> same
-        limits acme projects=2 request=m/2        -> ok
-        limits acme projects=2 request=m/1        -> idempotency_conflict
+        # It was a repetition: nothing changed by it.
+        limits acme projects=3                    -> same
         ",
     );
 }
@@ -87,6 +90,28 @@ fn r4_7_a_decision_that_was_void_is_not_remembered() {
         stale project acme web request=p/1        -> void
         project acme web request=p/2              -> ok
         project acme web request=p/1              -> idempotency_conflict
+        ",
+    );
+}
+
+/// A repetition shows what is there now, so it is for those who may still see it.
+#[test]
+fn r3_whoever_lost_the_role_is_not_answered_again() {
+    check(
+        "
+        organization acme
+        level acme enterprise_verified
+        invite acme i1 role=administrator
+        accept acme i1 ann                             -> ok ann administrator
+        by ann allow acme 203.0.113.4 request=a/1      -> ok
+        by ann allow acme 203.0.113.4 request=a/1      -> same
+        role acme ann member
+        by ann allow acme 203.0.113.4 request=a/1      -> role_missing
+        remove acme ann
+        by ann allow acme 203.0.113.4 request=a/1      -> not_a_member
+        allow acme 203.0.113.5 request=b/1             -> ok
+        level acme unverified
+        allow acme 203.0.113.5 request=b/1             -> verification_missing
         ",
     );
 }

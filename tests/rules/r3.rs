@@ -143,7 +143,7 @@ fn r3_3_an_invitation_can_be_revoked() {
         by max revoke-invitation acme i9      -> role_missing
         by ann revoke-invitation acme i9      -> ok
         accept acme i9 eve                    -> invitation_over
-        by ann revoke-invitation acme i9      -> invitation_over
+        by ann revoke-invitation acme i9      -> same
         ",
     );
 }

@@ -27,6 +27,8 @@ pub enum Expected {
     Before(u64),
     /// Nothing, for all is as wanted.
     AsItIs,
+    /// An entry that says nothing, so that a request which changed nothing is known if it comes again.
+    Noted,
     /// A refusal with this code.
     Refused(&'static str),
 }
@@ -154,7 +156,24 @@ impl Oracle {
         position: u64,
         void: bool,
     ) -> Expected {
-        let expected = self.expect(command, idempotency, now);
+        let expected = match self.expect(command, idempotency, now) {
+            Expected::AsItIs if idempotency.is_some() => Expected::Noted,
+            expected => expected,
+        };
+        if expected == Expected::Noted {
+            self.recorded_at = self.recorded_at.max(now);
+            let remembered = match command {
+                Command::Organization(id, _) => self
+                    .organizations
+                    .iter_mut()
+                    .find(|known| known.id == *id)
+                    .map(|known| &mut known.remembered),
+                Command::Config(_) | Command::Partition(_) => Some(&mut self.remembered),
+            };
+            if let (Some(remembered), false) = (remembered, void) {
+                remembered.extend(idempotency.map(|asked| (asked, position)));
+            }
+        }
         if let Expected::Entry { voucher, .. } = &expected {
             self.recorded_at = self.recorded_at.max(now);
             if !void {

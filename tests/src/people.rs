@@ -21,6 +21,8 @@ pub enum Answer {
     Before(u64),
     /// Nothing, for all is as wanted.
     AsItIs,
+    /// An entry that says nothing, so that a request which changed nothing is known if it comes again.
+    Noted,
     /// A refusal with this code.
     Refused(&'static str),
 }
@@ -174,6 +176,11 @@ enum Row<'a> {
     Platform,
 }
 
+/// What changes nothing is noted where it may come again.
+fn noted(answer: Answer, asked: Option<Idempotency>) -> Answer {
+    if answer == Answer::AsItIs && asked.is_some() { Answer::Noted } else { answer }
+}
+
 impl People {
     /// A ledger that was created just now.
     pub fn new(now: Timestamp) -> Self {
@@ -206,7 +213,7 @@ impl People {
             Ok(answer) => answer,
             Err(code) => Answer::Refused(code),
         };
-        if answer == Answer::Entry {
+        if matches!(answer, Answer::Entry | Answer::Noted) {
             self.recorded_at = now;
         }
         answer
@@ -239,13 +246,20 @@ impl People {
                 let Some(group) = self.organizations.iter_mut().find(|known| known.id == *id) else {
                     return Err("organization_not_found");
                 };
+                // What is refused on the way leaves nothing behind.
+                let mut after = group.clone();
+                let answer = after.decided(actor, command, now, limits);
+                // Who may not ask is told that, whatever was asked before.
+                if let Err("role_missing" | "not_a_member" | "verification_missing" | "not_an_invitee") =
+                    answer
+                {
+                    return answer;
+                }
                 if let Some(answer) = before(&group.remembered, asked)? {
                     return Ok(answer);
                 }
-                // What is refused on the way leaves nothing behind.
-                let mut after = group.clone();
-                let answer = after.decided(actor, command, now, limits)?;
-                if answer == Answer::Entry && !void {
+                let answer = noted(answer?, asked);
+                if matches!(answer, Answer::Entry | Answer::Noted) && !void {
                     after.remembered.extend(remember);
                     *group = after;
                 }
@@ -261,15 +275,13 @@ impl People {
                 let ConfigCommand::SetQuantityLimits(wanted) = command else {
                     panic!("{command:?} is not about people")
                 };
-                if *wanted == self.quantity_limits() {
-                    return Ok(Answer::AsItIs);
-                }
+                let changed = *wanted != self.quantity_limits();
                 if !void {
                     let pair = |limit: QuantityLimit| (limit.projects, limit.api_keys);
                     self.limits = [pair(wanted.default), pair(wanted.enterprise_verified)];
                     self.remembered.extend(remember);
                 }
-                Ok(Answer::Entry)
+                Ok(noted(if changed { Answer::Entry } else { Answer::AsItIs }, asked))
             }
             Command::Partition(_) => panic!("{command:?} is not about people"),
         }
@@ -530,6 +542,9 @@ impl Group {
                 self.allowed(actor, Row::Members)?;
                 let known = self.invitations.iter_mut().find(|known| known.id == *id);
                 let known = known.ok_or("invitation_not_found")?;
+                if known.ended == Some(None) {
+                    return Ok(Answer::AsItIs);
+                }
                 if !known.open(now) {
                     return Err("invitation_over");
                 }

@@ -65,6 +65,9 @@
 //! open-invitations acme                                   -> none|i1 …, by name
 //! ```
 //!
+//! `same`: nothing is written. `noted`: an entry that says nothing, so that a request which changed nothing is known if
+//! it comes again.
+//!
 //! A charge `web` names key `web`; `project:web` names the project. Rows without `->` expect `ok`, whatever that is for
 //! them. After every row money is conserved and every record accounted for; a refusal leaves the digest as it was; at
 //! the end the log, folded again, gives the same State.
@@ -495,7 +498,10 @@ impl Run {
         if let [Effect::Voided { .. }] = effects.as_slice() {
             return words("void");
         }
-        assert_audited(command, &effects);
+        assert_audited(command, &events, &effects);
+        if events.is_empty() {
+            return words("noted");
+        }
         let mut told = vec!["ok".to_owned()];
         for event in &events {
             match event {

@@ -8,7 +8,6 @@ use tollbook_schemas::sealed::SecretHash;
 
 use super::member::revoked;
 use super::{Case, Decided, Refusable};
-use crate::permission::Action;
 
 /// A key that somebody wants.
 pub(super) struct NewKey<'a> {
@@ -21,7 +20,6 @@ pub(super) struct NewKey<'a> {
 }
 
 pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
-    case.may(&Action::CreateKey(new.project.clone()))?;
     case.active_project(new.project)?;
     let known = case.organization;
     let member = match case.actor {
@@ -59,10 +57,7 @@ pub(super) fn issue(case: &Case<'_>, new: &NewKey<'_>) -> Refusable {
 pub(super) fn revoke(case: &Case<'_>, project: &ProjectId, id: &KeyId) -> Refusable {
     let unknown = || Rejection::KeyUnknown(id.clone());
     let key = case.organization.keys.get(id).filter(|key| key.project == *project);
-    // Who may not even see the project's keys must not learn which there are.
-    case.may(&Action::SeeProjectFigures(project.clone()))?;
     let key = key.ok_or_else(unknown)?;
-    case.may(&Action::RevokeKey { project: project.clone(), creator: key.member.clone() })?;
     // From here it succeeds.
     Ok(Decided::of(key.is_active().then(|| revoked(id, Revocation::Requested))))
 }

@@ -6,10 +6,8 @@ use tollbook_schemas::rejection::Rejection;
 
 use super::member::revoked;
 use super::{Case, Decided, Refusable};
-use crate::permission::Action;
 
 pub(super) fn create(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -> Refusable {
-    case.may(&Action::ManageProjects)?;
     let known = case.organization;
     if known.projects.contains_key(project) {
         return Err(Rejection::ProjectExists(project.clone()));
@@ -24,7 +22,6 @@ pub(super) fn create(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -
 }
 
 pub(super) fn rename(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -> Refusable {
-    case.may(&Action::ManageProject(project.clone()))?;
     let changed = case.active_project(project)?.name != *name;
     // From here it succeeds.
     let event = ProjectEvent::Renamed { project: project.clone(), name: name.clone() };
@@ -32,7 +29,6 @@ pub(super) fn rename(case: &Case<'_>, project: &ProjectId, name: &DisplayName) -
 }
 
 pub(super) fn archive(case: &Case<'_>, project: &ProjectId) -> Refusable {
-    case.may(&Action::ManageProjects)?;
     if !case.project(project)?.is_active() {
         return Ok(Decided::AsItIs);
     }
@@ -44,7 +40,6 @@ pub(super) fn archive(case: &Case<'_>, project: &ProjectId) -> Refusable {
 }
 
 pub(super) fn set_tpm_limit(case: &Case<'_>, project: &ProjectId, limit: Option<u64>) -> Refusable {
-    case.may(&Action::ManageProject(project.clone()))?;
     let changed = case.active_project(project)?.tpm_limit != limit;
     // From here it succeeds.
     let event = ProjectEvent::TpmLimitSet { project: project.clone(), limit };

@@ -54,9 +54,10 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// A decision about an organization.
-    pub(super) fn decided(organization: &OrgId, decision: &Decision, at: At) -> Self {
-        Self::Decided { organization: Some(organization.clone()), row: Box::new(AuditRow::of(decision, at)) }
+    /// A decision about an organization, unless it only made a request's repetition recognizable.
+    pub(super) fn decided(organization: &OrgId, decision: &Decision, at: At) -> Option<Self> {
+        let decided = |row| Self::Decided { organization: Some(organization.clone()), row: Box::new(row) };
+        (!decision.events.is_empty()).then(|| decided(AuditRow::of(decision, at)))
     }
 
     /// A decision on the configuration's topic, if configuration was decided here: copies show where they were made
