@@ -761,7 +761,7 @@ fn refused(given: &str) -> bool {
     !given.starts_with("ok")
         && !given.starts_with("cycles")
         && !given.starts_with("term")
-        && !["booked", "duplicate", "void", "skipped"].contains(&given)
+        && !["booked", "duplicate", "noted", "void", "skipped"].contains(&given)
         && !given.starts_with("quarantined")
 }
 
