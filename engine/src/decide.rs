@@ -129,14 +129,13 @@ fn decide_organization(
     idempotency: Option<&Idempotency>,
     now: Timestamp,
 ) -> Refusable {
-    // Who asks comes first, for repetitions too: they are answered with what is shown now.
     let known = state.organization(id);
-    let case =
-        known.map(|organization| Case { state, organization, actor, now: now.max(state.head().recorded_at) });
-    match (&case, action(known, command)) {
-        (_, None) => platform_only(actor)?,
-        (Some(case), Some(action)) => permission::may(case.organization, actor, &action)?,
-        (None, Some(_)) => {}
+    let wanted = known.zip(action(known, command));
+    // Who asks comes first, for repetitions too: they are answered with what is shown now.
+    match &wanted {
+        Some((organization, action)) => permission::role_allows(organization, actor, action)?,
+        None if matches!(command, OrganizationCommand::Register { .. }) => platform_only(actor)?,
+        None => {}
     }
     let remembered = |key: &[u8; 16]| known.and_then(|known| known.idempotency.get(key));
     if let Some(before) = replay(state, idempotency, remembered)? {
@@ -147,7 +146,11 @@ fn decide_organization(
         let new = organization::NewOrganization { name, email, creator, creator_name, creator_email, zone };
         return organization::register(id, known, &new);
     }
-    let case = case.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
+    let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
+    if let Some((organization, action)) = &wanted {
+        permission::level_allows(organization, action)?;
+    }
+    let case = Case { state, organization, actor, now: now.max(state.head().recorded_at) };
     match command {
         OrganizationCommand::Register { .. } => Err(Rejection::OrganizationExists(id.clone())),
         OrganizationCommand::Change { name, email, zone } => {

@@ -47,19 +47,28 @@ pub enum Action {
 
 /// Whether `actor` may do `action` in an organization. Errors: what is missing, in words.
 pub fn may(organization: &Organization, actor: &Actor, action: &Action) -> Result<(), Rejection> {
+    role_allows(organization, actor, action)?;
+    level_allows(organization, action)
+}
+
+/// What the actor's role has to say.
+pub(crate) fn role_allows(
+    organization: &Organization,
+    actor: &Actor,
+    action: &Action,
+) -> Result<(), Rejection> {
     let invitee = matches!(actor, Actor::Invitee { .. });
     if invitee != (*action == Action::AcceptInvitation) {
         return Err(Rejection::NotAnInvitee);
     }
     match actor {
-        Actor::Engine | Actor::Operator { .. } | Actor::Invitee { .. } => {}
-        Actor::Member { member, .. } => member_may(organization, member, action)?,
+        Actor::Engine | Actor::Operator { .. } | Actor::Invitee { .. } => Ok(()),
+        Actor::Member { member, .. } => member_may(organization, member, action),
     }
-    level_allows(organization, action)
 }
 
 /// What the organization's state has to say, whoever asks.
-fn level_allows(organization: &Organization, action: &Action) -> Result<(), Rejection> {
+pub(crate) fn level_allows(organization: &Organization, action: &Action) -> Result<(), Rejection> {
     let needed = match action {
         Action::Allowlist => Verification::Verified,
         Action::Invite => Verification::EnterpriseVerified,

@@ -111,7 +111,9 @@ fn r3_whoever_lost_the_role_is_not_answered_again() {
         by ann allow acme 203.0.113.4 request=a/1      -> not_a_member
         allow acme 203.0.113.5 request=b/1             -> ok
         level acme unverified
-        allow acme 203.0.113.5 request=b/1             -> verification_missing
+        # The level is nobody's role: what was done stays answered.
+        allow acme 203.0.113.5 request=b/1             -> same
+        allow acme 203.0.113.6                         -> verification_missing
         ",
     );
 }

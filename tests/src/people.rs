@@ -250,9 +250,7 @@ impl People {
                 let mut after = group.clone();
                 let answer = after.decided(actor, command, now, limits);
                 // Who may not ask is told that, whatever was asked before.
-                if let Err("role_missing" | "not_a_member" | "verification_missing" | "not_an_invitee") =
-                    answer
-                {
+                if let Err("role_missing" | "not_a_member" | "not_an_invitee") = answer {
                     return answer;
                 }
                 if let Some(answer) = before(&group.remembered, asked)? {
