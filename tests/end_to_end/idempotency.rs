@@ -212,3 +212,50 @@ async fn many_at_once_with_one_key_do_it_once() {
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
     assert_eq!(api.all("/v1/organizations").await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_request_that_changed_nothing_changes_nothing_later() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = api.organization("Acme").await;
+    let path = format!("/v1/organizations/{org}/projects/{}/tpm", api.project(&org).await);
+    let none = json!({ "limit": null });
+    let first = keyed(api, "k", "PUT", &path, &none).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (200, ""));
+    api.put(&path, &json!({ "limit": 5 })).await.expect(200);
+    let again = keyed(api, "k", "PUT", &path, &none).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (200, "true"));
+    assert_eq!(again.json()["position"], first.json()["position"]);
+    assert_eq!(
+        keyed(api, "k", "PUT", &path, &json!({ "limit": 7 })).await.refused(409),
+        "idempotency_conflict"
+    );
+    let projects = api.all(&format!("/v1/organizations/{org}/projects")).await;
+    assert_eq!(projects[0]["tpm_limit"], 5, "what somebody set in between stays");
+    let log = api.all(&format!("/v1/organizations/{org}/log")).await;
+    assert!(log.iter().all(|item| !item["events"].as_array().unwrap().is_empty()), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_repetition_shows_nothing_to_whoever_lost_the_role() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = format!("/v1/organizations/{}", api.organization("Acme").await);
+    let level = json!({ "level": "enterprise_verified" });
+    api.post(&format!("{org}/verification"), &level).await.expect(200);
+    let invitation = json!({ "role": "administrator" });
+    let invited = api.post(&format!("{org}/invitations"), &invitation).await.expect(201);
+    let accept = json!({ "token": invited["token"], "name": "Ada", "email": "ada@example.com" });
+    let accepted = api.post("/v1/invitations/accept", &accept).await.expect(201);
+    let ada = accepted["member"]["id"].as_str().unwrap();
+    let console = api.with_token(&api.service_token(&["console"], None).await).acting(ada);
+    let (list, body) = (format!("{org}/ip-allowlist"), json!({ "text": "203.0.113.4" }));
+    keyed(&console, "a", "PUT", &list, &body).await.expect(200);
+    api.put(&list, &json!({ "text": "203.0.113.99" })).await.expect(200);
+    assert_eq!(keyed(&console, "a", "PUT", &list, &body).await.expect(200)["entries"][0], "203.0.113.99");
+    let member = format!("{org}/members/{ada}");
+    api.write("PATCH", &member, &json!({ "role": "member" })).await.expect(200);
+    assert_eq!(keyed(&console, "a", "PUT", &list, &body).await.refused(403), "role_missing");
+    api.write("DELETE", &member, &json!({})).await.expect(200);
+    assert_eq!(keyed(&console, "a", "PUT", &list, &body).await.refused(403), "not_a_member");
+}
