@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tollbook_schemas::entry::Idempotency;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::sealed::Sealed;
@@ -46,6 +47,8 @@ pub enum ContactError {
 pub struct Contacts {
     keys: Arc<dyn SideStore>,
     ledger_secret: [u8; KEY_BYTES],
+    /// Below which number an organization's keys are erased, as far as this process knows. Never goes back.
+    erased: Arc<watch::Sender<BTreeMap<OrgId, u32>>>,
 }
 
 impl fmt::Debug for Contacts {
@@ -59,15 +62,15 @@ impl Contacts {
     pub async fn open(keys: Arc<dyn SideStore>) -> Result<Self, ContactError> {
         let fresh = Bytes::copy_from_slice(&clock::random_bytes::<KEY_BYTES>());
         let stored = keys.put_new(LEDGER_KEY, fresh).await?;
-        Ok(Self { ledger_secret: key_of(LEDGER_KEY, &stored)?, keys })
+        Ok(Self { ledger_secret: key_of(LEDGER_KEY, &stored)?, keys, erased: Arc::default() })
     }
 
     /// Encrypts one field of an organization under its key of this number, making that key on first use. The number is
-    /// how often the organization's personal data was erased so far.
+    /// how often the organization's personal data was erased so far. A key that is known to be erased is not made again:
+    /// what is sealed under its number then, nobody can read, and no decision takes it.
     pub async fn seal(&self, organization: &OrgId, key: u32, text: &str) -> Result<Sealed, ContactError> {
         let name = key_name(organization, key);
-        let fresh = Bytes::copy_from_slice(&clock::random_bytes::<KEY_BYTES>());
-        let stored = self.keys.put_new(&name, fresh).await?;
+        let stored = self.sealing_key(organization, key, &name).await?;
         let nonce: [u8; NONCE_BYTES] = clock::random_bytes();
         let payload = Payload { msg: text.as_bytes(), aad: name.as_bytes() };
         let encrypted = cipher(&key_of(&name, &stored)?)
@@ -76,9 +79,42 @@ impl Contacts {
         Ok(Sealed { key, ciphertext: Bytes::from([nonce.as_slice(), &encrypted].concat()) })
     }
 
+    async fn sealing_key(&self, organization: &OrgId, key: u32, name: &str) -> Result<Bytes, ContactError> {
+        let fresh = Bytes::copy_from_slice(&clock::random_bytes::<KEY_BYTES>());
+        if self.is_erased(organization, key) {
+            return Ok(fresh);
+        }
+        let (this, organization, name) = (self.clone(), organization.clone(), name.to_owned());
+        // A task, because whoever wants to seal may give up at any point.
+        let put = tokio::spawn(async move {
+            let stored = this.keys.put_new(&name, fresh).await?;
+            // An erasure is noted before keys go: either it is seen here, or it finds this key.
+            if this.is_erased(&organization, key) {
+                this.keys.erase(&name).await?;
+            }
+            Ok(stored)
+        });
+        put.await.unwrap_or_else(|error| Err(SideError(error.to_string()).into()))
+    }
+
+    fn is_erased(&self, organization: &OrgId, key: u32) -> bool {
+        self.erased.borrow().get(organization).is_some_and(|below| key < *below)
+    }
+
+    /// Notes that the log says of an organization's keys with a number below this one that they are erased.
+    pub(crate) fn note_erased(&self, organization: &OrgId, below: u32) {
+        self.erased.send_if_modified(|erased| {
+            let known = erased.entry(organization.clone()).or_default();
+            let more = below > *known;
+            *known = below.max(*known);
+            more
+        });
+    }
+
     /// Makes unreadable for ever what was sealed under the organization's keys with a number below this one (R9.2).
     /// May be repeated: after an error, or a crash halfway, it goes on with what is left.
     pub async fn erase(&self, organization: &OrgId, below: u32) -> Result<(), ContactError> {
+        self.note_erased(organization, below);
         for key in 0..below {
             self.keys.erase(&key_name(organization, key)).await?;
         }
@@ -201,13 +237,14 @@ mod tests {
         let new = contacts.seal(&org(1), 1, "Cleo").await.unwrap();
         // Erasing again, as after a crash, takes nothing that was sealed since.
         contacts.erase(&org(1), 1).await.unwrap();
-        // Somebody who is late makes a key of the erased number again: another one.
+        // Somebody who is late makes no key of the erased number again.
         let late = contacts.seal(&org(1), 0, "Dan").await.unwrap();
 
         let opener = contacts.opener(&org(1), [0, 1, 1, 2]).await.unwrap();
         assert_eq!(opener.open(&old), None);
         assert_eq!(opener.open(&new).as_deref(), Some("Cleo"));
-        assert_eq!(opener.open(&late).as_deref(), Some("Dan"));
+        assert_eq!(opener.open(&late), None);
+        assert!(!dir.path().join(org(1).as_str()).exists());
         assert_eq!(contacts.open_field(&org(2), &others).await.unwrap().as_deref(), Some("Ben"));
 
         contacts.erase(&org(1), 2).await.unwrap();

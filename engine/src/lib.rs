@@ -17,6 +17,7 @@ pub mod contacts;
 pub mod ledger;
 
 pub mod decide;
+pub(crate) mod erasure;
 pub mod feed;
 pub mod ingress;
 pub mod owner;

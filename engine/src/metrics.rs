@@ -20,6 +20,10 @@ pub fn describe() {
         "messages of the log that are no entries of ours, copies, or void"
     );
     describe_gauge!("tollbook_cycle_close_delay_seconds", "how late the last billing cycle was closed");
+    describe_gauge!(
+        "tollbook_erasures_pending",
+        "organizations whose personal data is erased in the log and whose keys are still to go, by partition"
+    );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
         "tollbook_durability_verified",
@@ -72,6 +76,11 @@ pub fn viewed(partition: PartitionId, position: Position) {
 /// Whether this process owns a partition.
 pub fn owner(partition: PartitionId, owns: bool) {
     set("tollbook_owner", partition.to_string(), u64::from(owns));
+}
+
+/// So many organizations' keys are still to be erased.
+pub fn erasures_pending(partition: PartitionId, organizations: usize) {
+    set("tollbook_erasures_pending", partition.to_string(), u64::try_from(organizations).unwrap_or(u64::MAX));
 }
 
 /// A billing cycle was closed so many seconds after it ended.

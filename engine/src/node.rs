@@ -20,7 +20,8 @@ use tollbook_schemas::usage::{Unreadable, Usage};
 pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::clock::Clock;
-use crate::contacts::{ContactError, Contacts};
+use crate::contacts::Contacts;
+use crate::erasure::Erasures;
 use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
 use crate::log::jetstream::JetStream;
@@ -38,9 +39,11 @@ pub enum EraseError {
     /// It was not recorded.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// It was recorded, and the keys are still there.
-    #[error(transparent)]
-    Contacts(#[from] ContactError),
+    /// It was recorded, and keys were still there when the answer was due.
+    #[error(
+        "it is recorded that this personal data is erased, and it is shown to nobody any more, but its keys are still being erased; the engine goes on until they are; repeat the request to be sure"
+    )]
+    Pending,
 }
 
 /// One process's engine. Cheap to clone.
@@ -58,6 +61,7 @@ struct Shared {
     contacts: Contacts,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
+    erasures: Vec<Erasures>,
     clock_trusted: AtomicBool,
 }
 
@@ -141,8 +145,8 @@ impl Node {
         owner.decide(command, actor, idempotency).await
     }
 
-    /// Makes an organization's personal data unreadable for ever (R9.2): records that, then erases the keys. May be
-    /// repeated where an answer was lost or a key could not be erased.
+    /// Makes an organization's personal data unreadable for ever (R9.2): records that, then waits until the keys are
+    /// erased. They are, whether anybody waits or not; whoever got no answer may repeat it.
     pub async fn erase_contacts(
         &self,
         organization: &OrgId,
@@ -151,28 +155,9 @@ impl Node {
     ) -> Result<Done, EraseError> {
         let command = Command::Organization(organization.clone(), OrganizationCommand::EraseContacts);
         let done = self.decide(command, actor, idempotency).await?;
-        let id = organization.clone();
-        let present = self
-            .owner_of(organization)?
-            .read(move |state| state.organization(&id).map_or(0, |known| known.contact_key))
-            .await?;
-        self.contacts().erase(organization, present).await?;
-        Ok(done)
-    }
-
-    /// Erases keys that a crash left behind after it was recorded that they go.
-    async fn finish_erasures(&self) -> Result<(), EraseError> {
-        for owner in self.owners() {
-            owner.wait_owner().await?;
-            let erased = owner.read(|state| {
-                let erased = state.organizations().filter(|known| known.contact_key > 0);
-                erased.map(|known| (known.id.clone(), known.contact_key)).collect::<Vec<_>>()
-            });
-            for (organization, present) in erased.await? {
-                self.contacts().erase(&organization, present).await?;
-            }
-        }
-        Ok(())
+        let partition = usize::from(self.partition_of(organization).0);
+        let erasures = self.shared.erasures.get(partition).ok_or(EraseError::Pending)?;
+        if erasures.wait(organization).await { Ok(done) } else { Err(EraseError::Pending) }
     }
 
     /// Takes checked usage; answers once it is durable.

@@ -21,7 +21,7 @@ use tollbook_projections::state::{Corrupt, Effect, State};
 use tollbook_projections::view::{Rows, View, ViewError};
 use tollbook_schemas::codec::EncodeError;
 use tollbook_schemas::command::{Command, PartitionCommand};
-use tollbook_schemas::event::ConfigEvent;
+use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
 use tollbook_schemas::id::{NodeName, TokenId};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::time::Timestamp;
@@ -194,6 +194,7 @@ impl Owner {
         let partition = self.state.partition();
         let chunk = chunk.ok_or(OwnerError::FeedEnded(partition))??;
         let entries = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let mut erased = false;
         for Ready { record, sightings } in chunk {
             let effects = self.state.apply(&record, &sightings).map_err(|source| OwnerError::Corrupt {
                 partition,
@@ -204,7 +205,11 @@ impl Owner {
                 report(partition, effect);
             }
             self.series.applied(&record, &effects);
+            erased |= effects.iter().any(erases);
             self.effects.extend(effects);
+        }
+        if erased {
+            self.published.erased();
         }
         self.follow_ownership();
         self.series.go_on(&self.state, self.term, self.clock.now());
@@ -367,6 +372,12 @@ async fn configuration_changed(journal: &mut Option<watch::Receiver<Journal>>) -
     };
     // Where there is nothing to watch, nothing ever changes.
     if changed { true } else { std::future::pending().await }
+}
+
+/// Whether personal data is to be erased now.
+fn erases(effect: &Effect) -> bool {
+    let Effect::Decided { row, .. } = effect else { return false };
+    row.events.iter().any(|event| matches!(event, Event::Organization(OrganizationEvent::ContactsErased)))
 }
 
 fn report(partition: PartitionId, effect: &Effect) {

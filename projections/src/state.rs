@@ -160,6 +160,16 @@ impl State {
         all.into_iter()
     }
 
+    /// Organizations whose personal data was ever erased, in order of id, with the number of the key that is not
+    /// erased (R9.2).
+    pub fn contacts_erased(&self) -> Vec<(OrgId, u32)> {
+        let organizations = self.slots.iter().map(|slot| &slot.organization);
+        let erased = organizations.filter(|known| known.contact_key > 0);
+        let mut erased: Vec<_> = erased.map(|known| (known.id.clone(), known.contact_key)).collect();
+        erased.sort_unstable();
+        erased
+    }
+
     /// Applies the next record. `sightings` are of its usage rows that go by id ([`crate::first::Lookup`]).
     /// After an error State is not to be used any more.
     pub fn apply(&mut self, record: &Record, sightings: &[Sighting]) -> Result<Vec<Effect>, Corrupt> {

@@ -1,11 +1,19 @@
 //! R9, and secrets: what must not be readable, and where.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use async_nats::jetstream::kv::{Operation, Store};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
 use tollbook_tests::system::{Api, System};
+
+/// A key is erased within milliseconds, a partition taken over within seconds; a busy machine needs more.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Names and addresses that an organization's people have.
 const PERSONAL: [&str; 4] = [
@@ -98,6 +106,183 @@ async fn erase(mut system: System) {
     if embedded {
         let verified = system.replay(&["verify"]).await;
         assert_eq!(verified.code, Some(0), "{verified:?}");
+    }
+}
+
+/// Asks for an erasure and hangs up, after a while that `after` requests take.
+async fn hang_up(api: &Api, org: &str, after: usize) {
+    let url = api.url();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
+    let request = format!(
+        "DELETE /v1/organizations/{org}/contacts HTTP/1.1\r\nhost: tollbook\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}",
+        api.token()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    for _ in 0..after {
+        api.get("/healthz").await;
+    }
+    // A reset, as of a client that is gone.
+    stream.set_zero_linger().unwrap();
+}
+
+/// Whether State says that an organization's personal data is erased.
+async fn is_erased(api: &Api, org: &str) -> bool {
+    api.get(&format!("/v1/organizations/{org}")).await.expect(200)["email"].is_null()
+}
+
+async fn erase_contacts(api: &Api, org: &str) -> u16 {
+    api.write("DELETE", &format!("/v1/organizations/{org}/contacts"), &json!({})).await.status
+}
+
+/// The file that holds an organization's first key.
+fn key_file(system: &System, org: &str) -> PathBuf {
+    system.data().join("log/side").join(org)
+}
+
+#[tokio::test]
+async fn r9_2_an_erasure_needs_nobody_who_waits_for_it() {
+    let system = System::builder().partitions(2).start().await;
+    let api = &system.api;
+    let mut orgs = Vec::new();
+    for _ in 0..60 {
+        orgs.push(api.organization("Acme").await);
+    }
+    let (asked, kept) = orgs.split_at(50);
+    for (number, org) in asked.iter().enumerate() {
+        hang_up(api, org, number % 6).await;
+    }
+    let mut erased = 0;
+    for org in asked {
+        // What is recorded last may be applied while this looks.
+        let gone = eventually(DEADLINE, "the keys of what is erased go", || async {
+            let erased = is_erased(api, org).await;
+            (erased != key_file(&system, org).exists()).then_some(erased)
+        });
+        erased += u32::from(gone.await);
+    }
+    println!("{erased} of {} were recorded before the server saw that nobody waits", asked.len());
+    assert!(erased > 0);
+    for org in kept {
+        assert!(key_file(&system, org).exists() && !is_erased(api, org).await);
+    }
+    // Whoever asks again learns that it is done.
+    for org in asked {
+        assert_eq!(erase_contacts(api, org).await, 200);
+        assert!(!key_file(&system, org).exists());
+    }
+    assert_eq!(api.metric("tollbook_erasures_pending{partition=\"0\"}").await, Some(0));
+}
+
+#[tokio::test]
+async fn r9_2_a_key_that_a_crash_left_goes_with_the_next_start() {
+    let mut system = System::start().await;
+    let api = system.api.clone();
+    let (org, other) = (api.organization("Acme").await, api.organization("Beta").await);
+    let key = fs::read(key_file(&system, &org)).unwrap();
+    assert_eq!(erase_contacts(&api, &org).await, 200);
+    assert!(!key_file(&system, &org).exists());
+    system.kill();
+    // As if it had died between the entry and the key.
+    fs::write(key_file(&system, &org), key).unwrap();
+    system.restart().await;
+    assert!(is_erased(&api, &org).await);
+    eventually(DEADLINE, "the key goes", || async { (!key_file(&system, &org).exists()).then_some(()) })
+        .await;
+    assert!(key_file(&system, &other).exists() && !is_erased(&api, &other).await);
+}
+
+#[tokio::test]
+async fn r9_2_an_erasure_that_fails_is_tried_until_it_succeeds() {
+    let system = System::start().await;
+    let api = &system.api;
+    let (org, other) = (api.organization("Acme").await, api.organization("Beta").await);
+    // A directory in the key's place can neither be overwritten nor removed.
+    let (file, aside) = (key_file(&system, &org), system.scratch().join("key"));
+    fs::rename(&file, &aside).unwrap();
+    fs::create_dir(&file).unwrap();
+    let path = format!("/v1/organizations/{org}/contacts");
+    let answer = api.write("DELETE", &path, &json!({})).await;
+    assert_eq!(answer.refused(503), "erasure_pending");
+    assert_eq!(api.metric("tollbook_erasures_pending{partition=\"0\"}").await, Some(1));
+    assert!(system.log().contains("still there"), "{}", system.log());
+    // Others do not wait for it.
+    assert_eq!(erase_contacts(api, &other).await, 200);
+    assert!(!key_file(&system, &other).exists());
+
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    eventually(DEADLINE, "the key goes", || async { (!file.exists()).then_some(()) }).await;
+    assert_eq!(erase_contacts(api, &org).await, 200);
+    assert!(is_erased(api, &org).await);
+}
+
+#[tokio::test]
+async fn r9_2_a_registration_that_is_repeated_brings_no_key_back() {
+    let mut system = System::start().await;
+    let api = system.api.clone();
+    let creator = json!({ "name": "Ada", "email": "ada@example.com" });
+    let body = json!({ "name": "Acme", "email": "billing@example.com", "creator": creator });
+    let request = || {
+        let request = api.request("POST", "/v1/organizations").json(&body);
+        api.send(request.header("idempotency-key", "registered-once"))
+    };
+    let org = request().await.expect(201)["id"].as_str().unwrap().to_owned();
+    assert_eq!(erase_contacts(&api, &org).await, 200);
+    for _ in 0..2 {
+        let again = request().await.expect(201);
+        assert_eq!((&again["id"], &again["email"]), (&json!(org), &Value::Null));
+        eventually(DEADLINE, "there is no key", || async { (!key_file(&system, &org).exists()).then_some(()) })
+            .await;
+        system.restart().await;
+    }
+}
+
+async fn side_bucket(nats: &NatsServer) -> Store {
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    async_nats::jetstream::new(client).get_key_value("TOLLBOOK_SIDE").await.unwrap()
+}
+
+/// Whether the bucket holds an organization's first key.
+async fn is_held(side: &Store, org: &str) -> bool {
+    side.entry(org).await.unwrap().is_some_and(|entry| entry.operation == Operation::Put)
+}
+
+#[tokio::test]
+async fn r9_2_whoever_takes_over_erases_every_time() {
+    let nats = NatsServer::start().await;
+    let first = System::builder().nats(&nats).start().await;
+    let mut orgs = Vec::new();
+    for _ in 0..20 {
+        orgs.push(first.api.organization("Acme").await);
+    }
+    let (asked, kept) = orgs.split_at(15);
+    let mut second = System::builder().nats(&nats).start_standby().await;
+    first.signal("-STOP");
+    second.ready().await;
+    first.signal("-CONT");
+    for (number, org) in asked.iter().enumerate() {
+        hang_up(&second.api, org, number % 4).await;
+    }
+    assert_eq!(erase_contacts(&second.api, &asked[0]).await, 200);
+    let side = side_bucket(&nats).await;
+    assert!(!is_held(&side, &asked[0]).await);
+    // Somebody who stood still for long makes the key again.
+    side.put(asked[0].as_str(), vec![7; 32].into()).await.unwrap();
+    second.kill();
+    first.ready().await;
+    let (api, side) = (&first.api, &side);
+    let mut erased = 0;
+    for org in asked {
+        let gone = eventually(DEADLINE, "the keys of what is erased go", || async {
+            let erased = is_erased(api, org).await;
+            (erased != is_held(side, org).await).then_some(erased)
+        });
+        erased += u32::from(gone.await);
+    }
+    println!("{erased} of {} were recorded", asked.len());
+    for org in kept {
+        assert!(is_held(side, org).await && !is_erased(api, org).await);
     }
 }
 

@@ -187,7 +187,7 @@ impl From<EraseError> for Problem {
     fn from(error: EraseError) -> Self {
         match error {
             EraseError::Command(error) => error.into(),
-            EraseError::Contacts(error) => error.into(),
+            EraseError::Pending => Self::unavailable("erasure_pending", error.to_string()),
         }
     }
 }

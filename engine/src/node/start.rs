@@ -14,9 +14,10 @@ use tollbook_projections::view::{View, ViewError, Views};
 use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::{PartitionId, Position, WriterId};
 
-use super::{EraseError, LogSettings, Node, Running, Settings, Shared};
+use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::clock::{self, Clock};
 use crate::contacts::{ContactError, Contacts};
+use crate::erasure;
 use crate::feed;
 use crate::ingress::Ingress;
 use crate::lease::{LeaseError, Leases};
@@ -128,6 +129,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut owners: Vec<(OwnerHandle, View)> = Vec::new();
+    let mut erasures = Vec::new();
     let mut writers = Vec::new();
     for partition in (0..ledger.partitions).map(PartitionId) {
         let (view, state, ids) = folder.partition(partition).await?;
@@ -146,6 +148,9 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         };
         let (owner, handle) = Owner::new(parts)?;
         tasks.spawn(owner.run(stopped.clone()));
+        let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
+        tasks.spawn(eraser.run(stopped.clone()));
+        erasures.push(erasing);
         writers.push(pen);
         owners.push((handle, view));
     }
@@ -159,21 +164,13 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         contacts,
         ingress,
         owners,
+        erasures,
         clock_trusted: AtomicBool::new(true),
     };
     let node = Node { shared: Arc::new(shared) };
     if let (Some(jetstream), Clock::System) = (&node.shared.jetstream, &node.shared.clock) {
         tokio::spawn(watch_clock(node.clone(), jetstream.clone(), stopped));
     }
-    let erasing = node.clone();
-    tokio::spawn(async move {
-        match erasing.finish_erasures().await {
-            Ok(()) | Err(EraseError::Command(_)) => {}
-            Err(error @ EraseError::Contacts(_)) => {
-                tracing::error!(%error, "personal data that was erased may still be readable; start again");
-            }
-        }
-    });
     Ok((node, Running { tasks, stop }))
 }
 

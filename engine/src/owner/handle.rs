@@ -113,6 +113,7 @@ pub(super) struct Published {
     role: watch::Sender<Role>,
     tokens: watch::Sender<Tokens>,
     journal: watch::Sender<Journal>,
+    erasures: watch::Sender<()>,
 }
 
 /// What others watch.
@@ -122,6 +123,7 @@ pub(super) struct Watched {
     role: watch::Receiver<Role>,
     tokens: watch::Receiver<Tokens>,
     journal: watch::Receiver<Journal>,
+    erasures: watch::Receiver<()>,
 }
 
 impl Published {
@@ -130,13 +132,15 @@ impl Published {
         let (role, role_watch) = watch::channel(Role::Standby);
         let (tokens, tokens_watch) = watch::channel(Arc::new(state.config().tokens.clone()));
         let (journal, journal_watch) = watch::channel(Arc::new(state.config().journal.clone()));
+        let (erasures, erasures_watch) = watch::channel(());
         let watched = Watched {
             applied: applied_watch,
             role: role_watch,
             tokens: tokens_watch,
             journal: journal_watch,
+            erasures: erasures_watch,
         };
-        (Self { applied, role, tokens, journal }, watched)
+        (Self { applied, role, tokens, journal, erasures }, watched)
     }
 
     pub(super) fn publish(&self, state: &State) {
@@ -152,6 +156,11 @@ impl Published {
 
     pub(super) fn role(&self, role: Role) {
         self.role.send_replace(role);
+    }
+
+    /// Personal data of some organization is erased, as State says.
+    pub(super) fn erased(&self) {
+        self.erasures.send_replace(());
     }
 }
 
@@ -243,6 +252,16 @@ impl OwnerHandle {
     /// What this process is to the partition now.
     pub fn role(&self) -> Role {
         *self.watched.role.borrow()
+    }
+
+    /// Changes with every change of the role: a new ownership is seen even where the role is the same again.
+    pub(crate) fn roles(&self) -> watch::Receiver<Role> {
+        self.watched.role.clone()
+    }
+
+    /// Changes once State says of more personal data that it is erased.
+    pub(crate) fn erasures(&self) -> watch::Receiver<()> {
+        self.watched.erasures.clone()
     }
 
     /// Waits until this process decides for the partition.
