@@ -197,6 +197,34 @@ async fn r3_3_an_invitation_works_once() {
 }
 
 #[tokio::test]
+async fn r3_3_an_invitation_names_each_project_once_and_has_a_link_where_there_is_a_console() {
+    let system = System::start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    let invitations = team.path("/invitations");
+    let invited = api.post(&invitations, &json!({ "role": "member" })).await.expect(201);
+    assert!(invited["token"].as_str().unwrap().starts_with("invite-org_"), "{invited}");
+    assert!(invited.get("link").is_none(), "nobody said where the console is: {invited}");
+
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let into = |project: &str, role: &str| json!({ "project": project, "role": role });
+    let twice =
+        [into(&team.project, "member"), into("proj_2", "member"), into(&team.project, "administrator")];
+    let refused = api.post(&invitations, &json!({ "role": "member", "projects": twice })).await;
+    assert_eq!(refused.faults(), ["projects[2].project"]);
+    // Whoever may not invite at all does not make the server think either.
+    let many: Vec<_> = (0..22_000).map(|number| into(&format!("proj_{number}"), "member")).collect();
+    for (count, fault) in [(1_001, Some("projects")), (22_000, Some("projects")), (1_000, None)] {
+        let body = json!({ "role": "member", "projects": many[..count] });
+        let answer = console.acting(&team.member).post(&invitations, &body).await;
+        match fault {
+            Some(field) => assert_eq!(answer.faults(), [field]),
+            None => assert_eq!(answer.refused(403), "role_missing"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn r3_4_keys_go_with_their_member_in_one_entry() {
     let system = System::start().await;
     let api = &system.api;

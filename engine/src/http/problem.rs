@@ -95,11 +95,6 @@ impl Problem {
         Self { faults, ..Self::new(StatusCode::BAD_REQUEST, "ip_allowlist_invalid", title, detail) }
     }
 
-    /// A field that is not acceptable beside others: 400.
-    pub(crate) fn field(name: &str, reason: impl Display) -> Self {
-        Self::fields(vec![Fault::at(name, None, reason)])
-    }
-
     /// A query parameter that is not acceptable: 400.
     pub(crate) fn parameter(name: &str, reason: &impl Display) -> Self {
         Self::fields(vec![Fault::at(name, None, reason)])

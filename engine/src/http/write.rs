@@ -47,8 +47,8 @@ pub(super) struct Write<P, T> {
 #[derive(Debug)]
 pub(super) struct Author {
     pub(super) node: Node,
-    /// What links to the platform's console begin with.
-    pub(super) console_url: Arc<str>,
+    /// What links to the platform's console begin with, if it is known where that is.
+    pub(super) console_url: Option<Arc<str>>,
     caller: Caller,
     actor: Actor,
     idempotency: Option<Idempotency>,
