@@ -204,6 +204,17 @@ async fn reads_wait_for_a_position_but_not_for_ever() {
     let made = api.post("/v1/organizations", &body).await.expect(201);
     let (org, position) = (made["id"].as_str().unwrap(), made["position"].as_str().unwrap());
     api.get(&format!("/v1/organizations/{org}?min_position={position}")).await.expect(200);
+    // What is read says which position shows no less, whatever was decided last.
+    let seen = async || api.get(&format!("/v1/organizations/{org}")).await.expect(200)["position"].clone();
+    assert_eq!(seen().await, position);
+    let project = api.project(org).await;
+    let key = format!("/v1/organizations/{org}/projects/{project}/api-keys");
+    let issued = api.post(&key, &json!({ "name": "k" })).await.expect(201)["position"].clone();
+    assert_eq!(seen().await, issued);
+    assert_eq!(api.all("/v1/organizations").await[0]["position"], issued);
+    let changed = json!({ "name": "Other" });
+    let changed = api.write("PATCH", &format!("/v1/organizations/{org}"), &changed).await.expect(200);
+    assert_eq!(seen().await, changed["position"]);
     let path = format!("/v1/organizations/{org}?min_position=0-1000000");
     assert_eq!(api.get(&path).await.refused(503), "behind");
 }

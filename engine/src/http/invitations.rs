@@ -286,13 +286,12 @@ fn made(event: &Event) -> Option<(InvitationId, Known)> {
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Invitation>>, Problem> {
-    let read = at.organization(&org, Action::ManageMembers, |known| {
-        let all = known.invitations.iter().map(|(id, found)| (id.clone(), found.clone()));
-        (known.contact_key, all.collect::<Vec<_>>())
+    let read = at.organization(&org, Action::ManageMembers, move |known| {
+        let page = page.cut(&known.invitations, |(id, _)| id.as_str());
+        (known.contact_key, page.map(|(id, found)| (id.clone(), found.clone())))
     });
-    let (key, all) = read.await?;
+    let (key, page) = read.await?;
     let (opener, now) = (at.node.contacts().opener(&org, [key]).await?, at.node.clock().now());
-    let page = page.cut(all, |(id, _)| id.as_str());
     Ok(Json(page.map(|(id, found)| Invitation::of(&id, &found, &opener, now))))
 }
 
