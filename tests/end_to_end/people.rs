@@ -153,6 +153,8 @@ async fn r2_3_an_unverified_organization_has_no_allowlist_for_anybody() {
         ]
     );
     assert!(faults[2]["reason"].as_str().unwrap().contains("52.94.76.0/22"), "{faults:?}");
+    let codes: Vec<_> = faults.iter().map(|fault| fault["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["private", "ipv6", "host_bits"]);
     assert_eq!(api.get(&path).await.expect(200)["entries"], json!(["203.0.113.4"]));
     assert_eq!(api.put(&path, &json!({ "text": " \n" })).await.expect(200)["entries"], json!([]));
 }
