@@ -74,6 +74,8 @@ enum Command {
     Price(manage::Family<manage::PriceCommand>),
     /// The billing cycle, by which budgets learn of consumption
     Cycle(manage::Family<manage::CycleCommand>),
+    /// Who configured the whole ledger when: prices, cycle, quantity limits, tokens
+    Log(manage::Alone<manage::LedgerLogArgs>),
     /// How many projects and API keys an organization may have
     QuantityLimits(manage::Family<manage::QuantityCommand>),
     /// Service tokens
@@ -149,6 +151,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),
+        Command::Log(command) => Ok(command.run().await?),
         Command::QuantityLimits(command) => Ok(command.run().await?),
         Command::Token(command) => Ok(command.run().await?),
         Command::Bench(command) => Ok(bench::run(command).await?),

@@ -35,7 +35,7 @@ pub struct ServeArgs {
     /// This server's name among those of its ledger
     #[arg(long, env = "TOLLBOOK_NODE", value_name = "NAME")]
     pub node: Option<String>,
-    /// Where the platform's console is: links to it begin so [default: this server]
+    /// Where the platform's console is: links of invitations begin so; without it they have none
     #[arg(long, env = "TOLLBOOK_CONSOLE_URL", value_name = "URL")]
     pub console_url: Option<String>,
     /// Further settings, in TOML
@@ -159,7 +159,7 @@ pub struct ServerConfig {
     pub settings: Settings,
     /// Where HTTP is served.
     pub listen: SocketAddr,
-    /// What links to the platform's console begin with; unless told, this server's own address.
+    /// What links to the platform's console begin with; unless told, invitations have no link.
     pub console_url: Option<String>,
     /// The spool, where the log is on NATS.
     pub spool: Option<SpoolConfig>,

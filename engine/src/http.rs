@@ -65,8 +65,8 @@ pub struct Api {
     pub(crate) node: Node,
     pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Option<PrometheusHandle>,
-    /// What links to the platform's console begin with.
-    pub(crate) console_url: Arc<str>,
+    /// What links to the platform's console begin with, if it is known where that is.
+    pub(crate) console_url: Option<Arc<str>>,
 }
 
 /// Every route, registered with what describes it; families in the order of the document.

@@ -88,7 +88,7 @@ pub async fn run(
     let address = listener.local_addr().map_err(ServerError::Serve)?;
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
-    let console_url = config.console_url.clone().unwrap_or_else(|| format!("http://{address}")).into();
+    let console_url = config.console_url.as_deref().map(Arc::from);
     let api = Api { node: node.clone(), auth: Arc::new(Auth::new(&secret)), metrics, console_url };
     doors.spawn(http::serve(listener, api, stopped.clone()));
     open_nats(&config, &node, &stopped, &mut doors).await?;

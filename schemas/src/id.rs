@@ -151,7 +151,7 @@ ids! {
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident($max:literal);)+) => {$(
+    ($($(#[$doc:meta])* $name:ident($max:literal, $check:ident);)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(Arc<str>);
@@ -160,8 +160,14 @@ macro_rules! names {
             /// Longest name, in bytes.
             pub const MAX: usize = $max;
 
-            /// Reads a name. Errors: empty, too long, or control characters.
+            /// Reads a name. Errors: empty, too long, or characters that it must not hold.
             pub fn parse(text: &str) -> Result<Self, NameError> {
+                $check(text, $max)?;
+                Ok(Self(text.into()))
+            }
+
+            /// What is stored was accepted once, by what was asked of names then.
+            fn stored(text: &str) -> Result<Self, NameError> {
                 check_name(text, $max)?;
                 Ok(Self(text.into()))
             }
@@ -174,7 +180,7 @@ macro_rules! names {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Text { expected: "a name", read: Self::parse })
+                deserializer.deserialize_str(Text { expected: "a name", read: Self::stored })
             }
         }
 
@@ -207,6 +213,63 @@ pub enum NameError {
     /// A line break or another control character.
     #[error("must not hold control characters")]
     Control,
+    /// What people read begins or ends with white space, so that it looks like another name.
+    #[error("must not begin or end with white space")]
+    Edge,
+    /// What people read would show nothing.
+    #[error("must not be of invisible characters only")]
+    Invisible,
+    /// What people read would turn what stands around it.
+    #[error("must not hold U+{:04X}, which changes the direction of text", u32::from(*.found))]
+    Direction {
+        /// The first of them.
+        found: char,
+    },
+}
+
+/// Whether a character shows nothing by itself: fillers, zero widths, marks and selectors. White space and controls are
+/// told apart otherwise.
+pub const fn invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Whether a character changes the direction of the text after it, so that a line reads as another: embeddings,
+/// overrides and isolates.
+pub const fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What people read, among other names and in sentences.
+fn check_shown(text: &str, max: usize) -> Result<(), NameError> {
+    check_name(text, max)?;
+    let edge = |c: char| c.is_whitespace() || c == '\u{feff}';
+    if text.starts_with(edge) || text.ends_with(edge) {
+        return Err(NameError::Edge);
+    }
+    if let Some(found) = text.chars().find(|c| turns_text(*c)) {
+        return Err(NameError::Direction { found });
+    }
+    if text.chars().all(|c| invisible(c) || c.is_whitespace()) {
+        return Err(NameError::Invisible);
+    }
+    Ok(())
 }
 
 fn check_name(text: &str, max: usize) -> Result<(), NameError> {
@@ -231,19 +294,19 @@ fn check_name(text: &str, max: usize) -> Result<(), NameError> {
 
 names! {
     /// A model as the price book names it (R4.11).
-    ModelName(128);
+    ModelName(128, check_name);
     /// The name of a further metered unit: `image`, `tool_call`, `cache_write` (R4.11).
-    MeterName(64);
+    MeterName(64, check_name);
     /// Who published usage: the CloudEvents `source`, any URI reference.
-    SourceName(256);
+    SourceName(256, check_name);
     /// A payment provider's reference (R4.7), unique per organization and kind of movement.
-    Reference(256);
+    Reference(256, check_name);
     /// What people call an organization, project, key or token.
-    DisplayName(200);
+    DisplayName(200, check_shown);
     /// Why an operator did something.
-    Reason(500);
+    Reason(500, check_name);
     /// A server process among those of one ledger.
-    NodeName(64);
+    NodeName(64, check_name);
 }
 
 #[cfg(test)]
@@ -273,5 +336,30 @@ mod tests {
         assert_eq!(ModelName::parse(" "), Err(NameError::Empty));
         assert_eq!(ModelName::parse("a\nb"), Err(NameError::Control));
         assert_eq!(MeterName::parse(&"m".repeat(65)), Err(NameError::Length { max: 64 }));
+    }
+
+    #[test]
+    fn what_people_read_is_to_be_seen() {
+        for good in
+            ["Acme", "Ac me", "Żółw & Söhne", "❤\u{fe0f}", "👩\u{200d}🚀", "می\u{200c}خواهم", "\u{200b}a"]
+        {
+            assert!(DisplayName::parse(good).is_ok(), "{good:?}");
+        }
+        for (bad, why) in [
+            ("\u{200b}", NameError::Invisible),
+            ("\u{200b} \u{3164}", NameError::Invisible),
+            ("\u{feff}", NameError::Edge),
+            (" Acme", NameError::Edge),
+            ("Acme\u{a0}", NameError::Edge),
+            ("A\u{202e}cme", NameError::Direction { found: '\u{202e}' }),
+            ("\u{2066}Acme\u{2069}", NameError::Direction { found: '\u{2066}' }),
+            ("\u{3000}", NameError::Empty),
+        ] {
+            assert_eq!(DisplayName::parse(bad), Err(why), "{bad:?}");
+        }
+        // Others are told apart by programs, and what is stored stays.
+        assert!(SourceName::parse(" a ").is_ok());
+        let stored: DisplayName = serde_json::from_str("\" Acme\"").unwrap();
+        assert_eq!(stored.as_str(), " Acme");
     }
 }

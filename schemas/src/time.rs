@@ -293,15 +293,20 @@ impl FromStr for Zone {
     type Err = ZoneError;
 
     fn from_str(name: &str) -> Result<Self, ZoneError> {
-        TimeZone::get(name).map(Self).map_err(|_| ZoneError)
+        let zone = TimeZone::get(name).map_err(|_| ZoneError)?;
+        // Names of the database for "not set": days in them would be UTC's without anybody having said so.
+        let unset = zone.is_unknown() || zone.iana_name() == Some("Factory");
+        if unset { Err(ZoneError) } else { Ok(Self(zone)) }
     }
 }
+
+/// What is stored was accepted once.
 
 impl TryFrom<String> for Zone {
     type Error = ZoneError;
 
     fn try_from(name: String) -> Result<Self, ZoneError> {
-        name.parse()
+        TimeZone::get(&name).map(Self).map_err(|_| ZoneError)
     }
 }
 
@@ -376,6 +381,10 @@ mod tests {
         assert_eq!("2024-12".parse::<Month>().unwrap().next().to_string(), "2025-01");
         assert!("2024-13".parse::<Month>().is_err());
         assert!("2024-02-30".parse::<Day>().is_err());
-        assert!("Mars/Base".parse::<Zone>().is_err());
+        for bad in ["Mars/Base", "Etc/Unknown", "etc/unknown", "Factory", "factory", "", "local"] {
+            assert_eq!(bad.parse::<Zone>(), Err(ZoneError), "{bad}");
+        }
+        assert_eq!("Etc/GMT+5".parse::<Zone>().unwrap().name(), "Etc/GMT+5");
+        assert!(Zone::try_from("Factory".to_owned()).is_ok(), "it may be in a log");
     }
 }

@@ -105,3 +105,67 @@ async fn the_audit_log_of_a_partition_takes_only_its_positions() {
     let unknown = api.get("/v1/organizations/org_00000000000000000000000001/log").await;
     assert_eq!(unknown.refused(404), "organization_not_found");
 }
+
+#[tokio::test]
+async fn everything_decided_about_the_ledger_is_told_to_the_platform() {
+    let mut system = System::builder().partitions(3).start().await;
+    let api = system.api.clone();
+    let path = "/v1/config/log";
+    let before = api.all(path).await.len();
+    priced(&api).await;
+    let set = api.put("/v1/config/billing-cycle", &json!({ "cycle_seconds": 60 })).await.expect(200);
+    let limits = json!({ "projects": 30, "api_keys": 60 });
+    let limits = json!({ "default": limits, "enterprise_verified": limits });
+    api.put("/v1/config/quantity-limits", &limits).await.expect(200);
+    let operator = api.with_token(&api.service_token(&["operator"], None).await);
+    let body = json!({ "name": "auditor", "scopes": ["auditor"] });
+    let issued = operator.post("/v1/tokens", &body).await.expect(201);
+    let secret = issued["secret"].as_str().unwrap();
+    let revoked = format!("/v1/tokens/{}", issued["id"].as_str().unwrap());
+
+    let auditor = api.with_token(secret);
+    let told = auditor.get(path).await;
+    let items = told.expect(200)["items"].as_array().unwrap()[before..].to_vec();
+    let expected = [
+        "config.prices_published",
+        "config.billing_cycle_set",
+        "config.quantity_limits_set",
+        "token.issued",
+        "token.issued",
+    ];
+    assert_eq!(types(&items), expected);
+    assert_eq!(items[1]["position"], set["position"]);
+    assert_eq!(items[4]["actor"]["token"], items[3]["events"][0]["token"], "{items:?}");
+    assert!(!told.text.contains(secret) && !told.text.contains("secret"), "{}", told.text);
+
+    let all = auditor.all(path).await;
+    let mut paged = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = auditor.get(&format!("{path}?limit=2{after}")).await.expect(200);
+        paged.extend(page["items"].as_array().unwrap().clone());
+        let Some(next) = page["next_page"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(paged, all);
+    assert_eq!(auditor.get(&format!("{path}?after=1-1")).await.faults(), ["after"]);
+
+    // Not to whoever is limited, nor to members or gateways.
+    let org = api.organization("Acme").await;
+    for (scope, only) in [("operator", Some(org.as_str())), ("gateway", None), ("console", None)] {
+        let only = only.as_ref().map(std::slice::from_ref);
+        let limited = api.with_token(&api.service_token(&[scope], only).await);
+        assert_eq!(limited.get(path).await.refused(403), "forbidden", "{scope}");
+    }
+    assert_eq!(api.acting("mem_1").get(path).await.refused(403), "forbidden");
+
+    api.write("DELETE", &revoked, &json!({})).await.expect(200);
+    let all = api.all(path).await;
+    assert_eq!(types(&all[all.len() - 1..]), ["token.revoked"]);
+    let ran = system.run(&["log", "--limit", "3", "--json"]).await;
+    assert_eq!(ran.json()["items"].as_array().unwrap(), &all[..3]);
+    system.terminate().await;
+    fs::remove_dir_all(system.data().join("views")).unwrap();
+    system.restart().await;
+    assert_eq!(api.all(path).await, all);
+}

@@ -204,8 +204,65 @@ async fn reads_wait_for_a_position_but_not_for_ever() {
     let made = api.post("/v1/organizations", &body).await.expect(201);
     let (org, position) = (made["id"].as_str().unwrap(), made["position"].as_str().unwrap());
     api.get(&format!("/v1/organizations/{org}?min_position={position}")).await.expect(200);
+    // What is read says which position shows no less, whatever was decided last.
+    let seen = async || api.get(&format!("/v1/organizations/{org}")).await.expect(200)["position"].clone();
+    assert_eq!(seen().await, position);
+    let project = api.project(org).await;
+    let key = format!("/v1/organizations/{org}/projects/{project}/api-keys");
+    let issued = api.post(&key, &json!({ "name": "k" })).await.expect(201)["position"].clone();
+    assert_eq!(seen().await, issued);
+    assert_eq!(api.all("/v1/organizations").await[0]["position"], issued);
+    let changed = json!({ "name": "Other" });
+    let changed = api.write("PATCH", &format!("/v1/organizations/{org}"), &changed).await.expect(200);
+    assert_eq!(seen().await, changed["position"]);
     let path = format!("/v1/organizations/{org}?min_position=0-1000000");
     assert_eq!(api.get(&path).await.refused(503), "behind");
+}
+
+#[tokio::test]
+async fn what_stays_as_it_is_is_no_entry() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = api.organization("Acme").await;
+    let path = format!("/v1/organizations/{org}");
+    let shown = api.get(&path).await.expect(200);
+    let change = async |body: serde_json::Value| api.write("PATCH", &path, &body).await.expect(200);
+    let same = json!({ "email": shown["email"], "name": "Acme", "time_zone": "UTC" });
+    assert_eq!(change(same).await["email"], shown["email"]);
+    assert_eq!(api.get(&path).await.expect(200)["position"], shown["position"]);
+    let other = change(json!({ "email": "other@example.com" })).await;
+    assert_ne!(other["position"], shown["position"]);
+    change(json!({ "email": "other@example.com" })).await;
+    let seen = api.get(&path).await.expect(200);
+    assert_eq!((&seen["email"], &seen["position"]), (&json!("other@example.com"), &other["position"]));
+    assert_eq!(api.all(&format!("{path}/log")).await.len(), 2);
+}
+
+#[tokio::test]
+async fn names_are_to_be_seen_and_time_zones_are_some() {
+    let system = System::start().await;
+    let api = &system.api;
+    let ask = async |name: &str, email: &str, zone: &str| {
+        let creator = json!({ "name": "Ada", "email": "ada@example.com" });
+        let body = json!({ "name": name, "email": email, "creator": creator, "time_zone": zone });
+        api.post("/v1/organizations", &body).await
+    };
+    for (name, email, zone, fault) in [
+        ("\u{200b}\u{200d}", "a@b.co", "UTC", "name"),
+        (" Acme", "a@b.co", "UTC", "name"),
+        ("Acme\u{3000}", "a@b.co", "UTC", "name"),
+        ("\u{202e}emcA", "a@b.co", "UTC", "name"),
+        ("Ac\u{2067}me", "a@b.co", "UTC", "name"),
+        ("Acme", "a@\u{202e}b.co", "UTC", "email"),
+        ("Acme", "a\u{200b}@b.co", "UTC", "email"),
+        ("Acme", "a@b.co", "Etc/Unknown", "time_zone"),
+        ("Acme", "a@b.co", "Factory", "time_zone"),
+    ] {
+        assert_eq!(ask(name, email, zone).await.faults(), [fault], "{name:?} {email:?} {zone}");
+    }
+    for name in ["Żółw & Söhne", "👩\u{200d}🚀", "می\u{200c}خواهم", "שלום"] {
+        assert_eq!(ask(name, "zoë@exämple.com", "Etc/GMT+5").await.expect(201)["name"], name);
+    }
 }
 
 #[tokio::test]

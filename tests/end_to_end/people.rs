@@ -98,6 +98,17 @@ async fn r3_everybody_may_over_http_what_the_table_says() {
     assert_eq!((&seen["email"], &seen["creator"]["email"]), (&Value::Null, &Value::Null));
     let seen = console.acting(&team.administrator).get(&team.path("")).await.expect(200);
     assert_eq!(seen["creator"]["email"], "cleo@example.com");
+    // Figures of a project are for its members.
+    let path = team.path("/projects/{project}");
+    for (person, figures) in people.iter().zip([true, true, false, true, true]) {
+        let api = console.acting(person);
+        let shown = api.get(&path).await.expect(200);
+        let listed = api.all(&team.path("/projects")).await;
+        assert_eq!(listed.iter().find(|project| project["id"] == shown["id"]), Some(&shown), "{person}");
+        assert_eq!(shown["tpm_limit"], if figures { json!(7) } else { Value::Null }, "{person}");
+        assert_eq!(shown["budgets"].is_object(), figures, "{person}");
+        assert!(shown.get("budgets").is_some() && shown["name"].is_string(), "{person}: {shown}");
+    }
     // The log names the member and the console.
     let log = system.api.all(&team.path("/log")).await;
     let renamed = |item: &&Value| item["events"][0]["type"] == "organization.ip_allowlist_saved";
@@ -142,6 +153,8 @@ async fn r2_3_an_unverified_organization_has_no_allowlist_for_anybody() {
         ]
     );
     assert!(faults[2]["reason"].as_str().unwrap().contains("52.94.76.0/22"), "{faults:?}");
+    let codes: Vec<_> = faults.iter().map(|fault| fault["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["private", "ipv6", "host_bits"]);
     assert_eq!(api.get(&path).await.expect(200)["entries"], json!(["203.0.113.4"]));
     assert_eq!(api.put(&path, &json!({ "text": " \n" })).await.expect(200)["entries"], json!([]));
 }
@@ -194,6 +207,70 @@ async fn r3_3_an_invitation_works_once() {
     let late = json!({ "token": revocable["token"], "name": "Late", "email": "late@example.com" });
     assert_eq!(console.post("/v1/invitations/accept", &late).await.refused(422), "invitation_over");
     api.write("DELETE", &path, &json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn r3_3_an_invitation_names_each_project_once_and_has_a_link_where_there_is_a_console() {
+    let system = System::start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    let invitations = team.path("/invitations");
+    let invited = api.post(&invitations, &json!({ "role": "member" })).await.expect(201);
+    assert!(invited["token"].as_str().unwrap().starts_with("invite-org_"), "{invited}");
+    assert!(invited.get("link").is_none(), "nobody said where the console is: {invited}");
+
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let into = |project: &str, role: &str| json!({ "project": project, "role": role });
+    let twice =
+        [into(&team.project, "member"), into("proj_2", "member"), into(&team.project, "administrator")];
+    let refused = api.post(&invitations, &json!({ "role": "member", "projects": twice })).await;
+    assert_eq!(refused.faults(), ["projects[2].project"]);
+    // Whoever may not invite at all does not make the server think either.
+    let many: Vec<_> = (0..22_000).map(|number| into(&format!("proj_{number}"), "member")).collect();
+    for (count, fault) in [(1_001, Some("projects")), (22_000, Some("projects")), (1_000, None)] {
+        let body = json!({ "role": "member", "projects": many[..count] });
+        let answer = console.acting(&team.member).post(&invitations, &body).await;
+        match fault {
+            Some(field) => assert_eq!(answer.faults(), [field]),
+            None => assert_eq!(answer.refused(403), "role_missing"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_come_page_by_page() {
+    let system = System::start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    for name in ["one", "two"] {
+        api.post(&team.path("/projects"), &json!({ "name": name })).await.expect(201);
+        api.post(&team.path("/projects/{project}/api-keys"), &json!({ "name": name })).await.expect(201);
+        api.post(&team.path("/invitations"), &json!({ "role": "member" })).await.expect(201);
+    }
+    for (path, id, count) in [
+        ("/members", "id", 5),
+        ("/invitations", "id", 6),
+        ("/projects", "id", 3),
+        ("/projects/{project}/api-keys", "id", 2),
+        ("/projects/{project}/members", "member", 2),
+    ] {
+        let path = team.path(path);
+        let all = api.get(&path).await.expect(200);
+        assert_eq!(
+            (all["items"].as_array().unwrap().len(), &all["next_page"]),
+            (count, &Value::Null),
+            "{path}"
+        );
+        let mut after = String::new();
+        for (index, item) in all["items"].as_array().unwrap().iter().enumerate() {
+            let page = api.get(&format!("{path}?limit=1{after}")).await.expect(200);
+            let next = if index + 1 < count { item[id].clone() } else { Value::Null };
+            assert_eq!(page, json!({ "items": [item], "next_page": next }), "{path}, {index}");
+            after = format!("&after={}", item[id].as_str().unwrap());
+        }
+        let end = api.get(&format!("{path}?after=z")).await.expect(200);
+        assert_eq!(end, json!({ "items": [], "next_page": null }), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use clap::{Args, Subcommand};
 use reqwest::header::HeaderValue;
 
 pub(super) use self::allowlist::AllowlistCommand;
+pub(super) use self::audit::LedgerLogArgs;
 use self::call::Call;
 pub(super) use self::config::{CycleCommand, PriceCommand, QuantityCommand};
 pub(super) use self::keys::KeyCommand;

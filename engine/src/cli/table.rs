@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{LineStyle, Table, TableStyle, presets};
 use serde_json::Value;
+use tollbook_schemas::id::turns_text;
 
 /// A value that is not there.
 pub(super) const NOTHING: &str = "–";
@@ -52,10 +53,13 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// Without what would move a terminal's cursor or change its colours; lines stay lines.
+/// Without what would move a terminal's cursor, change its colours or turn its text, and with what has no width to be
+/// seen; lines stay lines. Joiners stay, as scripts and pictures need them.
 pub(super) fn visible(text: &str) -> String {
-    let seen = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(seen).collect()
+    let hidden = |c: char| {
+        c.is_control() && c != '\n' || turns_text(c) || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
+    };
+    text.chars().map(|c| if hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Writes lines to standard output. A reader that has seen enough, such as `head`, is no fault.
@@ -78,6 +82,7 @@ mod tests {
         let row = json!({
             "id": "org_1", "none": null, "empty": "", "list": ["a", 1, true], "no_items": [],
             "inner": { "name": "Ada" }, "rude": "\u{1b}[31mred\nline",
+            "turned": "a\u{202e}b\u{200b}", "joined": "👩\u{200d}🚀",
         });
         for (column, expected) in [
             ("id", "org_1"),
@@ -90,6 +95,8 @@ mod tests {
             ("inner.name", "Ada"),
             ("inner", r#"{"name":"Ada"}"#),
             ("rude", "\u{fffd}[31mred\nline"),
+            ("turned", "a\u{fffd}b\u{fffd}"),
+            ("joined", "👩\u{200d}🚀"),
         ] {
             assert_eq!(cell(&row, column), expected, "{column}");
         }

@@ -29,7 +29,7 @@ pub(super) fn routes(routes: &mut Routes) {
         summary: "Replace the IP allowlist",
         more: "At most 20 public IPv4 addresses and CIDR ranges, separated by new lines, commas or spaces. An empty text \
                lifts the restriction. One bad item refuses all of it; `errors` then holds every bad item with its number \
-               (`index`), the character it begins at (`offset`) and the reason.",
+               (`index`), the character it begins at (`offset`) and the reason, in words and as a `code`.",
     };
     routes.write(Verb::Put, ALLOWLIST, says, save);
 }
@@ -80,6 +80,7 @@ fn faults(found: allowlist::Faults) -> Problem {
     let bad = |item: allowlist::BadItem| Fault {
         index: Some(item.index),
         offset: Some(item.offset),
+        code: Some(item.reason.code()),
         ..Fault::at("text", Some(item.text.into()), item.reason)
     };
     let faults = found.too_many.map(too_many).into_iter().chain(found.items.into_iter().map(bad));

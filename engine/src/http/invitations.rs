@@ -1,5 +1,8 @@
 //! Invitations: dedicated links for new members (R3.3).
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 use tollbook_projections::organization::{Invitation as Known, InvitationEnd};
 use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::event::{Event, MemberEvent};
@@ -7,6 +10,7 @@ use tollbook_schemas::id::{DisplayName, InvitationId, MemberId, OrgId, ProjectId
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::role::{OrgRole, ProjectRole};
 use tollbook_schemas::time::Timestamp;
+use utoipa::openapi::schema::ArrayBuilder;
 
 use super::answer::{Json, List};
 use super::auth::hash;
@@ -14,10 +18,10 @@ use super::document::{Routes, Says, Verb};
 use super::kinds::{Email, choices};
 use super::members::Membership;
 use super::path::Newcomer;
-use super::problem::Problem;
+use super::problem::{Fault, Problem};
 use super::reading::{Page, Reading, read_organization};
 use super::secret::new_secret;
-use super::shape::{IfAny, answer, request};
+use super::shape::{Described, FromJson, IfAny, Parts, Shape, answer, request};
 use super::values::Secret;
 use super::write::{Changed, Created, Write};
 use crate::clock;
@@ -37,9 +41,9 @@ pub(super) fn routes(routes: &mut Routes) {
     let says = Says {
         id: "invite",
         summary: "Invite somebody",
-        more: "The link is for one person, works once and for seven days, and is shown only here. It begins with what \
-               the server was started with as `--console-url`; the page there asks for name and address and accepts \
-               the invitation with the token that stands behind the `#`.",
+        more: "It is for one person, works once and for seven days, and its token is shown only here. `link` begins with \
+               what the server was started with as `--console-url`, and is left out without that; the page there asks \
+               for name and address and accepts the invitation with the token that stands behind the `#`.",
     };
     routes.write(Verb::Post, INVITATIONS, says, invite);
     let says = Says {
@@ -65,8 +69,8 @@ request! {
         email: Option<Email>,
         /// The role in the organization that it gives.
         role: OrgRole,
-        /// The projects that it brings into.
-        projects: Option<Vec<NewMembership>>,
+        /// The projects that it brings into, each once.
+        projects: Option<NewMemberships>,
     }
 }
 
@@ -77,6 +81,38 @@ request! {
         project: ProjectId,
         /// The role there.
         role: ProjectRole,
+    }
+}
+
+/// Most projects of one invitation: many times what an organization may have unless the operator overrides it (R1.2).
+const PROJECTS_MAX: usize = 1_000;
+
+/// Projects to be brought into, no more than [`PROJECTS_MAX`] and each once.
+#[derive(Debug)]
+pub(super) struct NewMemberships(Vec<(ProjectId, ProjectRole)>);
+
+impl Shape for NewMemberships {
+    fn describe(parts: &mut Parts) -> Described {
+        let each = NewMembership::describe(parts);
+        ArrayBuilder::new().items(each).max_items(Some(PROJECTS_MAX)).unique_items(true).into()
+    }
+}
+
+impl FromJson for NewMemberships {
+    fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
+        if value.as_array().is_some_and(|items| items.len() > PROJECTS_MAX) {
+            faults.push(Fault::at(path, None, format!("must hold at most {PROJECTS_MAX} projects")));
+            return None;
+        }
+        let wanted = Vec::<NewMembership>::read(path, value, faults)?;
+        let mut seen = BTreeSet::new();
+        let again = wanted.iter().position(|one| !seen.insert(&one.project));
+        if let Some(index) = again {
+            let field = format!("{path}[{index}].project");
+            faults.push(Fault::at(&field, None, "stands twice in this list"));
+            return None;
+        }
+        Some(Self(wanted.into_iter().map(|one| (one.project, one.role)).collect()))
     }
 }
 
@@ -129,7 +165,8 @@ answer! {
         expires_at: Timestamp,
         /// What accepts it. Only in the first answer to its creation.
         token: IfAny<String>,
-        /// Where the invited person accepts it. Only in the first answer to its creation.
+        /// Where the invited person accepts it. Only in the first answer to its creation, and only where the server knows
+        /// where the platform's console is.
         link: IfAny<String>,
     }
 }
@@ -196,13 +233,6 @@ impl Invitation {
 async fn invite(
     Write { path: org, body, author }: Write<OrgId, NewInvitation>,
 ) -> Result<Created<Invitation>, Problem> {
-    let mut projects: Vec<(ProjectId, ProjectRole)> = Vec::new();
-    for (index, wanted) in body.projects.into_iter().flatten().enumerate() {
-        if projects.iter().any(|(project, _)| *project == wanted.project) {
-            return Err(Problem::field(&format!("projects[{index}].project"), "stands twice in this list"));
-        }
-        projects.push((wanted.project, wanted.role));
-    }
     let token = new_secret(&format!("{TOKEN_PREFIX}{org}-"));
     let command = OrganizationCommand::Invite {
         invitation: InvitationId::from_bits(clock::new_id_bits()),
@@ -211,7 +241,7 @@ async fn invite(
             None => None,
         },
         role: body.role,
-        projects,
+        projects: body.projects.map_or_else(Vec::new, |projects| projects.0),
         token: hash(&token),
     };
     let done = author.decide(&org, command).await?;
@@ -228,7 +258,8 @@ async fn invite(
     let opener = author.node.contacts().opener(&org, [key]).await?;
     let mut shown = Invitation::of(&id, &found, &opener, author.node.clock().now());
     if !done.before {
-        shown.link = IfAny(Some(format!("{}/invitations/accept#token={token}", author.console_url)));
+        shown.link =
+            IfAny(author.console_url.map(|console| format!("{console}/invitations/accept#token={token}")));
         shown.token = IfAny(Some(token));
     }
     Ok(Created::new(done, shown))
@@ -255,13 +286,12 @@ fn made(event: &Event) -> Option<(InvitationId, Known)> {
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Invitation>>, Problem> {
-    let read = at.organization(&org, Action::ManageMembers, |known| {
-        let all = known.invitations.iter().map(|(id, found)| (id.clone(), found.clone()));
-        (known.contact_key, all.collect::<Vec<_>>())
+    let read = at.organization(&org, Action::ManageMembers, move |known| {
+        let page = page.cut(&known.invitations, |(id, _)| id.as_str());
+        (known.contact_key, page.map(|(id, found)| (id.clone(), found.clone())))
     });
-    let (key, all) = read.await?;
+    let (key, page) = read.await?;
     let (opener, now) = (at.node.contacts().opener(&org, [key]).await?, at.node.clock().now());
-    let page = page.cut(all, |(id, _)| id.as_str());
     Ok(Json(page.map(|(id, found)| Invitation::of(&id, &found, &opener, now))))
 }
 

@@ -142,14 +142,13 @@ async fn list(
     Reading { path: (org, project), query: page, at }: Reading<(OrgId, ProjectId), Page>,
 ) -> Result<Json<List<ApiKey>>, Problem> {
     let wanted = project.clone();
-    let all = at.organization(&org, Action::SeeProjectFigures(project.clone()), move |known| {
+    let read = at.organization(&org, Action::SeeProjectFigures(project.clone()), move |known| {
         known.projects.contains_key(&wanted).then(|| {
             let of_project = known.keys.iter().filter(|(_, key)| key.project == wanted);
-            of_project.map(|(id, key)| shown(id, key)).collect::<Vec<_>>()
+            page.cut(of_project, |(id, _)| id.as_str()).map(|(id, key)| shown(id, key))
         })
     });
-    let all = all.await?.ok_or(Rejection::ProjectUnknown(project))?;
-    Ok(Json(page.cut(all, |key| key.id.as_str())))
+    Ok(Json(read.await?.ok_or(Rejection::ProjectUnknown(project))?))
 }
 
 fn shown(id: &KeyId, key: &Known) -> ApiKey {

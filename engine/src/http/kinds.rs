@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
     DisplayName, ID_MAX, InvitationId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId, Reason,
-    RechargeId, Reference, SourceName, TokenId, VoucherId,
+    RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::position::LogPosition;
@@ -31,6 +31,27 @@ pub(super) fn named(about: &str, most: usize) -> ObjectBuilder {
     let plain = r"\u0000-\u001f\u007f-\u009f";
     let pattern = format!(r"^[^{plain}]*[^\s{plain}][^{plain}]*$");
     string(about).min_length(Some(1)).max_length(Some(most)).pattern(Some(pattern))
+}
+
+/// The characters of [`turns_text`], as a class of a pattern holds them.
+const TURNING: &str = r"\u202a-\u202e\u2066-\u2069";
+/// Those of [`invisible`] in the first plane.
+const INVISIBLE: &str = concat!(
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800",
+    r"\u3164\ufe00-\ufe0f\ufeff\uffa0",
+);
+
+/// A [`named`] string that people read among others.
+fn shown(about: &str, most: usize) -> ObjectBuilder {
+    let never = format!(r"\u0000-\u001f\u007f-\u009f{TURNING}");
+    let (any, edge) = (format!("[^{never}]"), format!(r"[^\s\ufeff{never}]"));
+    let seen = format!(r"[^\s{never}{INVISIBLE}]");
+    let about = format!(
+        "{about} It neither begins nor ends with white space, is not of invisible characters only, and holds none that \
+         change the direction of text (U+202A to U+202E, U+2066 to U+2069)."
+    );
+    let pattern = format!("^({seen}|{edge}{any}*{seen})({any}*{edge})?$");
+    string(&about).min_length(Some(1)).max_length(Some(most)).pattern(Some(pattern))
 }
 
 /// A pattern of what RFC 3339 says in the years that are kept; whether the month has the day, it does not tell.
@@ -78,9 +99,9 @@ ids! {
     TokenId = "TokenId", "a service token, not its secret";
 }
 
-/// Declares names: type, name of the description, what it is.
+/// Declares names: type, name of the description, what it is, how it is described.
 macro_rules! names {
-    ($($type:ident = $name:literal, $about:literal;)+) => {$(
+    ($($type:ident = $name:literal, $about:literal, $describe:ident;)+) => {$(
         impl Text for $type {
             const NAME: &'static str = $name;
 
@@ -88,7 +109,7 @@ macro_rules! names {
                 let about = format!(
                     "{} At most {} bytes of UTF-8, not blank, without control characters.", $about, $type::MAX,
                 );
-                named(&about, $type::MAX)
+                $describe(&about, $type::MAX)
             }
 
             fn of(text: &str) -> Result<Self, String> {
@@ -103,12 +124,12 @@ macro_rules! names {
 }
 
 names! {
-    DisplayName = "Name", "What people call something.";
-    ModelName = "ModelName", "A model as the price book names it.";
-    MeterName = "MeterName", "A further metered unit, such as `image`.";
-    SourceName = "Source", "Who published usage: a URI reference.";
-    Reference = "Reference", "The payment provider's reference.";
-    Reason = "Reason", "Why it was done.";
+    DisplayName = "Name", "What people call something.", shown;
+    ModelName = "ModelName", "A model as the price book names it.", named;
+    MeterName = "MeterName", "A further metered unit, such as `image`.", named;
+    SourceName = "Source", "Who published usage: a URI reference.", named;
+    Reference = "Reference", "The payment provider's reference.", named;
+    Reason = "Reason", "Why it was done.", named;
 }
 
 /// Declares what is read and written as Rust does it: type, name of the description, the description.
@@ -152,9 +173,11 @@ impl Text for Zone {
     const NAME: &'static str = "TimeZone";
 
     fn schema() -> ObjectBuilder {
-        string("A time zone of the IANA database.")
-            .pattern(Some("^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$"))
-            .examples(["Europe/Berlin"])
+        string(
+            "A time zone of the IANA database; not `Factory` or `Etc/Unknown`, which say that none is set.",
+        )
+        .pattern(Some("^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$"))
+        .examples(["Europe/Berlin"])
     }
 
     fn of(text: &str) -> Result<Self, String> {
@@ -233,17 +256,18 @@ impl Text for Email {
     const NAME: &'static str = "Email";
 
     fn schema() -> ObjectBuilder {
-        let strange = r#"\s\u0000-\u001f\u007f-\u009f@,;<>""#;
+        let strange = format!(r#"\s\u0000-\u001f\u007f-\u009f@,;<>"{INVISIBLE}"#);
         let label = format!("[^{strange}.]+");
-        string("An e-mail address.")
+        string("An e-mail address, without characters that nobody sees.")
             .max_length(Some(254))
             .pattern(Some(format!(r"^[^{strange}]+@({label}(\.{label})+|localhost)$")))
             .examples(["ada@example.com"])
     }
 
     fn of(text: &str) -> Result<Self, String> {
-        let strange =
-            |c: char| c.is_whitespace() || c.is_control() || matches!(c, ',' | ';' | '<' | '>' | '"');
+        let strange = |c: char| {
+            c.is_whitespace() || c.is_control() || invisible(c) || matches!(c, ',' | ';' | '<' | '>' | '"')
+        };
         let host_of = |host: &str| {
             let labels = host.split('.').all(|label| !label.is_empty());
             labels && (host.contains('.') || host == "localhost")
@@ -276,11 +300,44 @@ mod tests {
         for good in ["a@b.co", "ann+x@sub.example.org", "root@localhost"] {
             assert_eq!(Email::of(good), Ok(Email(good.to_owned())));
         }
-        for bad in
-            ["", "a", "@b.co", "a@b", "a@b.", "a@.b", "a@b@c.d", "a,b@c.d", "a b@c.d", "a@b..c", "<a@b.co>"]
-        {
+        for bad in [
+            "a\u{200b}@b.co",
+            "a\u{202e}@b.co",
+            "",
+            "a",
+            "@b.co",
+            "a@b",
+            "a@b.",
+            "a@.b",
+            "a@b@c.d",
+            "a,b@c.d",
+            "a b@c.d",
+            "a@b..c",
+            "<a@b.co>",
+        ] {
             assert!(Email::of(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn patterns_know_what_nobody_sees() {
+        let class = |pattern: &str| {
+            let code = |text: &str| u32::from_str_radix(text, 16).unwrap();
+            let parts = pattern.split(r"\u").skip(1).map(|part| (code(&part[..4]), part.ends_with('-')));
+            let mut found = Vec::new();
+            let mut from = None;
+            for (code, begins) in parts {
+                found.extend(from.take().unwrap_or(code)..=code);
+                from = begins.then_some(code);
+            }
+            found.dedup();
+            found
+        };
+        let of = |is: fn(char) -> bool| {
+            (0..=0xffff_u32).filter(|code| char::from_u32(*code).is_some_and(is)).collect::<Vec<_>>()
+        };
+        assert_eq!(class(INVISIBLE), of(invisible));
+        assert_eq!(class(TURNING), of(tollbook_schemas::id::turns_text));
     }
 
     #[test]

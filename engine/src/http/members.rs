@@ -155,13 +155,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn of(organization: &Organization, id: &MemberId) -> Option<Self> {
-        let known = organization.members.get(id)?.clone();
+    pub(super) fn of(organization: &Organization, id: &MemberId, known: &Known) -> Self {
         let active = organization.projects.iter().filter(|(_, project)| project.is_active());
         let membership = |(id_of, project): (&ProjectId, &Project)| {
             Some(Membership { project: id_of.clone(), role: *project.members.get(id)? })
         };
-        Some(Self { id: id.clone(), known, projects: active.filter_map(membership).collect() })
+        let projects = active.filter_map(membership).collect();
+        Self { id: id.clone(), known: known.clone(), projects }
     }
 
     pub(super) fn open(self, opener: &Opener) -> Member {
@@ -179,13 +179,12 @@ impl Found {
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Member>>, Problem> {
-    let read = at.organization(&org, Action::SeeOrganizationFigures, |known| {
-        let all = known.members.keys().filter_map(|id| Found::of(known, id));
-        (known.contact_key, all.collect::<Vec<_>>())
+    let read = at.organization(&org, Action::SeeOrganizationFigures, move |known| {
+        let page = page.cut(&known.members, |(id, _)| id.as_str());
+        (known.contact_key, page.map(|(id, member)| Found::of(known, id, member)))
     });
-    let (key, all) = read.await?;
+    let (key, page) = read.await?;
     let opener = at.node.contacts().opener(&org, [key]).await?;
-    let page = page.cut(all, |found| found.id.as_str());
     Ok(Json(page.map(|found| found.open(&opener))))
 }
 
@@ -212,12 +211,12 @@ async fn list_in_project(
     let seeing = Action::SeeProjectFigures(project.clone());
     let read = at.organization(&org, seeing, move |known| {
         let found = known.projects.get(&project).ok_or(Rejection::ProjectUnknown(project))?;
-        let all = found.members.iter().map(|(id, role)| (id.clone(), known.members.get(id).cloned(), *role));
-        Ok::<_, Rejection>((known.contact_key, all.collect::<Vec<_>>()))
+        let page = page.cut(&found.members, |(id, _)| id.as_str());
+        let page = page.map(|(id, role)| (id.clone(), known.members.get(id).cloned(), *role));
+        Ok::<_, Rejection>((known.contact_key, page))
     });
-    let (key, all) = read.await??;
+    let (key, page) = read.await??;
     let opener = at.node.contacts().opener(&org, [key]).await?;
-    let page = page.cut(all, |(id, _, _)| id.as_str());
     Ok(Json(page.map(|(id, known, role)| in_project(id, known.as_ref(), role, &opener))))
 }
 

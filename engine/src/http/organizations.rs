@@ -36,7 +36,8 @@ pub(super) fn routes(routes: &mut Routes) {
     let says = Says {
         id: "getOrganization",
         summary: "See an organization",
-        more: "Addresses are shown to its administrators; to its other members they are null.",
+        more: "Addresses are shown to its administrators; to its other members they are null. `position` is that of the last \
+               decision about it, whatever that changed: with it as `min_position` another node shows no less.",
     };
     routes.read(ORGANIZATION, says, show);
     let says = Says {
@@ -172,6 +173,8 @@ async fn change(
     Write { path: org, body, author }: Write<OrgId, OrganizationChange>,
 ) -> Result<Changed<Organization>, Problem> {
     let email = match &body.email {
+        // No ciphertext is like another, so that the decision could not see that nothing changes.
+        Some(email) if present_email(&author.node, &org).await?.as_ref() == Some(&email.0) => None,
         Some(email) => Some(author.seal(&org, &email.0).await?),
         None => None,
     };
@@ -230,7 +233,7 @@ async fn list(
 /// An organization as State knows it: personal data is opened once the owner is left alone again.
 struct Found {
     shown: Organization,
-    created_in: Position,
+    last_decision: Position,
     contact_key: u32,
     /// The registered address and the creator, for somebody who may see them.
     contacts: Option<(Sealed, Option<Member>)>,
@@ -250,7 +253,7 @@ impl Found {
                 creator: Creator { id: known.creator.clone(), name: None, email: None },
                 created_at: known.created_at,
             },
-            created_in: known.created_in,
+            last_decision: known.last_decision,
             contact_key: known.contact_key,
             contacts: contacts.then(|| (known.email.clone(), known.members.get(&known.creator).cloned())),
         }
@@ -267,12 +270,19 @@ impl Found {
         Ok(shown)
     }
 
-    /// With the position of the entry that registered it.
+    /// With the position of the last decision about it: whoever waits for that elsewhere finds no less there.
     async fn positioned(self, node: &Node) -> Result<Positioned<Organization>, Problem> {
         let position =
-            LogPosition { partition: node.partition_of(&self.shown.id), position: self.created_in };
+            LogPosition { partition: node.partition_of(&self.shown.id), position: self.last_decision };
         Ok(Positioned { body: self.open(node).await?, position: Some(position) })
     }
+}
+
+/// The registered address, if it can be read.
+async fn present_email(node: &Node, org: &OrgId) -> Result<Option<String>, Problem> {
+    let read = read_organization(node, org, |known| (known.contact_key, known.email.clone()));
+    let (key, email) = read.await?;
+    Ok(node.contacts().opener(org, [key]).await?.open(&email))
 }
 
 /// As it is now, for whoever has just written it.

@@ -34,6 +34,8 @@ pub(crate) struct Fault {
     pub(crate) offset: Option<usize>,
     /// What came, if it is short and no secret.
     pub(crate) value: Option<Value>,
+    /// Why it is refused, for programs, where they are told apart.
+    pub(crate) code: Option<&'static str>,
     /// Why it is refused.
     pub(crate) reason: String,
 }
@@ -93,11 +95,6 @@ impl Problem {
     pub(crate) fn allowlist(detail: String, faults: Vec<Fault>) -> Self {
         let title = "The IP allowlist cannot be saved";
         Self { faults, ..Self::new(StatusCode::BAD_REQUEST, "ip_allowlist_invalid", title, detail) }
-    }
-
-    /// A field that is not acceptable beside others: 400.
-    pub(crate) fn field(name: &str, reason: impl Display) -> Self {
-        Self::fields(vec![Fault::at(name, None, reason)])
     }
 
     /// A query parameter that is not acceptable: 400.
@@ -233,6 +230,12 @@ answer! {
         field: String,
         /// What came, if it is short.
         value: IfAny<Value>,
+        /// Why it is refused, for programs: stable and never reused. Of items of an IP allowlist, one of
+        /// `invisible_character`, `separator`, `ipv6`, `port`, `range_notation`, `not_an_address`, `octets`,
+        /// `octet_over_255`, `leading_zeros`, `netmask`, `prefix`, `overlap`, `host_bits`, `this_network`, `private`,
+        /// `carrier_grade_nat`, `loopback`, `link_local`, `protocol_assignments`, `documentation`, `benchmarking`,
+        /// `multicast`, `reserved`; further ones may come.
+        code: IfAny<String>,
         /// Why it is refused.
         reason: String,
     }
@@ -267,7 +270,8 @@ impl Fault {
     /// A fault of one field; `value` is told back if it is short.
     pub(super) fn at(field: &str, value: Option<Value>, reason: impl Display) -> Self {
         let value = value.filter(|value| value.to_string().len() <= ECHO_MAX);
-        Self { field: field.to_owned(), index: None, offset: None, value, reason: reason.to_string() }
+        let (field, reason) = (field.to_owned(), reason.to_string());
+        Self { field, index: None, offset: None, value, code: None, reason }
     }
 
     fn report(self) -> FaultReport {
@@ -277,6 +281,7 @@ impl Fault {
             offset: number(self.offset),
             field: self.field,
             value: IfAny(self.value),
+            code: IfAny(self.code.map(str::to_owned)),
             reason: self.reason,
         }
     }

@@ -1,9 +1,10 @@
 //! Projects of an organization.
 
 use tollbook_projections::limits::{ProjectTpm, RateLimits};
-use tollbook_projections::organization::Project as Known;
+use tollbook_projections::organization::{Organization, Project as Known};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::OrganizationCommand;
+use tollbook_schemas::entry::Actor;
 use tollbook_schemas::event::{Event, ProjectEvent};
 use tollbook_schemas::id::{DisplayName, KeyId, OrgId, ProjectId};
 use tollbook_schemas::rejection::Rejection;
@@ -20,7 +21,7 @@ use super::values::Rate;
 use super::write::{Changed, Created, Write};
 use crate::clock;
 use crate::node::Node;
-use crate::permission::Action;
+use crate::permission::{self, Action};
 
 const PROJECTS: &str = "/v1/organizations/{org}/projects";
 const PROJECT: &str = "/v1/organizations/{org}/projects/{project}";
@@ -29,9 +30,19 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.family("Projects", "What an organization's usage and budgets are told apart by.");
     let says = Says { id: "createProject", summary: "Create a project", more: "" };
     routes.write(Verb::Post, PROJECTS, says, create);
-    let says = Says { id: "listProjects", summary: "List projects", more: "Archived ones too." };
+    let says = Says {
+        id: "listProjects",
+        summary: "List projects",
+        more: "Archived ones too. Members of the organization see every project; its limit and budgets only those who are \
+               members of it, and administrators.",
+    };
     routes.read(PROJECTS, says, list);
-    routes.read(PROJECT, Says { id: "getProject", summary: "See a project", more: "" }, show);
+    let says = Says {
+        id: "getProject",
+        summary: "See a project",
+        more: "Its limit and budgets are null to members of the organization who are not members of it.",
+    };
+    routes.read(PROJECT, says, show);
     routes.write(
         Verb::Patch,
         PROJECT,
@@ -47,7 +58,8 @@ pub(super) fn routes(routes: &mut Routes) {
     let says = Says {
         id: "setProjectTpm",
         summary: "Set a project's own limit of tokens per minute",
-        more: "What applies is the lesser of this and the organization's; null removes it.",
+        more: "What applies is the lesser of this and the organization's; null removes it. While the organization is below \
+               the first tier it has no limit to be the lesser, and no request of it is admitted, whatever is said here.",
     };
     routes.write(Verb::Put, "/v1/organizations/{org}/projects/{project}/tpm", says, set_tpm);
 }
@@ -93,7 +105,7 @@ answer! {
     pub(super) struct Tpm {
         /// As asked for; null: none of its own.
         limit: Option<u64>,
-        /// What applies; null: unlimited.
+        /// What applies once requests are admitted, which they are not below the first tier; null: unlimited.
         effective: Option<u64>,
         /// Whether the organization's limit is the lesser, and therefore applies.
         clamped: bool,
@@ -109,10 +121,10 @@ answer! {
         name: DisplayName,
         /// Whether it is in use.
         state: ProjectState,
-        /// Tokens it may use in any one minute; null: as many as its organization.
+        /// Tokens it may use in any one minute; null: as many as its organization, or not for the reader to see.
         tpm_limit: Option<u64>,
-        /// What it may spend.
-        budgets: BudgetLimits,
+        /// What it may spend; null: not for the reader to see.
+        budgets: Option<BudgetLimits>,
         /// When it was created.
         created_at: Timestamp,
     }
@@ -162,18 +174,21 @@ async fn create(
 async fn list(
     Reading { path: org, query: page, at }: Reading<OrgId, Page>,
 ) -> Result<Json<List<Project>>, Problem> {
-    let all = at.organization(&org, Action::SeeOrganization, |known| {
-        known.projects.iter().map(|(id, project)| shown(id, project)).collect::<Vec<_>>()
+    let actor = at.caller.actor();
+    let read = at.organization(&org, Action::SeeOrganization, move |known| {
+        let page = page.cut(&known.projects, |(id, _)| id.as_str());
+        page.map(|(id, project)| shown(id, project, sees_figures(known, &actor, id)))
     });
-    Ok(Json(page.cut(all.await?, |project| project.id.as_str())))
+    Ok(Json(read.await?))
 }
 
 async fn show(
     Reading { path: (org, project), at, .. }: Reading<(OrgId, ProjectId)>,
 ) -> Result<Json<Project>, Problem> {
-    let wanted = project.clone();
+    let (wanted, actor) = (project.clone(), at.caller.actor());
     let read = at.organization(&org, Action::SeeProject(project.clone()), move |known| {
-        known.projects.get(&wanted).map(|found| shown(&wanted, found))
+        let figures = sees_figures(known, &actor, &wanted);
+        known.projects.get(&wanted).map(|found| shown(&wanted, found, figures))
     });
     Ok(Json(read.await?.ok_or(Rejection::ProjectUnknown(project))?))
 }
@@ -211,18 +226,23 @@ async fn set_tpm(
 async fn present(node: &Node, org: &OrgId, project: &ProjectId) -> Result<Project, Problem> {
     let wanted = project.clone();
     let read = read_organization(node, org, move |known| {
-        known.projects.get(&wanted).map(|found| shown(&wanted, found))
+        known.projects.get(&wanted).map(|found| shown(&wanted, found, true))
     });
     Ok(read.await?.ok_or_else(|| Rejection::ProjectUnknown(project.clone()))?)
 }
 
-fn shown(id: &ProjectId, project: &Known) -> Project {
+/// Whether somebody may see more of a project than that it is there (R3).
+fn sees_figures(organization: &Organization, actor: &Actor, project: &ProjectId) -> bool {
+    permission::may(organization, actor, &Action::SeeProjectFigures(project.clone())).is_ok()
+}
+
+fn shown(id: &ProjectId, project: &Known, figures: bool) -> Project {
     Project {
         id: id.clone(),
         name: project.name.clone(),
         state: if project.is_active() { ProjectState::Active } else { ProjectState::Archived },
-        tpm_limit: project.tpm_limit,
-        budgets: BudgetLimits { daily: None, monthly: None },
+        tpm_limit: project.tpm_limit.filter(|_| figures),
+        budgets: figures.then_some(BudgetLimits { daily: None, monthly: None }),
         created_at: project.created_at,
     }
 }

@@ -215,11 +215,12 @@ impl Page {
         Limit::most(self.limit)
     }
 
-    /// The items of this page of a sorted list, and the value of `after` that gets the next page.
-    pub(super) fn cut<T>(&self, sorted: Vec<T>, key: impl Fn(&T) -> &str) -> List<T> {
-        let later = |item: &T| self.after.as_deref().is_none_or(|after| key(item) > after);
+    /// The items of this page of what comes sorted, and the value of `after` that gets the next page. Of what is
+    /// borrowed only the page is copied.
+    pub(super) fn cut<T>(&self, sorted: impl IntoIterator<Item = T>, key: impl Fn(&T) -> &str) -> List<T> {
+        let earlier = |item: &T| self.after.as_deref().is_some_and(|after| key(item) <= after);
         let mut items: Vec<T> =
-            sorted.into_iter().filter(later).take(self.most().saturating_add(1)).collect();
+            sorted.into_iter().skip_while(earlier).take(self.most().saturating_add(1)).collect();
         let more = items.len() > self.most();
         items.truncate(self.most());
         let next_page = items.last().filter(|_| more).map(|last| key(last).to_owned());

@@ -148,8 +148,7 @@ async fn issue(Write { body, author, .. }: Write<(), NewToken>) -> Result<Create
 async fn list(Reading { query: page, at, .. }: Reading<(), Page>) -> Result<Json<List<Token>>, Problem> {
     at.caller.may_all()?;
     let all = at.node.owner(PartitionId(0))?.tokens();
-    let all = all.iter().map(|(id, token)| shown(id, token)).collect();
-    Ok(Json(page.cut(all, |token| token.id.as_str())))
+    Ok(Json(page.cut(all.iter(), |(id, _)| id.as_str()).map(|(id, token)| shown(id, token))))
 }
 
 fn shown(id: &TokenId, token: &Known) -> Token {

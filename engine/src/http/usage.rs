@@ -215,6 +215,7 @@ fn problem(refused: Refused) -> Problem {
                     field: bad.field,
                     index: Some(bad.index),
                     value: None,
+                    code: None,
                     reason: bad.reason,
                 })
                 .collect(),

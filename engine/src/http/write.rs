@@ -47,8 +47,8 @@ pub(super) struct Write<P, T> {
 #[derive(Debug)]
 pub(super) struct Author {
     pub(super) node: Node,
-    /// What links to the platform's console begin with.
-    pub(super) console_url: Arc<str>,
+    /// What links to the platform's console begin with, if it is known where that is.
+    pub(super) console_url: Option<Arc<str>>,
     caller: Caller,
     actor: Actor,
     idempotency: Option<Idempotency>,
@@ -209,7 +209,12 @@ impl<T: ToJson> Serialize for Positioned<T> {
 impl<T: Shape> Shape for Positioned<T> {
     fn describe(parts: &mut shape::Parts) -> Described {
         let position = <LogPosition as Shape>::describe(parts);
-        let position = shape::Member::new("position", "The entry that says so.", false, position);
+        let position = shape::Member::new(
+            "position",
+            "The entry that says so; of an organization that is read, the last decision about it.",
+            false,
+            position,
+        );
         AllOfBuilder::new().item(T::describe(parts)).item(shape::object("", vec![position])).into()
     }
 }

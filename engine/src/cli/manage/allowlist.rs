@@ -33,7 +33,7 @@ pub(in super::super) struct SetArgs {
     /// Addresses and ranges
     #[arg(value_name = "ITEM")]
     items: Vec<String>,
-    /// A file of them, between new lines, commas or spaces; - is standard input
+    /// A file of them, between new lines, commas or spaces; - is standard input. Lines that begin with # are comments
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -44,7 +44,7 @@ impl Calls for AllowlistCommand {
             Self::Show(organization) => Call::get(path(&organization), COLUMNS).rows(entries).note(open),
             Self::Set(args) => {
                 let text = match &args.file {
-                    Some(file) => read(file)?,
+                    Some(file) => without_comments(&read(file)?),
                     None => args.items.join("\n"),
                 };
                 if text.split(|c: char| c == ',' || c.is_whitespace()).all(str::is_empty) {
@@ -81,6 +81,12 @@ fn read(file: &Path) -> Result<String, ManageError> {
         .map_err(|error| ManageError::File { path: file.to_owned(), reason: error.to_string() })
 }
 
+/// Without the lines that begin with `#`: the server takes none.
+fn without_comments(text: &str) -> String {
+    let items = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    items.collect::<Vec<_>>().join("\n")
+}
+
 fn entries(answer: Value) -> Value {
     let entries = answer.get("entries").and_then(Value::as_array).into_iter().flatten();
     json!({ "items": entries.map(|entry| json!({ "entry": entry })).collect::<Vec<_>>() })
@@ -89,4 +95,15 @@ fn entries(answer: Value) -> Value {
 fn open(answer: &Value) -> Option<String> {
     let entries = answer.get("entries").and_then(Value::as_array)?;
     entries.is_empty().then(|| "no restriction: every address gets in".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_lines_of_their_own() {
+        let text = "# the office\r\n203.0.113.4\n  # 10.0.0.1\n\n198.51.100.0/24 # not one\n#";
+        assert_eq!(without_comments(text), "203.0.113.4\n\n198.51.100.0/24 # not one");
+    }
 }

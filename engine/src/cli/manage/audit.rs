@@ -1,21 +1,49 @@
 //! The audit log as people read it: who did what when.
 
+use clap::Args;
 use serde_json::Value;
 
 use super::super::table::{NOTHING, text};
+use super::call::each;
+use super::{Call, Calls, ManageError, PageArgs};
+
+/// The ledger's own log.
+#[derive(Args, Debug)]
+pub(in super::super) struct LedgerLogArgs {
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl Calls for LedgerLogArgs {
+    fn call(self) -> Result<Call, ManageError> {
+        Ok(log("/v1/config/log".to_owned(), self.page))
+    }
+}
+
+/// A page of an audit log.
+pub(super) fn log(path: String, page: PageArgs) -> Call {
+    Call::get(path, COLUMNS).page(page).rows(|answer| each(answer, entry))
+}
 
 /// Of each entry.
-pub(super) const COLUMNS: &[&str] = &["position", "recorded_at", "actor", "events"];
+const COLUMNS: &[&str] = &["position", "recorded_at", "actor", "events"];
 
 /// An entry of the audit log, as people read it: who in one cell, each event on a line.
-pub(super) fn entry(entry: &mut Value) {
+fn entry(entry: &mut Value) {
     let actor = entry.get("actor").map(actor).unwrap_or_default();
     let events = entry.get("events").and_then(Value::as_array).into_iter().flatten();
     let events = events.map(event).collect::<Vec<_>>().join("\n");
+    let time = entry.get("recorded_at").and_then(Value::as_str).map(second);
     if let Some(members) = entry.as_object_mut() {
+        members.extend(time.map(|time| ("recorded_at".to_owned(), time.into())));
         members.insert("actor".to_owned(), actor.into());
         members.insert("events".to_owned(), events.into());
     }
+}
+
+/// A time to the second; further digits would only push the rest aside.
+fn second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 fn actor(actor: &Value) -> String {
@@ -65,6 +93,7 @@ mod tests {
     fn an_entry_of_the_log_says_who_did_what() {
         let mut shown = json!({
             "position": "0-7",
+            "recorded_at": "2026-11-20T10:00:00.123456789Z",
             "actor": { "kind": "member", "token": "tok_1", "member": "mem_1" },
             "events": [
                 { "type": "organization.registered", "name": "Acme Inc", "creator": { "id": "mem_1", "name": null } },
@@ -73,7 +102,11 @@ mod tests {
             ],
         });
         entry(&mut shown);
-        assert_eq!(shown["actor"], "mem_1 by tok_1");
+        assert_eq!(
+            (&shown["actor"], &shown["recorded_at"]),
+            (&json!("mem_1 by tok_1"), &json!("2026-11-20T10:00:00Z"))
+        );
+        assert_eq!(second("2026-11-20T10:00:00Z"), "2026-11-20T10:00:00Z");
         assert_eq!(
             shown["events"],
             "organization.registered creator.id=mem_1 creator.name=– name=\"Acme Inc\"\n\

@@ -39,7 +39,7 @@ pub(in super::super) enum MemberCommand {
     },
     /// Remove one; their API keys stop working at once
     Remove(MemberArg),
-    /// Invite one; link and token are shown once
+    /// Invite one; the token, and the link if the server knows its console, are shown once
     Invite(InviteArgs),
     /// List an organization's invitations
     Invitations {
@@ -192,6 +192,11 @@ fn places(one: &mut Value) {
 
 fn token_once(answer: &Value) -> Option<String> {
     Some(match answer.get("token").filter(|token| !token.is_null()) {
+        Some(_) if answer.get("link").is_none_or(Value::is_null) => {
+            "the token is shown this once: pass it on now, to one person. There is no link, as the server was not told \
+             where the console is (--console-url)"
+                .to_owned()
+        }
         Some(_) => "link and token are shown this once: pass one of them on now, to one person".to_owned(),
         None => "link and token were shown when this was done first, and cannot be shown again".to_owned(),
     })

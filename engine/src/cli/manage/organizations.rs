@@ -7,7 +7,6 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::super::table::text;
-use super::call::each;
 use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, Setting, audit, limits};
 
 const COLUMNS: &[&str] = &["id", "name", "email", "time_zone", "verification", "created_at"];
@@ -162,9 +161,7 @@ impl Calls for OrgCommand {
                 .rows(limits::rows)
                 .note(limits::scaled),
             Self::Override(args) => args.call(),
-            Self::Log { organization, page } => Call::get(organization.path("/log"), audit::COLUMNS)
-                .page(page)
-                .rows(|answer| each(answer, audit::entry)),
+            Self::Log { organization, page } => audit::log(organization.path("/log"), page),
             Self::EraseContacts { organization, yes } => {
                 if !yes {
                     confirm(&organization.organization)?;
