@@ -232,8 +232,10 @@ async fn r9_2_a_registration_that_is_repeated_brings_no_key_back() {
     for _ in 0..2 {
         let again = request().await.expect(201);
         assert_eq!((&again["id"], &again["email"]), (&json!(org), &Value::Null));
-        eventually(DEADLINE, "there is no key", || async { (!key_file(&system, &org).exists()).then_some(()) })
-            .await;
+        eventually(DEADLINE, "there is no key", || async {
+            (!key_file(&system, &org).exists()).then_some(())
+        })
+        .await;
         system.restart().await;
     }
 }

@@ -72,16 +72,19 @@ async fn r9_2_an_erased_key_is_gone_and_the_next_one_is_another() {
     let others = contacts.seal(&other, 0, "Cleo").await.unwrap();
     contacts.erase(&org, 1).await.unwrap();
     contacts.erase(&org, 1).await.unwrap();
-    let late = contacts.seal(&org, 0, "Dan").await.unwrap();
-    // Another node sees the same.
+    // Nobody who knows makes the key again.
+    let lost = contacts.seal(&org, 0, "Dan").await.unwrap();
+    assert_eq!(contacts.open_field(&org, &lost).await.unwrap(), None);
+    // Another node sees the same; one that does not know makes another key.
     let side = KvSide::open(&open(&server).await).await.unwrap();
     let contacts = Contacts::open(Arc::new(side)).await.unwrap();
+    let late = contacts.seal(&org, 0, "Eve").await.unwrap();
     let opener = contacts.opener(&org, [0, 1]).await.unwrap();
-    assert_eq!(opener.open(&old), None);
+    assert_eq!([&old, &lost].map(|sealed| opener.open(sealed)), [None, None]);
     assert_eq!(opener.open(&next).as_deref(), Some("Ben"));
-    assert_eq!(opener.open(&late).as_deref(), Some("Dan"));
+    assert_eq!(opener.open(&late).as_deref(), Some("Eve"));
     contacts.erase(&org, 2).await.unwrap();
     let opener = contacts.opener(&org, [0, 1]).await.unwrap();
-    assert_eq!([&old, &next, &late].map(|sealed| opener.open(sealed)), [None, None, None]);
+    assert_eq!([&old, &lost, &next, &late].map(|sealed| opener.open(sealed)), [const { None }; 4]);
     assert_eq!(contacts.open_field(&other, &others).await.unwrap().as_deref(), Some("Cleo"));
 }
