@@ -301,7 +301,6 @@ impl FromStr for Zone {
 }
 
 /// What is stored was accepted once.
-
 impl TryFrom<String> for Zone {
     type Error = ZoneError;
 

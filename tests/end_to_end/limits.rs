@@ -36,7 +36,12 @@ async fn fifty_at_once(system: &System) {
 
 #[tokio::test]
 async fn r1_2_eighty_at_once_leave_exactly_fifty_keys_over_all_projects() {
-    let system = System::start().await;
+    eighty_at_once(&System::start().await).await;
+    let nats = NatsServer::start().await;
+    eighty_at_once(&System::builder().nats(&nats).start().await).await;
+}
+
+async fn eighty_at_once(system: &System) {
     let api = &system.api;
     let org = api.organization("Acme").await;
     let projects = [api.project(&org).await, api.project(&org).await];
@@ -50,7 +55,12 @@ async fn r1_2_eighty_at_once_leave_exactly_fifty_keys_over_all_projects() {
 /// No update is lost: whoever writes last wins whole, and everybody's entry is in the log.
 #[tokio::test]
 async fn r2_2_many_who_save_at_once_replace_each_other_whole() {
-    let system = System::start().await;
+    many_save_at_once(&System::start().await).await;
+    let nats = NatsServer::start().await;
+    many_save_at_once(&System::builder().nats(&nats).start().await).await;
+}
+
+async fn many_save_at_once(system: &System) {
     let api = &system.api;
     let org = api.organization("Acme").await;
     let org_path = format!("/v1/organizations/{org}");

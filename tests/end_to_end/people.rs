@@ -117,6 +117,109 @@ async fn r3_everybody_may_over_http_what_the_table_says() {
     assert!(by["token"].as_str().unwrap().starts_with("tok_"));
 }
 
+impl Team {
+    /// A text of a row with something new in each place, as it can be removed only once.
+    async fn renewed(&self, api: &Api, person: &str, text: &str) -> String {
+        let mut text = text.replace("{project}", &self.project);
+        let keys = self.path("/projects/{project}/api-keys");
+        for (place, owner) in [("{key}", &self.creator), ("{own key}", &person.to_owned())] {
+            if text.contains(place) {
+                // Whoever is not in the project has none there.
+                let owner = if *owner == self.member { &self.creator } else { owner };
+                let key = api.post(&keys, &json!({ "name": "k", "member": owner })).await.expect(201);
+                text = text.replace(place, key["id"].as_str().unwrap());
+            }
+        }
+        for (place, projects) in [
+            ("{newcomer}", json!([])),
+            ("{project newcomer}", json!([{ "project": self.project, "role": "member" }])),
+        ] {
+            if text.contains(place) {
+                text = text.replace(place, &join(api, &self.org, "New", "member", projects).await);
+            }
+        }
+        for (place, path, body) in [
+            ("{invitation}", "/invitations", json!({ "role": "member" })),
+            ("{new project}", "/projects", json!({ "name": "passing" })),
+        ] {
+            if text.contains(place) {
+                let made = api.post(&self.path(path), &body).await.expect(201);
+                text = text.replace(place, made["id"].as_str().unwrap());
+            }
+        }
+        text
+    }
+}
+
+#[tokio::test]
+async fn r3_everybody_may_remove_over_http_what_the_table_says() {
+    let system = System::start().await;
+    let api = &system.api;
+    let team = Team::of(api).await;
+    let console = api.with_token(&api.service_token(&["console"], None).await);
+    let people = [&team.creator, &team.administrator, &team.member, &team.lead, &team.developer];
+    let rows: [(&str, &str, Value, [bool; 5]); 15] = [
+        ("GET", "/projects", json!({}), [true; 5]),
+        ("GET", "/projects/{project}/api-keys", json!({}), [true, true, false, true, true]),
+        ("GET", "/projects/{project}/budgets", json!({}), [true, true, false, true, true]),
+        ("PATCH", "/projects/{project}", json!({ "name": "web" }), [true, true, false, true, false]),
+        ("DELETE", "/projects/{new project}", json!({}), [true, true, false, false, false]),
+        ("DELETE", "/projects/{project}/api-keys/{key}", json!({}), [true, true, false, true, false]),
+        ("DELETE", "/projects/{project}/api-keys/{own key}", json!({}), [true, true, false, true, true]),
+        (
+            "PATCH",
+            "/members/{newcomer}",
+            json!({ "role": "administrator" }),
+            [true, true, false, false, false],
+        ),
+        ("DELETE", "/members/{newcomer}", json!({}), [true, true, false, false, false]),
+        ("DELETE", "/invitations/{invitation}", json!({}), [true, true, false, false, false]),
+        (
+            "POST",
+            "/projects/{project}/members",
+            json!({ "member": "{newcomer}", "role": "member" }),
+            [true, true, false, true, false],
+        ),
+        (
+            "PATCH",
+            "/projects/{project}/members/{project newcomer}",
+            json!({ "role": "administrator" }),
+            [true, true, false, true, false],
+        ),
+        (
+            "DELETE",
+            "/projects/{project}/members/{project newcomer}",
+            json!({}),
+            [true, true, false, true, false],
+        ),
+        // The platform's, whoever asks.
+        ("DELETE", "/contacts", json!({}), [false; 5]),
+        ("POST", "/recharges", json!({ "amount": "5", "reference": "pay-1" }), [false; 5]),
+    ];
+    for (method, path, body, allowed) in rows {
+        for (person, allowed) in people.iter().zip(allowed) {
+            let path = team.path(&team.renewed(api, person, path).await);
+            let body = team.renewed(api, person, &body.to_string()).await;
+            let ask = async |api: &Api| {
+                let request = api.request(method, &path).header("content-type", "application/json");
+                api.send(if method == "GET" { request } else { request.body(body.clone()) }).await
+            };
+            let stranger = ask(&console.acting("mem_stranger")).await;
+            assert_eq!(stranger.refused(403), "not_a_member", "{method} {path}");
+            let answer = ask(&console.acting(person)).await;
+            let what = format!("{method} {path} by {person}: {}", answer.text);
+            if allowed {
+                assert!([200, 201].contains(&answer.status), "{what}");
+            } else {
+                assert_eq!(answer.refused(403), "role_missing", "{what}");
+            }
+        }
+    }
+    assert_eq!(api.balance(&team.org).await["cash"], "0", "nobody recharged it");
+    let shown = console.acting(&team.creator).get(&team.path("")).await.expect(200);
+    assert_eq!(shown["creator"]["name"], "Cleo", "nobody erased it");
+}
+
 #[tokio::test]
 async fn r2_3_an_unverified_organization_has_no_allowlist_for_anybody() {
     let system = System::builder().arg("--console-url").arg("https://console.example.com/").start().await;

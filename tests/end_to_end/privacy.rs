@@ -290,7 +290,18 @@ async fn r9_2_whoever_takes_over_erases_every_time() {
 
 #[tokio::test]
 async fn r3_6_secrets_and_personal_data_stand_nowhere() {
-    let mut system = System::builder().arg("--console-url").arg("https://console.example.com").start().await;
+    let console = || System::builder().arg("--console-url").arg("https://console.example.com");
+    stand_nowhere(console().start().await, false, None).await;
+    stand_nowhere(console().arg("--log").arg("debug").start().await, true, None).await;
+    let store = tempfile::tempdir().unwrap();
+    let nats = NatsServer::builder().store(store.path()).start().await;
+    let system = console().arg("--log").arg("debug").nats(&nats).start().await;
+    stand_nowhere(system, true, Some(store.path())).await;
+}
+
+/// What became known to a server stands neither in its log of lines nor in its files, nor where a nats-server keeps
+/// them.
+async fn stand_nowhere(mut system: System, debug: bool, store: Option<&Path>) {
     let api = system.api.clone();
     let org = organization(&api).await;
     let path = format!("/v1/organizations/{org}");
@@ -334,6 +345,7 @@ async fn r3_6_secrets_and_personal_data_stand_nowhere() {
     said += &api.get("/metrics").await.text;
     system.terminate().await;
     let log = system.log();
+    assert_eq!(log.contains("\"DEBUG\""), debug, "{log}");
     for secret in &secrets {
         assert!(!said.contains(secret), "{secret} was shown a second time");
         assert!(!log.contains(secret), "{secret} was logged");
@@ -347,9 +359,11 @@ async fn r3_6_secrets_and_personal_data_stand_nowhere() {
         assert!(!log.contains(word), "{word} was logged");
     }
     let everything: Vec<String> = secrets.iter().chain(&personal).cloned().collect();
-    for directory in ["log", "views"] {
-        assert_eq!(found(&system.data().join(directory), &everything), [""; 0]);
+    let logs = store.map_or_else(|| system.data().join("log"), Path::to_path_buf);
+    for directory in [&logs, &system.data().join("views")] {
+        assert_eq!(found(directory, &everything), [""; 0]);
     }
-    // The search finds what is there: the admin token is in its file.
+    // The search finds what is there: the admin token is in its file, the organization in the log.
     assert_eq!(found(system.data(), &[api.token()]).len(), 1);
+    assert!(!found(&logs, &[org]).is_empty());
 }
