@@ -156,6 +156,7 @@ async fn register(
 ) -> Result<Created<Organization>, Problem> {
     // With an idempotency key the id follows from it, so that a repetition finds the organization, wherever it is.
     let organization = OrgId::from_bits(author.id_bits());
+    author.may_decide(&organization)?;
     let contacts = author.node.contacts();
     let command = OrganizationCommand::Register {
         name: body.name,

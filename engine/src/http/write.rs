@@ -25,7 +25,7 @@ use super::reading::{no_query, read_organization};
 use super::shape;
 use super::shape::{Described, Out, Record, Shape, ToJson};
 use crate::node::Node;
-use crate::owner::Done;
+use crate::owner::{CommandError, Done, Role};
 
 /// Makes repetitions of a write recognizable.
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -151,6 +151,14 @@ impl Author {
     /// Whether the caller's token may touch an organization that the path does not name.
     pub(super) fn may_touch(&self, organization: &OrgId) -> Result<(), Problem> {
         self.caller.may_touch(organization)
+    }
+
+    /// Whether this node would decide about an organization now: before anything is made for one that may never be.
+    pub(super) fn may_decide(&self, organization: &OrgId) -> Result<(), Problem> {
+        match self.node.owner_of(organization)?.role() {
+            Role::Owner => Ok(()),
+            Role::Standby | Role::Taking => Err(CommandError::NotOwner.into()),
+        }
     }
 
     /// Encrypts personal data of an organization that is there.
