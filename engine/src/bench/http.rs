@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Args)]
 pub struct Http {
     /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    #[arg(long = "server", alias = "url", env = "TOLLBOOK_SERVER", default_value = "http://127.0.0.1:8480")]
     url: String,
     /// A token of scope `operator` that may publish.
     #[arg(long, env = "TOLLBOOK_TOKEN", hide_env_values = true)]
