@@ -10,7 +10,7 @@ use tollbook_schemas::id::turns_text;
 pub(super) const NOTHING: &str = "–";
 
 /// Rules around the head and below the last row.
-const RULED: TableStyle = {
+pub(crate) const RULED: TableStyle = {
     let rule = LineStyle::none().fill('─').junction('─');
     TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
-use comfy_table::{CellAlignment, LineStyle, TableStyle};
+use comfy_table::CellAlignment;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rust_decimal::Decimal;
@@ -14,15 +14,10 @@ use super::books::{Books, Cell, Sums};
 use super::cast::{Cast, MODELS, Organization, ROLES};
 use super::script::{GATEWAYS, HOUR_SECONDS, Hour};
 use super::traffic::Traffic;
-use crate::cli::table::table;
+use crate::cli::table::{RULED, table};
 use crate::config::LISTEN;
 use crate::ledger::Ledger;
 
-/// As clients' tables, but all of it fits a screen.
-const RULED: TableStyle = {
-    let rule = LineStyle::none().fill('─').junction('─');
-    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
-};
 /// Decimal places of what a token costs at the prices of the demo.
 const AMOUNT_PLACES: u32 = 8;
 /// Room for an amount of less than 1,000.
