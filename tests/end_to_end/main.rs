@@ -18,6 +18,7 @@ mod import;
 mod life;
 mod limits;
 mod management;
+mod moving_in;
 mod partitions;
 mod payloads;
 mod people;
