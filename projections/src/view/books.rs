@@ -12,6 +12,7 @@ use crate::movement::{Movement, MovementKey, What};
 use crate::past::{Past, Questions, Settled};
 use crate::spend::OpenCells;
 use crate::state::Quarantined;
+use crate::statement::Booked;
 
 impl View {
     /// Cells of one organization that were booked on a day or later, with the entry that made each a row.
@@ -20,9 +21,7 @@ impl View {
         let rows = self.tree.range(key::history_from(organization, from)..end(b"h", organization));
         for row in rows {
             let (key, value) = row.map_err(|source| self.views.failed(source))?;
-            let position =
-                key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)));
-            closed.push((position, codec::decode_row(&value)?));
+            closed.push((closed_by(&key), codec::decode_row(&value)?));
         }
         Ok(closed)
     }
@@ -48,6 +47,22 @@ impl View {
     /// The seal of a month's statement, once it is sealed.
     pub fn seal(&self, organization: &OrgId, month: Month) -> Result<Option<Seal>, ViewError> {
         self.row(&key::month(b"z", organization, month))
+    }
+
+    /// What was booked in a month of an organization by entries up to `at`, as far as it became rows.
+    pub fn booked(&self, organization: &OrgId, month: Month, at: Position) -> Result<Booked, ViewError> {
+        let days = key::history_from(organization, month.first_day())
+            ..key::history_from(organization, month.next().first_day());
+        let mut cells = Vec::new();
+        for row in self.tree.range(days) {
+            let (key, value) = row.map_err(|source| self.views.failed(source))?;
+            if closed_by(&key) <= at {
+                cells.push(codec::decode_row(&value)?);
+            }
+        }
+        let mut movements = self.movements(organization, month)?;
+        movements.retain(|movement| movement.position <= at);
+        Ok(Booked { ended: self.ended_month(organization, month)?, movements, cells })
     }
 
     /// What was quarantined at a place, and what became of it.
@@ -116,6 +131,11 @@ impl View {
         }
         Ok(found)
     }
+}
+
+/// The entry that made a row of cells, from its key.
+fn closed_by(key: &[u8]) -> Position {
+    key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)))
 }
 
 /// The first key after all rows of a kind of one organization.
