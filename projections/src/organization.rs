@@ -294,6 +294,12 @@ impl Organization {
         Ok(())
     }
 
+    /// Months in which something was booked and whose statements are not sealed, the open one too, in order.
+    pub fn waiting_for_seals(&self) -> impl Iterator<Item = Month> {
+        let open = self.month.active.then_some(self.month.month);
+        self.unsealed.iter().copied().chain(open)
+    }
+
     /// Whether any consumption waits for its cycle to close.
     pub fn has_pending(&self) -> bool {
         self.projects.values().any(|project| project.spend.has_pending())

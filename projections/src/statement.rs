@@ -178,6 +178,10 @@ impl Kept {
             }
             std::cmp::Ordering::Greater => (Stands::After(organization.purse.funds()), Position::ZERO),
         };
+        let closed = state.is_closed(organization, month);
+        let waits = organization.waiting_for_seals().any(|waiting| waiting == month);
+        // A month that is closed and does not wait was sealed by a decision, or never will be.
+        let decided = if closed && !waits { organization.last_decision } else { Position::ZERO };
         let currency = state.config().ledger.as_ref().map(|(_, currency, _)| currency.clone());
         Ok(Self {
             about: About {
@@ -186,8 +190,8 @@ impl Kept {
                 partition: state.partition(),
                 currency: currency.unwrap_or_default(),
             },
-            closed: state.is_closed(organization, month),
-            rows_through,
+            closed,
+            rows_through: rows_through.max(decided),
             at: state.head().position,
             stands,
             cells: (organization.open.booked_on.month() == month).then(|| organization.open.clone()),
