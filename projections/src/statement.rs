@@ -269,7 +269,12 @@ impl Statement {
 
     /// SHA-256 of its canonical bytes: what a seal keeps.
     pub fn hash(&self) -> Hash {
-        Sha256::digest(self.csv()).into()
+        Self::hash_of(&self.csv())
+    }
+
+    /// The same of bytes that are there already.
+    pub fn hash_of(csv: &[u8]) -> Hash {
+        Sha256::digest(csv).into()
     }
 }
 

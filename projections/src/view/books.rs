@@ -32,6 +32,12 @@ impl View {
         rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
     }
 
+    /// Movements of the entry of one of them, in their order.
+    pub fn movements_with(&self, organization: &OrgId, one: &Movement) -> Result<Vec<Movement>, ViewError> {
+        let rows = self.tree.scan_prefix(key::movements_of_entry(organization, one));
+        rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
+    }
+
     /// What the last month up to `month` came to in which anything was booked, of those that are over.
     pub fn ended_month(&self, organization: &OrgId, month: Month) -> Result<Option<EndedMonth>, ViewError> {
         let rows = key::of(b"n", organization)..=key::month(b"n", organization, month);
@@ -119,7 +125,12 @@ impl View {
         Ok(past)
     }
 
-    fn movements_by(&self, organization: &OrgId, found_by: &MovementKey) -> Result<Vec<Movement>, ViewError> {
+    /// Movements of one organization that a key finds, in the order of the log.
+    pub fn movements_by(
+        &self,
+        organization: &OrgId,
+        found_by: &MovementKey,
+    ) -> Result<Vec<Movement>, ViewError> {
         let mut found = Vec::new();
         for row in self.tree.scan_prefix(key::movements_by(organization, found_by)) {
             let (key, _) = row.map_err(|source| self.views.failed(source))?;
