@@ -62,6 +62,16 @@ impl Cell {
         Ok(())
     }
 
+    /// Whether everything in it came to nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.requests == 0
+            && self.input_tokens == 0
+            && self.cached_input_tokens == 0
+            && self.output_tokens == 0
+            && self.meters.values().all(|units| *units == 0)
+            && self.cost.is_zero()
+    }
+
     /// The same consumption taken back.
     #[must_use]
     pub fn taken_back(self) -> Self {
