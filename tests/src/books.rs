@@ -1,7 +1,6 @@
 //! The books as a program in Python computes them from an export of the log (`tests/oracle/ledger.py`).
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -20,18 +19,21 @@ const ZONES: &str = "tzdata==2026.5";
 pub fn books_of(ledger: &MemoryLedger) -> Value {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("export.jsonl");
-    let mut out = BufWriter::new(fs::File::create(&file).unwrap());
-    let (identity, wanted) = (identity(), Wanted::default());
-    let mut export = Export::new(&identity, PARTITION, &wanted);
-    writeln!(out, "{}", export.head().unwrap()).unwrap();
-    for (position, message) in (1..).zip(&ledger.log) {
-        let line = export.line(Position(position), &message.subject, &message.payload).unwrap();
-        writeln!(out, "{}", line.expect("everything is wanted")).unwrap();
-    }
-    out.flush().unwrap();
-    drop(out);
+    fs::write(&file, export_of(ledger).join("\n")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(books(&file))
+}
+
+/// The lines of a ledger in memory.
+pub fn export_of(ledger: &MemoryLedger) -> Vec<String> {
+    let (identity, wanted) = (identity(), Wanted::default());
+    let mut export = Export::new(&identity, PARTITION, &wanted);
+    let mut lines = vec![export.head().unwrap()];
+    for (position, message) in (1..).zip(&ledger.log) {
+        let line = export.line(Position(position), &message.subject, &message.payload).unwrap();
+        lines.push(line.expect("everything is wanted"));
+    }
+    lines
 }
 
 /// What an export comes to.
