@@ -280,7 +280,7 @@ impl History {
     }
 
     fn register(&mut self) {
-        if self.customers.len() >= 12 {
+        if self.customers.len() >= 24 {
             return;
         }
         let (id, zone) = (self.next_organization(), self.zone());
@@ -317,7 +317,7 @@ impl History {
     }
 
     fn move_in(&mut self) {
-        if self.customers.len() >= 12 {
+        if self.customers.len() >= 24 {
             return;
         }
         let (id, project, key) =
@@ -395,6 +395,10 @@ impl History {
             self.reach("recharged");
             if events.len() > 1 {
                 self.reach("voucher of the policy");
+                // Soon enough for something to be left of the voucher.
+                if self.chance(300) {
+                    self.reverse(customer, RechargeId::from_bits(id));
+                }
             }
         }
     }
@@ -415,18 +419,8 @@ impl History {
             recharge,
             note: InvoiceId::from_bits(self.id()),
         };
-        let events = self.of(customer, command).unwrap_or_default();
-        for event in events {
-            match event {
-                Event::Money(MoneyEvent::Refunded { requested, .. }) => {
-                    let (_, movement) = self.ledger.movements.iter().rev().find(is_refund).unwrap();
-                    let paid = movement.change.cash.negated();
-                    self.reach(if paid == requested { "refunded" } else { "refunded in part" });
-                }
-                Event::Money(MoneyEvent::VoucherWithdrawn { .. }) => self.reach("voucher withdrawn"),
-                Event::Money(MoneyEvent::CreditNoteIssued { .. }) => self.reach("credit note"),
-                _ => {}
-            }
+        for event in self.of(customer, command).unwrap_or_default() {
+            self.note_paid_back(&event);
         }
     }
 
@@ -450,6 +444,10 @@ impl History {
     fn reverse_recharge(&mut self) {
         let customer = self.customer();
         let recharge = self.some_recharge(customer);
+        self.reverse(customer, recharge);
+    }
+
+    fn reverse(&mut self, customer: usize, recharge: RechargeId) {
         let amount = if self.chance(500) { None } else { Some(self.amount(10)) };
         let command = Of::ReverseRecharge {
             reversal: MovementId::from_bits(self.id()),
@@ -459,8 +457,22 @@ impl History {
             reason: reason(),
             note: InvoiceId::from_bits(self.id()),
         };
-        if self.of(customer, command).is_some() {
-            self.reach("charged back");
+        for event in self.of(customer, command).unwrap_or_default() {
+            self.note_paid_back(&event);
+        }
+    }
+
+    fn note_paid_back(&mut self, event: &Event) {
+        match event {
+            Event::Money(MoneyEvent::RechargeReversed { .. }) => self.reach("charged back"),
+            Event::Money(MoneyEvent::Refunded { requested, .. }) => {
+                let (_, movement) = self.ledger.movements.iter().rev().find(is_refund).unwrap();
+                let paid = movement.change.cash.negated();
+                self.reach(if paid == *requested { "refunded" } else { "refunded in part" });
+            }
+            Event::Money(MoneyEvent::VoucherWithdrawn { .. }) => self.reach("voucher withdrawn"),
+            Event::Money(MoneyEvent::CreditNoteIssued { .. }) => self.reach("credit note"),
+            _ => {}
         }
     }
 
