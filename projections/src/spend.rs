@@ -318,6 +318,11 @@ impl ProjectSpend {
         !self.pending.is_empty()
     }
 
+    /// What waits for its cycle to close, by the local day in which it occurred.
+    pub fn pending(&self) -> impl Iterator<Item = (Day, Amount)> {
+        self.pending.iter().map(|(day, cost)| (*day, *cost))
+    }
+
     /// Settled consumption of a local day.
     pub fn settled_on(&self, day: Day) -> Amount {
         self.days.get(&day).copied().unwrap_or_default()

@@ -13,6 +13,7 @@ mod access;
 mod audit;
 mod commands;
 mod events;
+mod export;
 mod idempotency;
 mod import;
 mod life;
