@@ -145,6 +145,11 @@ pub(super) fn resident_mib() -> u64 {
     status("VmRSS") / 1024
 }
 
+/// Resident memory of this process, in bytes.
+pub(super) fn resident_bytes() -> u64 {
+    status("VmRSS").saturating_mul(1024)
+}
+
 /// The most that was ever resident, in MiB.
 pub(super) fn peak_mib() -> u64 {
     status("VmHWM") / 1024
