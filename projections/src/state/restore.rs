@@ -1,0 +1,57 @@
+//! State again from the rows that it gave.
+
+use sha2::{Digest, Sha256};
+use tollbook_schemas::codec::{self, DecodeError};
+use tollbook_schemas::position::PartitionId;
+
+use super::State;
+use crate::organization::Organization;
+use crate::record::Hash;
+
+/// An organization as its row says: what of restoring can be done for many at the same time.
+#[derive(Debug)]
+pub struct Restored {
+    organization: Organization,
+    /// Of the row, which is its canonical bytes.
+    hash: Hash,
+}
+
+impl Restored {
+    /// Reads one of the rows that [`State::take_changed`] gave.
+    pub fn read(row: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self { organization: codec::decode_row(row)?, hash: Sha256::digest(row).into() })
+    }
+}
+
+impl State {
+    /// State again from the bytes that [`State::common_bytes`] and [`State::take_changed`] gave.
+    pub fn restore<'a>(
+        partition: PartitionId,
+        common: &[u8],
+        organizations: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, DecodeError> {
+        let mut state = Self::restore_common(partition, common)?;
+        for row in organizations {
+            state.put_back(Restored::read(row)?);
+        }
+        Ok(state)
+    }
+
+    /// State without organizations, to be put back one by one.
+    pub(crate) fn restore_common(partition: PartitionId, common: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self { common: codec::decode_row(common)?, ..Self::empty(partition) })
+    }
+
+    /// Puts an organization back that is not there yet.
+    pub(crate) fn put_back(&mut self, restored: Restored) {
+        let Restored { organization, hash } = restored;
+        let has_pending = organization.has_pending();
+        let slot = self.insert(organization);
+        if let Some(known) = self.slots.get_mut(slot) {
+            known.hash = Some(hash);
+        }
+        if has_pending {
+            self.pending.insert(slot);
+        }
+    }
+}
