@@ -89,6 +89,16 @@ impl Views {
         })
     }
 
+    /// The partitions that have one.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        let prefix = format!("v{FORMAT}-p");
+        let names = self.db.tree_names();
+        let numbers = names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name).ok()?.strip_prefix(&prefix)?.parse().ok());
+        numbers.map(PartitionId).collect()
+    }
+
     /// The view of one partition.
     pub fn partition(&self, partition: PartitionId) -> Result<View, ViewError> {
         let name = format!("v{FORMAT}-p{partition}");

@@ -36,7 +36,8 @@ impl View {
                 rows.push(to);
                 decoded.push(from);
             }
-            let scan = Builder::new().spawn_scoped(scope, move || self.scan(&rows)).map_err(ViewError::Thread)?;
+            let scan =
+                Builder::new().spawn_scoped(scope, move || self.scan(&rows)).map_err(ViewError::Thread)?;
             // The first that has no more chunks is the one whose turn it would be after the last of all.
             for next in decoded.iter().cycle() {
                 let Ok(chunk) = next.recv() else { break };

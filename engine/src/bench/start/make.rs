@@ -75,11 +75,7 @@ impl Ledger {
         this.make_keys()?;
         this.day(&node).await?;
         close(this.data(), node, running).await?;
-        report::say(&format!(
-            "made with {} commands in {} s\n",
-            grouped(count),
-            watch.elapsed().as_secs()
-        ));
+        report::say(&format!("made with {} commands in {} s\n", grouped(count), watch.elapsed().as_secs()));
         Ok(this)
     }
 
@@ -240,7 +236,9 @@ fn write_rows(
     let failed = |source: io::Error| BenchError::Directory { path: path.to_path_buf(), source };
     let mut file = io::BufWriter::new(std::fs::File::create(path).map_err(failed)?);
     let mut write = |bytes: Vec<u8>| {
-        file.write_all(&whole(bytes.len()).to_be_bytes()).and_then(|()| file.write_all(&bytes)).map_err(failed)
+        file.write_all(&whole(bytes.len()).to_be_bytes())
+            .and_then(|()| file.write_all(&bytes))
+            .map_err(failed)
     };
     write(state.common_bytes().map_err(BenchError::made)?)?;
     for organization in state.organizations() {
