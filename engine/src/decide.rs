@@ -8,15 +8,20 @@ pub(crate) mod cycle;
 mod key;
 mod member;
 mod money;
+mod months;
+mod moving_in;
 mod organization;
 mod project;
+mod usage;
 
+use tollbook_projections::movement::{Movement, MovementKey, MovementKind};
 use tollbook_projections::organization::{Member, Organization, Project};
+use tollbook_projections::past::{Past, Questions};
 use tollbook_projections::state::State;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Idempotency};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
-use tollbook_schemas::id::{MemberId, OrgId, ProjectId};
+use tollbook_schemas::id::{MemberId, OrgId, ProjectId, Reference};
 use tollbook_schemas::position::{LogPosition, Position};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::Sealed;
@@ -51,6 +56,8 @@ struct Case<'a> {
     state: &'a State,
     organization: &'a Organization,
     actor: &'a Actor,
+    /// What came before and is not in State any more.
+    past: &'a Past,
     /// Never before what is recorded already.
     now: Timestamp,
 }
@@ -69,6 +76,18 @@ impl<'a> Case<'a> {
         if found.is_active() { Ok(found) } else { Err(Rejection::ProjectArchived(project.clone())) }
     }
 
+    /// Movements that a key finds, in the order of the log.
+    fn movements<'b>(&self, key: &'b MovementKey) -> impl Iterator<Item = &'a Movement> + use<'a, 'b> {
+        let recent = &self.organization.recent;
+        let older = self.past.movements.iter().filter(|movement| movement.position <= recent.dropped());
+        older.chain(recent.movements()).filter(move |movement| movement.answers(key))
+    }
+
+    /// The first of them.
+    fn movement(&self, key: &MovementKey) -> Option<&'a Movement> {
+        self.movements(key).next()
+    }
+
     /// Whether personal data was sealed under the key that is not erased (R9.2).
     fn sealed_under_present_key<'b>(
         &self,
@@ -83,21 +102,78 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Decides one command of one actor at one instant.
+/// What a command needs to know of its organization's past.
+pub fn questions(command: &Command, idempotency: Option<&Idempotency>) -> Questions {
+    use MovementKind as K;
+    use OrganizationCommand as C;
+    let mut questions = Questions::default();
+    let Command::Organization(_, command) = command else { return questions };
+    questions.idempotency = idempotency.map(|idempotency| idempotency.key);
+    let reference = |kind, reference: &Reference| MovementKey::Reference(kind, reference.clone());
+    match command {
+        C::Recharge { reference: of, .. } => questions.movements.push(reference(K::Recharge, of)),
+        C::Refund { reference: of, recharge, .. } => {
+            questions.movements.push(reference(K::Refund, of));
+            questions.movements.extend(recharge.clone().map(MovementKey::Recharge));
+        }
+        C::ReverseRecharge { reference: of, recharge, .. } => {
+            questions.movements.push(reference(K::RechargeReversal, of));
+            questions.movements.push(MovementKey::Recharge(recharge.clone()));
+        }
+        C::Adjust { reference: of, .. } => questions.movements.push(reference(K::Adjustment, of)),
+        C::GrantVoucher { reference: of, .. } => questions.movements.push(reference(K::VoucherGrant, of)),
+        C::ReverseUsage { usage, .. } => questions.movements.push(MovementKey::Usage(*usage)),
+        C::ReleaseUsage { place, .. } | C::DismissUsage { place, .. } => questions.quarantined = Some(*place),
+        C::IssueInvoice { month, .. } => {
+            questions.movements.push(MovementKey::Invoice(*month));
+            questions.month = Some(*month);
+        }
+        C::Register { .. }
+        | C::Change { .. }
+        | C::SetVerification(_)
+        | C::OverrideLimits { .. }
+        | C::SaveAllowlist(_)
+        | C::EraseContacts
+        | C::Invite { .. }
+        | C::RevokeInvitation(_)
+        | C::AcceptInvitation { .. }
+        | C::SetRole { .. }
+        | C::RemoveMember(_)
+        | C::CreateProject { .. }
+        | C::RenameProject { .. }
+        | C::ArchiveProject(_)
+        | C::SetTpmLimit { .. }
+        | C::AddProjectMember { .. }
+        | C::SetProjectRole { .. }
+        | C::RemoveProjectMember { .. }
+        | C::IssueKey { .. }
+        | C::RevokeKey { .. }
+        | C::ExpireVouchers
+        | C::SetCreditLimit(_)
+        | C::PublishPrices { .. }
+        | C::SealStatement { .. }
+        | C::MoveIn(_) => {}
+    }
+    questions
+}
+
+/// Decides one command of one actor at one instant; `past` answers its [`questions`].
 pub fn decide(
     state: &State,
     command: &Command,
     actor: &Actor,
     idempotency: Option<&Idempotency>,
+    past: &Past,
     now: Timestamp,
 ) -> Result<Decided, Rejection> {
     let decided = match command {
         Command::Organization(id, command) => {
-            decide_organization(state, id, command, actor, idempotency, now)?
+            let asked = Asked { actor, idempotency, past, now };
+            decide_organization(state, id, command, &asked)?
         }
         Command::Config(command) => {
             platform_only(actor)?;
-            match replay(state, idempotency, |key| state.idempotency(key))? {
+            match replay(state, idempotency, |key| state.idempotency(key).copied())? {
                 Some(before) => Decided::Before(before),
                 None => decide_config(state, command, now)?,
             }
@@ -121,23 +197,32 @@ fn platform_only(actor: &Actor) -> Result<(), Rejection> {
     }
 }
 
+/// Who asks for something, and with what.
+struct Asked<'a> {
+    actor: &'a Actor,
+    idempotency: Option<&'a Idempotency>,
+    past: &'a Past,
+    now: Timestamp,
+}
+
 fn decide_organization(
     state: &State,
     id: &OrgId,
     command: &OrganizationCommand,
-    actor: &Actor,
-    idempotency: Option<&Idempotency>,
-    now: Timestamp,
+    asked: &Asked<'_>,
 ) -> Refusable {
+    let Asked { actor, idempotency, past, now } = *asked;
     let known = state.organization(id);
     let wanted = known.zip(action(known, command));
     // Who asks comes first, for repetitions too: they are answered with what is shown now.
     match &wanted {
         Some((organization, action)) => permission::role_allows(organization, actor, action)?,
-        None if matches!(command, OrganizationCommand::Register { .. }) => platform_only(actor)?,
+        None if registers(command) => platform_only(actor)?,
         None => {}
     }
-    let remembered = |key: &[u8; 16]| known.and_then(|known| known.idempotency.get(key));
+    let remembered = |key: &[u8; 16]| {
+        known.and_then(|known| known.recent.idempotency(key)).or(known.and(past.idempotency))
+    };
     if let Some(before) = replay(state, idempotency, remembered)? {
         return Ok(Decided::Before(before));
     }
@@ -146,13 +231,18 @@ fn decide_organization(
         let new = organization::NewOrganization { name, email, creator, creator_name, creator_email, zone };
         return organization::register(id, known, &new);
     }
+    if let OrganizationCommand::MoveIn(new) = command {
+        return moving_in::move_in(id, known, new, now);
+    }
     let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
     if let Some((organization, action)) = &wanted {
         permission::level_allows(organization, action)?;
     }
-    let case = Case { state, organization, actor, now: now.max(state.head().recorded_at) };
+    let case = Case { state, organization, actor, past, now: now.max(state.head().recorded_at) };
     match command {
-        OrganizationCommand::Register { .. } => Err(Rejection::OrganizationExists(id.clone())),
+        OrganizationCommand::Register { .. } | OrganizationCommand::MoveIn(_) => {
+            Err(Rejection::OrganizationExists(id.clone()))
+        }
         OrganizationCommand::Change { name, email, zone } => {
             organization::change(&case, name.as_ref(), email.as_ref(), zone.as_ref())
         }
@@ -195,18 +285,66 @@ fn decide_organization(
             let new = money::NewRecharge { recharge, amount: *amount, reference, voucher };
             money::recharge(&case, &new)
         }
+        OrganizationCommand::Refund { refund, amount, reference, recharge, note } => {
+            let new =
+                money::NewRefund { refund, amount: *amount, reference, recharge: recharge.as_ref(), note };
+            money::refund(&case, &new)
+        }
+        OrganizationCommand::ReverseRecharge { reversal, recharge, amount, reference, reason, note } => {
+            let new = money::NewReversal { reversal, recharge, amount: *amount, reference, reason, note };
+            money::reverse_recharge(&case, &new)
+        }
+        OrganizationCommand::Adjust { adjustment, amount, reference, reason, corrects } => {
+            let (amount, corrects) = (*amount, *corrects);
+            let new = money::NewAdjustment { adjustment, amount, reference, reason, corrects };
+            money::adjust(&case, &new)
+        }
+        OrganizationCommand::GrantVoucher { voucher, amount, reference, expires_at, reason } => {
+            let (amount, expires_at) = (*amount, *expires_at);
+            let new = money::NewVoucher { voucher, amount, reference, expires_at, reason: reason.as_ref() };
+            money::grant_voucher(&case, &new)
+        }
+        OrganizationCommand::ExpireVouchers => Ok(money::expire_vouchers(&case)),
+        OrganizationCommand::SetCreditLimit(limit) => money::set_credit_limit(&case, *limit),
+        OrganizationCommand::PublishPrices { currency, list } => {
+            config::publish_own_prices(&case, currency, list)
+        }
+        OrganizationCommand::ReverseUsage { reversal, usage, booked, reason } => {
+            Ok(usage::reverse(&case, reversal, *usage, booked, reason))
+        }
+        OrganizationCommand::ReleaseUsage { place, usage } => usage::release(&case, *place, usage.as_deref()),
+        OrganizationCommand::DismissUsage { place, reason } => usage::dismiss(&case, *place, reason),
+        OrganizationCommand::SealStatement { month, hash } => months::seal(&case, *month, *hash),
+        OrganizationCommand::IssueInvoice { invoice, month } => months::invoice(&case, invoice, *month),
     }
+}
+
+/// Whether a command makes an organization, so that nobody has a role in it yet.
+const fn registers(command: &OrganizationCommand) -> bool {
+    matches!(command, OrganizationCommand::Register { .. } | OrganizationCommand::MoveIn(_))
 }
 
 /// What a command does, for [`permission::may`]; `None` for registering, where nobody has a role yet.
 fn action(organization: Option<&Organization>, command: &OrganizationCommand) -> Option<Action> {
     Some(match command {
-        OrganizationCommand::Register { .. } => return None,
+        OrganizationCommand::Register { .. } | OrganizationCommand::MoveIn(_) => return None,
         OrganizationCommand::Change { .. } => Action::ManageOrganization,
         OrganizationCommand::SetVerification(_)
         | OrganizationCommand::OverrideLimits { .. }
         | OrganizationCommand::EraseContacts
-        | OrganizationCommand::Recharge { .. } => Action::Operate,
+        | OrganizationCommand::Recharge { .. }
+        | OrganizationCommand::Refund { .. }
+        | OrganizationCommand::ReverseRecharge { .. }
+        | OrganizationCommand::Adjust { .. }
+        | OrganizationCommand::GrantVoucher { .. }
+        | OrganizationCommand::ExpireVouchers
+        | OrganizationCommand::SetCreditLimit(_)
+        | OrganizationCommand::PublishPrices { .. }
+        | OrganizationCommand::ReverseUsage { .. }
+        | OrganizationCommand::ReleaseUsage { .. }
+        | OrganizationCommand::DismissUsage { .. }
+        | OrganizationCommand::SealStatement { .. } => Action::Operate,
+        OrganizationCommand::IssueInvoice { .. } => Action::ManageMembers,
         OrganizationCommand::SaveAllowlist(_) => Action::Allowlist,
         OrganizationCommand::Invite { .. } => Action::Invite,
         OrganizationCommand::AcceptInvitation { .. } => Action::AcceptInvitation,
@@ -237,6 +375,9 @@ fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refu
     match command {
         ConfigCommand::PublishPrices { currency, list } => config::publish_prices(state, currency, list, now),
         ConfigCommand::SetLagModel(lag) => Ok(config::set_lag_model(state.config(), *lag)),
+        ConfigCommand::PublishTiers(table) => config::publish_tiers(state, table, now),
+        ConfigCommand::SetVoucherPolicy(policy) => config::set_voucher_policy(state.config(), *policy),
+        ConfigCommand::SetDefaults(defaults) => config::set_defaults(state.config(), *defaults),
         ConfigCommand::SetQuantityLimits(limits) => Ok(config::set_quantity_limits(state.config(), *limits)),
         ConfigCommand::IssueToken { token, name, scopes, organizations, secret } => {
             Ok(Decided::of([Event::Config(ConfigEvent::TokenIssued {
@@ -261,6 +402,7 @@ fn decide_partition(state: &State, command: &PartitionCommand, now: Timestamp) -
             })])
         }
         PartitionCommand::CloseCycles => cycle::close(state, now),
+        PartitionCommand::CloseMonths => months::close(state, now),
         PartitionCommand::CopyConfig { of, events } => {
             if of.position <= state.config().copied_through {
                 return Decided::AsItIs;
@@ -271,16 +413,16 @@ fn decide_partition(state: &State, command: &PartitionCommand, now: Timestamp) -
 }
 
 /// The entry that the same idempotency key led to before, if the request was the same too.
-fn replay<'a>(
+fn replay(
     state: &State,
     idempotency: Option<&Idempotency>,
-    known: impl FnOnce(&[u8; 16]) -> Option<&'a ([u8; 16], Position)>,
+    known: impl FnOnce(&[u8; 16]) -> Option<([u8; 16], Position)>,
 ) -> Result<Option<Position>, Rejection> {
     let Some(idempotency) = idempotency else { return Ok(None) };
     match known(&idempotency.key) {
-        Some((content, position)) if *content == idempotency.content => Ok(Some(*position)),
+        Some((content, position)) if content == idempotency.content => Ok(Some(position)),
         Some((_, position)) => Err(Rejection::IdempotencyConflict {
-            first: LogPosition { partition: state.partition(), position: *position },
+            first: LogPosition { partition: state.partition(), position },
         }),
         None => Ok(None),
     }

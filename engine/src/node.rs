@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tollbook_projections::past::Past;
 use tollbook_projections::view::View;
 use tollbook_schemas::command::{Command, OrganizationCommand};
 use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
@@ -22,6 +23,7 @@ pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
+use crate::decide::questions;
 use crate::erasure::Erasures;
 use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
@@ -143,7 +145,30 @@ impl Node {
             Command::Organization(organization, _) => self.owner_of(organization)?,
             Command::Config(_) | Command::Partition(_) => self.owner(PartitionId(0))?,
         };
-        owner.decide(command, actor, idempotency).await
+        let past = self.past(owner, &command, idempotency.as_ref()).await?;
+        owner.decide(command, actor, idempotency, past).await
+    }
+
+    /// Looks up what a command asks of the past.
+    async fn past(
+        &self,
+        owner: &OwnerHandle,
+        command: &Command,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Past, CommandError> {
+        let questions = questions(command, idempotency);
+        let (Command::Organization(organization, _), Some(view)) = (command, self.view(owner.partition()))
+        else {
+            return Ok(Past::default());
+        };
+        if questions.is_empty() {
+            return Ok(Past::default());
+        }
+        let (view, organization, through) = (view.clone(), organization.clone(), owner.viewed());
+        let read = move || view.past(&organization, &questions, through);
+        let read = tokio::task::spawn_blocking(read).await;
+        let read = read.map_err(|error| CommandError::View(error.to_string()))?;
+        read.map_err(|error| CommandError::View(error.to_string()))
     }
 
     /// Makes an organization's personal data unreadable for ever (R9.2): records that, then waits until the keys are

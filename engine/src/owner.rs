@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tollbook_projections::config::Token;
+use tollbook_projections::organization::Organization;
 use tollbook_projections::state::{Corrupt, Effect, State};
 use tollbook_projections::view::{Rows, View, ViewError};
 use tollbook_schemas::codec::EncodeError;
-use tollbook_schemas::command::{Command, PartitionCommand};
+use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
-use tollbook_schemas::id::{NodeName, TokenId};
+use tollbook_schemas::id::{NodeName, OrgId, TokenId};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::time::Timestamp;
 
@@ -41,6 +42,8 @@ use crate::writer::Writer;
 const VIEW_INTERVAL: Duration = Duration::from_millis(250);
 /// Effects kept for the views while they are written; beyond this the log is not read on.
 const EFFECTS_MAX: usize = 100_000;
+/// Organizations whose vouchers are looked at together when they expire.
+const EXPIRIES_AT_ONCE: usize = 256;
 /// Messages that may wait for the owner.
 const MESSAGES_MAX: usize = 1_024;
 
@@ -178,7 +181,7 @@ impl Owner {
                     self.series.settle(appended, &self.state, self.term, self.clock.now());
                 }
                 Some(message) = self.messages.recv() => self.take(message),
-                () = wait_until(clock, due) => self.close_cycles(),
+                () = wait_until(clock, due) => self.write_down_what_is_due(),
                 true = configuration_changed(&mut self.journal) => {}
                 _ = view_tick.tick() => {
                     self.take_over_again();
@@ -285,14 +288,54 @@ impl Owner {
         }
     }
 
+    /// When time has to be written down next, as far as nothing of its kind is in flight.
     fn next_due(&self) -> Option<Timestamp> {
-        if self.role == Role::Owner && !self.series.config_is_busy() { next_close(&self.state) } else { None }
+        if self.role != Role::Owner {
+            return None;
+        }
+        let idle = !self.series.config_is_busy();
+        let cycle = next_close(&self.state).filter(|_| idle);
+        let month = self.state.month_end().filter(|_| idle);
+        [cycle, month, self.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// When the next voucher expires of an organization with no decision in flight, looked for among the first few.
+    fn next_expiry(&self) -> Option<Timestamp> {
+        let free = |(_, organization): &(Timestamp, &Organization)| !self.series.is_busy(&organization.id);
+        self.state.expiries().take(EXPIRIES_AT_ONCE).find(free).map(|(at, _)| at)
+    }
+
+    fn write_down_what_is_due(&mut self) {
+        self.close_cycles();
+        self.close_months();
+        self.expire_vouchers();
+    }
+
+    fn close_months(&mut self) {
+        let now = self.clock.now();
+        if self.state.month_end().is_some_and(|end| end <= now) && !self.series.config_is_busy() {
+            let command = Command::Partition(PartitionCommand::CloseMonths);
+            self.series.submit(Request::of_engine(command), &self.state, self.term, now);
+        }
+    }
+
+    fn expire_vouchers(&mut self) {
+        let now = self.clock.now();
+        let due = self.state.expiries().take(EXPIRIES_AT_ONCE).take_while(|(at, _)| *at <= now);
+        let due: Vec<OrgId> = due.map(|(_, organization)| organization.id.clone()).collect();
+        for organization in due {
+            if !self.series.is_busy(&organization) {
+                let command = Command::Organization(organization, OrganizationCommand::ExpireVouchers);
+                self.series.submit(Request::of_engine(command), &self.state, self.term, now);
+            }
+        }
     }
 
     fn close_cycles(&mut self) {
         let now = self.clock.now();
         if let Some(due) = next_close(&self.state)
             && due <= now
+            && !self.series.config_is_busy()
         {
             let late = now.nanos_since(due).div_euclid(1_000_000_000);
             metrics::cycle_closed(self.state.partition(), late);
@@ -392,6 +435,14 @@ fn report(partition: PartitionId, effect: &Effect) {
         Effect::Quarantined(record) => {
             tracing::warn!(%partition, place = %record.place, reason = record.reason.code(), "quarantined usage");
         }
-        Effect::CellsClosed { .. } | Effect::Decided { .. } => {}
+        Effect::CellsClosed { .. }
+        | Effect::Decided { .. }
+        | Effect::Moved { .. }
+        | Effect::MonthEnded { .. }
+        | Effect::Sealed { .. }
+        | Effect::Remembered { .. }
+        | Effect::Repeated { .. }
+        | Effect::Settled { .. }
+        | Effect::Charged { .. } => {}
     }
 }

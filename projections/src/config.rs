@@ -15,7 +15,28 @@ use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::Timestamp;
 
 /// Prices of one model, by the instant from which each holds.
-pub type PriceHistory = BTreeMap<Timestamp, ModelPrice>;
+pub type PriceHistory = BTreeMap<Timestamp, Published>;
+
+/// A price as it was published, last and before: what was to begin later may be published again until it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The price.
+    pub price: ModelPrice,
+    /// The entry that published it.
+    pub position: Position,
+    /// What was published for the same instant before, oldest first.
+    superseded: Vec<(Position, ModelPrice)>,
+}
+
+impl Published {
+    /// The price as it was known just before an entry; `None` where none was published yet.
+    fn known_at(&self, position: Position) -> Option<&ModelPrice> {
+        if self.position < position {
+            return Some(&self.price);
+        }
+        self.superseded.iter().rev().find(|(published, _)| *published < position).map(|(_, price)| price)
+    }
+}
 
 /// A price book: histories by model. Shared, because every usage entry looks at it while State changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,18 +58,45 @@ impl PriceBook {
         self.0.iter().map(|(model, history)| (model, &**history))
     }
 
+    /// Whether there is no price at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The price of a model in force at an instant.
+    pub fn at(&self, model: &ModelName, at: Timestamp) -> Option<&ModelPrice> {
+        self.0.get(model).and_then(|history| price_at(history, at))
+    }
+
+    /// The price of a model in force at an instant, as it was known when an entry was applied.
+    pub fn known_at(&self, model: &ModelName, at: Timestamp, position: Position) -> Option<&ModelPrice> {
+        self.0.get(model)?.range(..=at).rev().find_map(|(_, published)| published.known_at(position))
+    }
+
     /// Merges a list by model and instant (R4.11).
-    pub(crate) fn publish(&mut self, list: &PriceList) {
+    pub(crate) fn publish(&mut self, list: &PriceList, position: Position) {
         for (model, price) in &list.models {
-            let history = self.0.entry(model.clone()).or_default();
-            Arc::make_mut(history).insert(list.effective_from, price.clone());
+            let history = Arc::make_mut(self.0.entry(model.clone()).or_default());
+            match history.get_mut(&list.effective_from) {
+                Some(known) if known.price == *price => {}
+                Some(known) => {
+                    let before = std::mem::replace(&mut known.price, price.clone());
+                    known.superseded.push((known.position, before));
+                    known.position = position;
+                }
+                None => {
+                    let first = Published { price: price.clone(), position, superseded: Vec::new() };
+                    history.insert(list.effective_from, first);
+                }
+            }
         }
     }
 
     /// Whether merging `list` would change nothing.
     pub fn contains(&self, list: &PriceList) -> bool {
         list.models.iter().all(|(model, price)| {
-            self.0.get(model).and_then(|history| history.get(&list.effective_from)) == Some(price)
+            let published = self.0.get(model).and_then(|history| history.get(&list.effective_from));
+            published.map(|published| &published.price) == Some(price)
         })
     }
 }
@@ -57,8 +105,8 @@ impl PriceBook {
 pub fn price_at(history: &PriceHistory, at: Timestamp) -> Option<&ModelPrice> {
     // Most usage is newer than the newest price.
     match history.last_key_value() {
-        Some((from, price)) if *from <= at => Some(price),
-        Some(_) | None => history.range(..=at).next_back().map(|(_, price)| price),
+        Some((from, published)) if *from <= at => Some(&published.price),
+        Some(_) | None => history.range(..=at).next_back().map(|(_, published)| &published.price),
     }
 }
 
@@ -130,9 +178,10 @@ mod tests {
             models: BTreeMap::from([(model.clone(), price(text))]),
         };
         let mut book = PriceBook::default();
-        book.publish(&list(100, "2"));
-        book.publish(&list(50, "1"));
-        book.publish(&list(200, "3"));
+        book.publish(&list(100, "2"), Position(1));
+        book.publish(&list(50, "1"), Position(2));
+        book.publish(&list(200, "4"), Position(3));
+        book.publish(&list(200, "3"), Position(7));
         let history = book.history(&model).unwrap();
         let at =
             |seconds: i64, nanos: i64| price_at(history, Timestamp::from_seconds(seconds).plus_nanos(nanos));
@@ -142,6 +191,12 @@ mod tests {
         assert_eq!(at(199, 0), Some(&price("2")));
         assert_eq!(at(200, 0), Some(&price("3")));
         assert_eq!(price_at(history, Timestamp::MAX), Some(&price("3")));
+        let known =
+            |at: i64, position| book.known_at(&model, Timestamp::from_seconds(at), Position(position));
+        assert_eq!(known(200, 8), Some(&price("3")));
+        assert_eq!(known(200, 7), Some(&price("4")), "an entry does not know what it publishes itself");
+        assert_eq!(known(200, 3), Some(&price("2")));
+        assert_eq!((known(50, 2), known(60, 3)), (None, Some(&price("1"))));
         assert!(book.contains(&list(100, "2")));
         assert!(!book.contains(&list(100, "3")) && !book.contains(&list(101, "2")));
     }

@@ -1,34 +1,36 @@
 //! One organization as decisions need it: who it is, its projects and keys, its money and its open consumption.
 
+mod money;
 mod people;
 mod projects;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::calendar::Calendar;
-use tollbook_schemas::entry::Idempotency;
-use tollbook_schemas::event::{
-    Event, MoneyEvent, OrganizationEvent, QuarantineEvent, VoucherOrigin, WebhookEvent,
-};
-use tollbook_schemas::id::{
-    DisplayName, InvitationId, KeyId, MemberId, OrgId, ProjectId, RechargeId, Reference, SourceName,
-};
+use tollbook_schemas::codec;
+use tollbook_schemas::event::{Event, OrganizationEvent, QuarantineEvent, WebhookEvent};
+use tollbook_schemas::id::{DisplayName, InvitationId, KeyId, MemberId, OrgId, ProjectId, SourceName};
 use tollbook_schemas::policy::{QuantityOverride, RateOverride};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::role::{OrgRole, Verification};
 use tollbook_schemas::sealed::Sealed;
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{Day, Month, Timestamp};
+use tollbook_schemas::usage::UsagePlace;
 
 pub use self::people::{Invitation, InvitationEnd, Member};
 pub use self::projects::{Key, Project};
-use crate::purse::{Purse, Voucher};
+use crate::books::{EndedMonth, OpenMonth};
+use crate::config::PriceBook;
+use crate::past::{Recent, Settled, Settling};
+use crate::purse::{Funds, Purse};
 use crate::record::Hash;
 use crate::sequence::SequenceWindow;
 use crate::spend::OpenCells;
-use crate::state::Corrupt;
+use crate::state::{Corrupt, Effect};
 
 /// Everything that decisions about one organization need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,16 +71,24 @@ pub struct Organization {
     pub keys: BTreeMap<KeyId, Key>,
     /// Its money.
     pub purse: Purse,
-    /// Recharges by payment reference (R4.7).
-    pub recharges: BTreeMap<Reference, Recharge>,
+    /// How far vouchers plus cash may go below zero (R4.1).
+    pub credit_limit: Option<Amount>,
+    /// Prices of its own, which win (R4.11).
+    pub prices: PriceBook,
+    /// The month that is open (R8.3).
+    pub month: OpenMonth,
+    /// Months that ended with something booked in them and are not sealed yet.
+    pub unsealed: BTreeSet<Month>,
+    /// How many invoices and credit notes were issued: the last one's number (R4.10).
+    pub documents: u64,
+    /// Movements and requests of late, for telling repetitions (R4.7).
+    pub recent: Recent,
     /// What each publisher has counted to (R8.2).
     pub sources: BTreeMap<SourceName, SequenceWindow>,
     /// Consumption booked on the latest day.
     pub open: OpenCells,
     /// What became of its usage.
     pub counts: UsageCounts,
-    /// Commands that carried an idempotency key, and the entry that each led to.
-    pub idempotency: BTreeMap<[u8; 16], ([u8; 16], Position)>,
     /// The last entry on its decision subject, applied or not.
     pub last_decision: Position,
     /// Over everything of it that became history rows and is no longer here.
@@ -96,17 +106,26 @@ pub struct UsageCounts {
     pub duplicates: u64,
     /// Quarantined.
     pub quarantined: u64,
+    /// Of those, released or dismissed since.
+    pub settled: u64,
 }
 
-/// A recharge (R4.7).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recharge {
-    /// Its id.
-    pub recharge: RechargeId,
-    /// How much.
-    pub amount: Amount,
-    /// The entry.
-    pub position: Position,
+/// What an entry about an organization leaves outside of State.
+pub(crate) struct Writing<'a> {
+    pub(crate) at: At,
+    pub(crate) effects: &'a mut Vec<Effect>,
+    /// How many movements of the entry came before.
+    pub(crate) movements: u32,
+}
+
+impl Writing<'_> {
+    /// Settles a quarantined record.
+    pub(crate) fn settle(&mut self, organization: &mut Organization, place: UsagePlace, how: Settling) {
+        let settled = Settled { position: self.at.position, at: self.at.recorded_at, how };
+        organization.recent.settle(place, settled.clone());
+        organization.counts.settled = organization.counts.settled.saturating_add(1);
+        self.effects.push(Effect::Settled { place, settled: Box::new(settled) });
+    }
 }
 
 /// Where and when an event is applied.
@@ -148,11 +167,15 @@ impl Organization {
             projects: BTreeMap::new(),
             keys: BTreeMap::new(),
             purse: Purse::default(),
-            recharges: BTreeMap::new(),
+            credit_limit: None,
+            prices: PriceBook::default(),
+            month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default()),
+            unsealed: BTreeSet::new(),
+            documents: 0,
+            recent: Recent::default(),
             sources: BTreeMap::new(),
             open: OpenCells::default(),
             counts: UsageCounts::default(),
-            idempotency: BTreeMap::new(),
             last_decision: Position::ZERO,
             history: Hash::default(),
             history_at: Position::ZERO,
@@ -160,16 +183,20 @@ impl Organization {
     }
 
     /// Applies one event of an entry about this organization.
-    pub(crate) fn apply(&mut self, event: &Event, at: At) -> Result<(), Corrupt> {
+    pub(crate) fn apply(&mut self, event: &Event, writing: &mut Writing<'_>) -> Result<(), Corrupt> {
+        let at = writing.at;
         match event {
-            Event::Organization(event) => self.apply_organization(event, at),
+            Event::Organization(event) => self.apply_organization(event, writing),
             Event::Member(event) => self.apply_member(event, at),
             Event::Project(event) => self.apply_project(event, at),
             Event::Key(event) => self.apply_key(event, at),
-            Event::Money(event) => self.apply_money(event, at),
-            Event::Quarantine(QuarantineEvent::Released { .. } | QuarantineEvent::Dismissed { .. }) => {
-                Err(Corrupt::Unsupported("quarantine"))
+            Event::Money(event) => self.apply_money(event, writing),
+            Event::Quarantine(QuarantineEvent::Dismissed { place, reason }) => {
+                writing.settle(self, *place, Settling::Dismissed(reason.clone()));
+                Ok(())
             }
+            // Booking needs the ledger's prices, so State does it.
+            Event::Quarantine(QuarantineEvent::Released { .. }) => Err(Corrupt::Misplaced),
             Event::Webhook(
                 WebhookEvent::Created { .. }
                 | WebhookEvent::SecretRotated { .. }
@@ -180,7 +207,12 @@ impl Organization {
         }
     }
 
-    fn apply_organization(&mut self, event: &OrganizationEvent, at: At) -> Result<(), Corrupt> {
+    fn apply_organization(
+        &mut self,
+        event: &OrganizationEvent,
+        writing: &mut Writing<'_>,
+    ) -> Result<(), Corrupt> {
+        let at = writing.at;
         match event {
             OrganizationEvent::Registered { .. } => return Err(Corrupt::OrganizationExists(self.id.clone())),
             OrganizationEvent::Renamed { name } => self.name = name.clone(),
@@ -215,58 +247,51 @@ impl Organization {
                 self.contact_key = self.contact_key.saturating_add(1);
                 self.has_contacts = false;
             }
-            OrganizationEvent::BalanceAlertSet { .. }
-            | OrganizationEvent::CreditLimitSet { .. }
-            | OrganizationEvent::PricesPublished(_)
-            | OrganizationEvent::MovedIn { .. } => return Err(Corrupt::Unsupported("organization")),
+            OrganizationEvent::CreditLimitSet { limit } => self.credit_limit = *limit,
+            OrganizationEvent::PricesPublished(list) => self.prices.publish(list, at.position),
+            OrganizationEvent::MovedIn { cash, cumulative_recharge, voucher_granted, references } => {
+                self.move_in(*cash, *cumulative_recharge, *voucher_granted, references, writing)?;
+            }
+            OrganizationEvent::BalanceAlertSet { .. } => return Err(Corrupt::Unsupported("organization")),
         }
         Ok(())
     }
 
-    fn apply_money(&mut self, event: &MoneyEvent, at: At) -> Result<(), Corrupt> {
-        match event {
-            MoneyEvent::Recharged { recharge, amount, reference } => {
-                self.purse.recharge(*amount)?;
-                let booked = Recharge { recharge: recharge.clone(), amount: *amount, position: at.position };
-                match self.recharges.insert(reference.clone(), booked) {
-                    None => Ok(()),
-                    Some(_) => Err(Corrupt::ReferenceUsed(reference.clone())),
-                }
-            }
-            MoneyEvent::VoucherGranted { voucher, amount, expires_at, origin } => {
-                let policy = match origin {
-                    VoucherOrigin::Policy if self.purse.voucher_granted() => {
-                        return Err(Corrupt::VoucherTwice(self.id.clone()));
-                    }
-                    VoucherOrigin::Policy => true,
-                    VoucherOrigin::Operator { .. } | VoucherOrigin::MovedIn => false,
-                };
-                let voucher = Voucher {
-                    voucher: voucher.clone(),
-                    granted: *amount,
-                    left: *amount,
-                    expires_at: *expires_at,
-                    position: at.position,
-                };
-                self.purse.grant(voucher, policy)
-            }
-            MoneyEvent::RechargeReversed { .. }
-            | MoneyEvent::Refunded { .. }
-            | MoneyEvent::Adjusted { .. }
-            | MoneyEvent::VoucherExpired { .. }
-            | MoneyEvent::VoucherWithdrawn { .. }
-            | MoneyEvent::UsageReversed { .. }
-            | MoneyEvent::StatementSealed { .. }
-            | MoneyEvent::InvoiceIssued { .. }
-            | MoneyEvent::CreditNoteIssued { .. } => Err(Corrupt::Unsupported("money")),
+    /// Brings days and months up to an instant before anything is booked there: cells of earlier days become history
+    /// rows, whose hash stays, and a month that is over ends (R8.3).
+    pub(crate) fn advance(&mut self, today: Day, at: At, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
+        if self.open.booked_on >= today {
+            return Ok(());
         }
-    }
-
-    /// Remembers what a command with an idempotency key led to.
-    pub(crate) fn remember(&mut self, idempotency: Option<&Idempotency>, position: Position) {
-        if let Some(idempotency) = idempotency {
-            self.idempotency.insert(idempotency.key, (idempotency.content, position));
+        self.recent.forget(at.recorded_at);
+        let open = OpenCells { booked_on: today, ..OpenCells::default() };
+        let closed = std::mem::replace(&mut self.open, open);
+        if !closed.cells.is_empty() {
+            let bytes = codec::encode_row(&closed).map_err(|_| Corrupt::Unsupported("cell"))?;
+            let mut chain = Sha256::new();
+            chain.update(self.history);
+            chain.update(at.position.0.to_be_bytes());
+            chain.update(bytes);
+            self.history = chain.finalize().into();
+            self.history_at = at.position;
+            effects.push(Effect::CellsClosed {
+                organization: self.id.clone(),
+                cells: closed,
+                position: at.position,
+            });
         }
+        let month = today.month();
+        if month > self.month.month {
+            let funds = self.purse.funds();
+            let ended = std::mem::replace(&mut self.month, OpenMonth::begin(month, funds));
+            if ended.active {
+                self.unsealed.insert(ended.month);
+                let OpenMonth { month, opening, usage, active: _ } = ended;
+                let ended = Box::new(EndedMonth { month, opening, usage, closing: funds });
+                effects.push(Effect::MonthEnded { organization: self.id.clone(), ended });
+            }
+        }
+        Ok(())
     }
 
     /// Whether any consumption waits for its cycle to close.

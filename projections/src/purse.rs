@@ -6,6 +6,7 @@ use tollbook_schemas::id::VoucherId;
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::Timestamp;
 
+use crate::account::{Account, Posting, TrialBalance};
 use crate::state::Corrupt;
 
 /// The most that an organization can recharge, be granted, or spend over all time: ten quadrillion. An amount holds
@@ -28,6 +29,89 @@ pub struct Voucher {
     pub expires_at: Option<Timestamp>,
     /// The entry that granted it.
     pub position: Position,
+    /// Whether it is the voucher policy's, which may be withdrawn (R4.8).
+    pub of_policy: bool,
+}
+
+/// Cash and vouchers, or a change of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Funds {
+    /// Cash.
+    pub cash: Amount,
+    /// What is left of all vouchers.
+    pub vouchers: Amount,
+}
+
+impl Funds {
+    /// Only cash.
+    pub const fn cash(cash: Amount) -> Self {
+        Self { cash, vouchers: Amount::ZERO }
+    }
+
+    /// Only vouchers.
+    pub const fn vouchers(vouchers: Amount) -> Self {
+        Self { cash: Amount::ZERO, vouchers }
+    }
+
+    /// Both together.
+    pub fn total(self) -> Result<Amount, Corrupt> {
+        sum(self.cash, self.vouchers)
+    }
+
+    /// These and others.
+    pub fn plus(self, other: Self) -> Result<Self, Corrupt> {
+        Ok(Self { cash: sum(self.cash, other.cash)?, vouchers: sum(self.vouchers, other.vouchers)? })
+    }
+
+    /// These without others.
+    pub fn minus(self, other: Self) -> Result<Self, Corrupt> {
+        Ok(Self {
+            cash: difference(self.cash, other.cash)?,
+            vouchers: difference(self.vouchers, other.vouchers)?,
+        })
+    }
+
+    /// What posts a change to `self` from what was there before; `against` takes the other side.
+    ///
+    /// Cash that is owed is a receivable, so a change that crosses zero posts to both.
+    pub fn postings(self, before: Self, against: Account) -> Result<Vec<Posting>, Corrupt> {
+        let owed = |cash: Amount| cash.min(Amount::ZERO);
+        let kept = |cash: Amount| cash.max(Amount::ZERO);
+        let sides = [
+            (Account::Receivable, difference(owed(before.cash), owed(self.cash))?),
+            (Account::CustomerCash, difference(kept(before.cash), kept(self.cash))?),
+            (Account::CustomerVouchers, difference(before.vouchers, self.vouchers)?),
+        ];
+        let change = self.minus(before)?.total()?;
+        let all = sides.into_iter().chain([(against, change)]);
+        Ok(all
+            .filter(|(_, amount)| !amount.is_zero())
+            .map(|(account, amount)| Posting { account, amount })
+            .collect())
+    }
+}
+
+/// Everything that ever came and went, each counted up but for corrections: what proves a purse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Recharges (R4.7).
+    pub recharged: Amount,
+    /// Refunds paid (R4.8).
+    pub refunded: Amount,
+    /// Recharges taken back (R4.8).
+    pub charged_back: Amount,
+    /// Adjustments, those that took away counted below zero (R4.8).
+    pub adjusted: Amount,
+    /// What it brought when it was moved in, cash below zero when it was owed (R10.1).
+    pub moved_in: Funds,
+    /// What vouchers were worth, but for those that were moved in.
+    pub granted: Amount,
+    /// What was left of vouchers at expiry (R4.3).
+    pub expired: Amount,
+    /// What was left of the policy's voucher when it was withdrawn (R4.8).
+    pub withdrawn: Amount,
+    /// What usage took of each, less what was given back (R4.2).
+    pub spent: Funds,
 }
 
 /// Cash and vouchers of one organization, with the totals that prove them.
@@ -41,10 +125,7 @@ pub struct Purse {
     cumulative_recharge: Amount,
     /// Whether the policy's voucher was granted, once for ever (R4.5).
     voucher_granted: bool,
-    /// Everything that usage ever cost.
-    spent: Amount,
-    /// Everything that vouchers were ever worth.
-    granted: Amount,
+    totals: Totals,
 }
 
 impl Purse {
@@ -62,6 +143,16 @@ impl Purse {
             .unwrap_or(Amount::MAX)
     }
 
+    /// Every voucher with something left, in the order in which they are spent.
+    pub fn each_voucher(&self) -> &[Voucher] {
+        &self.vouchers
+    }
+
+    /// Cash and vouchers.
+    pub fn funds(&self) -> Funds {
+        Funds { cash: self.cash, vouchers: self.vouchers() }
+    }
+
     /// What may be spent: vouchers, and cash unless it is owed (R4.1).
     pub fn available(&self) -> Amount {
         self.vouchers().checked_add(self.cash.max(Amount::ZERO)).unwrap_or(Amount::MAX)
@@ -77,50 +168,161 @@ impl Purse {
         self.voucher_granted
     }
 
-    /// Everything that usage ever cost.
-    pub const fn spent(&self) -> Amount {
-        self.spent
+    /// Everything that ever came and went.
+    pub const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Everything that usage ever cost, less what was taken back.
+    pub fn spent(&self) -> Amount {
+        self.totals.spent.total().unwrap_or(Amount::MAX)
     }
 
     /// What usage may still cost before totals could leave the range of exact numbers. Recharges and vouchers keep to
     /// [`TOTAL_MAX`] too, so that no sum of a purse can fail.
     pub fn room(&self) -> Amount {
-        TOTAL_MAX.checked_sub(self.spent).unwrap_or_default()
+        TOTAL_MAX.checked_sub(self.spent()).unwrap_or_default()
     }
 
-    /// What all vouchers were ever worth.
+    /// What all vouchers were ever worth, but for those that were moved in.
     pub const fn granted(&self) -> Amount {
-        self.granted
+        self.totals.granted
     }
 
-    /// Whether recharged plus granted equals spent plus remaining, exactly.
+    /// When the next voucher expires; `None` when none ever does.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.vouchers.first().and_then(|voucher| voucher.expires_at)
+    }
+
+    /// Every account's balance, from the totals and from what is there (R4.10).
+    pub fn trial_balance(&self) -> Result<TrialBalance, Corrupt> {
+        let totals = &self.totals;
+        let less = |amount| difference(Amount::ZERO, amount);
+        let mut trial = TrialBalance::default();
+        let balances = [
+            (Account::Received, totals.recharged),
+            (Account::Refunded, less(totals.refunded)?),
+            (Account::ChargedBack, less(totals.charged_back)?),
+            (Account::Receivable, less(self.cash.min(Amount::ZERO))?),
+            (Account::CustomerCash, less(self.cash.max(Amount::ZERO))?),
+            (Account::CustomerVouchers, less(self.vouchers())?),
+            (Account::MovedIn, totals.moved_in.total()?),
+            (Account::UsageRevenue, less(totals.spent.total()?)?),
+            (Account::Breakage, less(totals.expired)?),
+            (Account::Promotion, difference(totals.granted, totals.withdrawn)?),
+            (Account::Adjustments, totals.adjusted),
+        ];
+        for (account, amount) in balances {
+            trial.post(Posting { account, amount })?;
+        }
+        Ok(trial)
+    }
+
+    /// Whether recharged, granted, adjusted and moved in equal spent, refunded, charged back, expired, withdrawn and
+    /// remaining, exactly: of cash and of vouchers each.
     pub fn conserves(&self) -> bool {
-        let came = self.cumulative_recharge.checked_add(self.granted);
-        let went = self.spent.checked_add(self.cash).and_then(|sum| sum.checked_add(self.vouchers()));
-        came.is_some() && came == went
+        let totals = &self.totals;
+        let cash = [totals.recharged, totals.adjusted, totals.moved_in.cash];
+        let cash_went = [totals.refunded, totals.charged_back, totals.spent.cash, self.cash];
+        let vouchers = [totals.granted, totals.moved_in.vouchers];
+        let vouchers_went = [totals.expired, totals.withdrawn, totals.spent.vouchers, self.vouchers()];
+        let all = |amounts: &[Amount]| amounts.iter().try_fold(Amount::ZERO, |all, amount| sum(all, *amount));
+        all(&cash).is_ok()
+            && all(&cash) == all(&cash_went)
+            && all(&vouchers).is_ok()
+            && all(&vouchers) == all(&vouchers_went)
+            && self.trial_balance().and_then(|trial| trial.sum()) == Ok(Amount::ZERO)
     }
 
     /// Books a recharge (R4.7).
     pub(crate) fn recharge(&mut self, amount: Amount) -> Result<(), Corrupt> {
-        self.cumulative_recharge = grown(self.cumulative_recharge, amount)?;
+        self.totals.recharged = grown(self.totals.recharged, amount)?;
+        self.cumulative_recharge = sum(self.cumulative_recharge, amount)?;
         self.cash = sum(self.cash, amount)?;
         Ok(())
     }
 
-    /// Books a voucher (R4.2); `policy`: it was the voucher policy's.
-    pub(crate) fn grant(&mut self, voucher: Voucher, policy: bool) -> Result<(), Corrupt> {
-        self.granted = grown(self.granted, voucher.granted)?;
-        self.voucher_granted |= policy;
-        let order = |voucher: &Voucher| (voucher.expires_at.unwrap_or(Timestamp::MAX), voucher.position);
-        let place = self.vouchers.partition_point(|other| order(other) <= order(&voucher));
-        self.vouchers.insert(place, voucher);
+    /// Pays unused cash back, at most `requested`; what was paid (R4.8).
+    pub(crate) fn refund(&mut self, requested: Amount) -> Result<Amount, Corrupt> {
+        let paid = requested.min(self.cash).max(Amount::ZERO);
+        self.totals.refunded = sum(self.totals.refunded, paid)?;
+        self.cumulative_recharge = difference(self.cumulative_recharge, paid)?;
+        self.cash = difference(self.cash, paid)?;
+        Ok(paid)
+    }
+
+    /// Takes a recharge back (R4.8).
+    pub(crate) fn charge_back(&mut self, amount: Amount) -> Result<(), Corrupt> {
+        self.totals.charged_back = grown(self.totals.charged_back, amount)?;
+        self.cumulative_recharge = difference(self.cumulative_recharge, amount)?;
+        self.cash = difference(self.cash, amount)?;
         Ok(())
     }
 
-    /// Books what usage cost: vouchers first, then cash (R4.2). Booking two charges one after the other leaves the
-    /// same as booking their sum.
-    pub(crate) fn charge(&mut self, charge: Amount) -> Result<(), Corrupt> {
-        self.spent = sum(self.spent, charge)?;
+    /// Corrects cash (R4.8).
+    pub(crate) fn adjust(&mut self, amount: Amount) -> Result<(), Corrupt> {
+        let adjusted = sum(self.totals.adjusted, amount)?;
+        if adjusted > TOTAL_MAX || difference(Amount::ZERO, adjusted)? > TOTAL_MAX {
+            return Err(Corrupt::AmountOutOfRange);
+        }
+        self.totals.adjusted = adjusted;
+        self.cash = sum(self.cash, amount)?;
+        Ok(())
+    }
+
+    /// Books what an organization brings (R10.1); its vouchers follow by [`Purse::grant`].
+    pub(crate) fn move_in(
+        &mut self,
+        cash: Amount,
+        cumulative_recharge: Amount,
+        voucher_granted: bool,
+    ) -> Result<(), Corrupt> {
+        self.totals.moved_in.cash = sum(self.totals.moved_in.cash, cash)?;
+        self.cash = sum(self.cash, cash)?;
+        self.cumulative_recharge = sum(self.cumulative_recharge, cumulative_recharge)?;
+        self.voucher_granted |= voucher_granted;
+        Ok(())
+    }
+
+    /// Books a voucher (R4.2); one that was `moved_in` was not granted here.
+    pub(crate) fn grant(&mut self, voucher: Voucher, moved_in: bool) -> Result<(), Corrupt> {
+        let total = if moved_in { &mut self.totals.moved_in.vouchers } else { &mut self.totals.granted };
+        *total = grown(*total, voucher.granted)?;
+        self.voucher_granted |= voucher.of_policy;
+        self.insert(voucher);
+        Ok(())
+    }
+
+    fn insert(&mut self, voucher: Voucher) {
+        let order = |voucher: &Voucher| (voucher.expires_at.unwrap_or(Timestamp::MAX), voucher.position);
+        let place = self.vouchers.partition_point(|other| order(other) <= order(&voucher));
+        self.vouchers.insert(place, voucher);
+    }
+
+    /// Takes what is left of a voucher at its expiry; nothing if nothing is (R4.3).
+    pub(crate) fn expire(&mut self, voucher: &VoucherId) -> Result<Amount, Corrupt> {
+        let lost = self.take(|other| other.voucher == *voucher);
+        self.totals.expired = sum(self.totals.expired, lost)?;
+        Ok(lost)
+    }
+
+    /// Takes what is left of the policy's voucher (R4.8).
+    pub(crate) fn withdraw(&mut self, voucher: &VoucherId) -> Result<Amount, Corrupt> {
+        let lost = self.take(|other| other.voucher == *voucher);
+        self.totals.withdrawn = sum(self.totals.withdrawn, lost)?;
+        Ok(lost)
+    }
+
+    fn take(&mut self, which: impl Fn(&Voucher) -> bool) -> Amount {
+        match self.vouchers.iter().position(which) {
+            Some(place) => self.vouchers.remove(place).left,
+            None => Amount::ZERO,
+        }
+    }
+
+    /// Books what usage cost: vouchers first, then cash (R4.2); what it took of each. Booking two charges one after
+    /// the other leaves the same as booking their sum.
+    pub(crate) fn charge(&mut self, charge: Amount) -> Result<Funds, Corrupt> {
         let mut due = charge;
         for voucher in &mut self.vouchers {
             if due.is_zero() {
@@ -132,7 +334,28 @@ impl Purse {
         }
         self.vouchers.retain(|voucher| voucher.left.is_positive());
         self.cash = difference(self.cash, due)?;
-        Ok(())
+        let took = Funds { cash: due, vouchers: difference(charge, due)? };
+        self.totals.spent = self.totals.spent.plus(took)?;
+        Ok(took)
+    }
+
+    /// Gives back what a usage record cost, in reverse order of spending: first cash, as far as usage took any, then
+    /// as a voucher of its own that does not expire. What came of each (R4.8).
+    pub(crate) fn give_back(
+        &mut self,
+        cost: Amount,
+        voucher: VoucherId,
+        position: Position,
+    ) -> Result<Funds, Corrupt> {
+        let cash = cost.min(self.totals.spent.cash).max(Amount::ZERO);
+        let back = Funds { cash, vouchers: difference(cost, cash)? };
+        self.totals.spent = self.totals.spent.minus(back)?;
+        self.cash = sum(self.cash, cash)?;
+        if back.vouchers.is_positive() {
+            let (granted, left) = (back.vouchers, back.vouchers);
+            self.insert(Voucher { voucher, granted, left, expires_at: None, position, of_policy: false });
+        }
+        Ok(back)
     }
 }
 
@@ -146,7 +369,7 @@ pub(crate) fn sum(a: Amount, b: Amount) -> Result<Amount, Corrupt> {
     a.checked_add(b).ok_or(Corrupt::AmountOutOfRange)
 }
 
-fn difference(a: Amount, b: Amount) -> Result<Amount, Corrupt> {
+pub(crate) fn difference(a: Amount, b: Amount) -> Result<Amount, Corrupt> {
     a.checked_sub(b).ok_or(Corrupt::AmountOutOfRange)
 }
 
@@ -167,6 +390,7 @@ mod tests {
             left: amount(left),
             expires_at: expires_at.map(|at| at.parse().unwrap()),
             position: Position(number),
+            of_policy: false,
         }
     }
 

@@ -29,19 +29,20 @@ pub struct CellKey {
     pub key: Option<KeyId>,
 }
 
-/// What was consumed, summed. Sums of at most 2⁶⁴ records of at most 10¹² units each cannot overflow 128 bits.
+/// What was consumed, summed; below zero where more was taken back than came. Sums of at most 2⁶³ records of at most
+/// 10¹² units each cannot overflow 128 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// Calls.
-    pub requests: u64,
+    pub requests: i64,
     /// Input tokens, cached ones included.
-    pub input_tokens: u128,
+    pub input_tokens: i128,
     /// Input tokens read from a cache.
-    pub cached_input_tokens: u128,
+    pub cached_input_tokens: i128,
     /// Output tokens.
-    pub output_tokens: u128,
+    pub output_tokens: i128,
     /// Units beyond tokens.
-    pub meters: BTreeMap<MeterName, u128>,
+    pub meters: BTreeMap<MeterName, i128>,
     /// What they cost.
     pub cost: Amount,
 }
@@ -59,6 +60,19 @@ impl Cell {
         }
         self.cost = sum(self.cost, other.cost)?;
         Ok(())
+    }
+
+    /// The same consumption taken back.
+    #[must_use]
+    pub fn taken_back(self) -> Self {
+        Self {
+            requests: self.requests.saturating_neg(),
+            input_tokens: self.input_tokens.saturating_neg(),
+            cached_input_tokens: self.cached_input_tokens.saturating_neg(),
+            output_tokens: self.output_tokens.saturating_neg(),
+            meters: self.meters.into_iter().map(|(meter, units)| (meter, units.saturating_neg())).collect(),
+            cost: self.cost.negated(),
+        }
     }
 
     /// Adds one call.
@@ -367,8 +381,8 @@ mod tests {
         cell.count(tokens, Some(&BTreeMap::from([(image.clone(), u64::MAX)])), amount("1")).unwrap();
         let other = cell.clone();
         cell.add(&other).unwrap();
-        assert_eq!(cell.input_tokens, u128::from(u64::MAX) * 2);
-        assert_eq!(cell.meters[&image], u128::from(u64::MAX) * 2);
+        assert_eq!(cell.input_tokens, i128::from(u64::MAX) * 2);
+        assert_eq!(cell.meters[&image], i128::from(u64::MAX) * 2);
         assert_eq!((cell.requests, cell.cost), (2, amount("2")));
         cell.cost = Amount::MAX;
         assert_eq!(cell.add(&other), Err(Corrupt::AmountOutOfRange));

@@ -13,16 +13,17 @@ use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{NodeName, OrgId};
 use tollbook_schemas::position::{PartitionId, Position};
-use tollbook_schemas::time::{DaySpan, Timestamp, Zone};
+use tollbook_schemas::time::{DaySpan, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
 pub use self::corrupt::Corrupt;
 pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
 pub use self::restore::Restored;
+use crate::account::TrialBalance;
 use crate::config::{Config, Token};
 use crate::first::Sighting;
-use crate::organization::{At, Organization};
+use crate::organization::{At, Organization, Writing};
 use crate::record::{Content, Hash, Record};
 use crate::writers::Writers;
 
@@ -49,6 +50,8 @@ pub struct Head {
     pub closed_at: Timestamp,
     /// Records that went to quarantine, of unknown organizations too.
     pub quarantined: u64,
+    /// Of those, released or dismissed since.
+    pub settled: u64,
     /// The last entry of which a record went to quarantine.
     pub quarantined_at: Position,
     /// Usage records that came, so booked, repeated, or quarantined.
@@ -63,8 +66,11 @@ struct Common {
     head: Head,
     writers: Writers,
     config: Config,
-    /// Commands that are not about one organization, as [`Organization::idempotency`].
+    /// Commands that are not about one organization and carried an idempotency key: with the hash of their content
+    /// and the entry that each led to. Operators configure rarely, so these stay.
     idempotency: BTreeMap<[u8; 16], ([u8; 16], Position)>,
+    /// The month that is open in every zone that an organization ever used, by the zone's name (R8.3).
+    months: BTreeMap<Zone, Month>,
 }
 
 /// One partition's state: a pure function of its log.
@@ -76,6 +82,12 @@ pub struct State {
     index: HashMap<OrgId, usize>,
     /// Slots with something pending.
     pending: BTreeSet<usize>,
+    /// When the next voucher of each slot expires.
+    expiries: BTreeSet<(Timestamp, usize)>,
+    /// When the first of the open months ends.
+    month_end: Option<Timestamp>,
+    /// Whether [`Effect::Charged`] is wanted.
+    report_charges: bool,
     /// Slots changed since [`State::take_changed`], each once.
     changed: Vec<usize>,
 }
@@ -90,6 +102,8 @@ struct Slot {
     changed: bool,
     /// The local day that was last asked for.
     day: Option<DaySpan>,
+    /// As it stands in `expiries`.
+    expiry: Option<Timestamp>,
 }
 
 impl State {
@@ -101,8 +115,20 @@ impl State {
             slots: Vec::new(),
             index: HashMap::new(),
             pending: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            month_end: None,
+            report_charges: false,
             changed: Vec::new(),
         }
+    }
+
+    /// Has every charge reported as [`Effect::Charged`] from now on, for those who write books of usage too.
+    pub const fn report_charges(&mut self) {
+        self.report_charges = true;
+    }
+
+    pub(crate) const fn reports_charges(&self) -> bool {
+        self.report_charges
     }
 
     /// The partition.
@@ -123,6 +149,37 @@ impl State {
     /// What a command that is not about one organization led to, by its idempotency key.
     pub fn idempotency(&self, key: &[u8; 16]) -> Option<&([u8; 16], Position)> {
         self.common.idempotency.get(key)
+    }
+
+    /// When the next voucher of each organization expires, the earliest first.
+    pub fn expiries(&self) -> impl Iterator<Item = (Timestamp, &Organization)> {
+        self.expiries.iter().filter_map(|(at, slot)| Some((*at, self.at_slot(*slot)?)))
+    }
+
+    /// The month that is open in every zone that an organization ever used.
+    pub fn open_months(&self) -> impl Iterator<Item = (&Zone, Month)> {
+        self.common.months.iter().map(|(zone, month)| (zone, *month))
+    }
+
+    /// When the first of the open months ends; `None` while there is no organization.
+    pub const fn month_end(&self) -> Option<Timestamp> {
+        self.month_end
+    }
+
+    /// Whether nothing can be booked any more in a month of an organization: the log says that it ended (R8.3).
+    pub fn is_closed(&self, organization: &Organization, month: Month) -> bool {
+        let end = organization.calendar.start_of_month(month.next());
+        let zone = organization.calendar.zone_at(end.plus_nanos(-1));
+        self.common.months.get(zone).is_some_and(|open| *open > month)
+    }
+
+    /// Every account's balance over all organizations: its sum is zero (R4.10).
+    pub fn trial_balance(&self) -> Result<TrialBalance, Corrupt> {
+        let mut all = TrialBalance::default();
+        for slot in &self.slots {
+            all.add(&slot.organization.purse.trial_balance()?)?;
+        }
+        Ok(all)
     }
 
     /// Which entries of whom were applied, so that copies are recognized.
@@ -272,7 +329,7 @@ impl State {
                 Ok(())
             }
             Topic::Organization(id) => {
-                self.apply_to_organization(id, decision, at)?;
+                self.apply_to_organization(id, decision, at, effects)?;
                 effects.extend(Effect::decided(id, decision, at));
                 Ok(())
             }
@@ -302,7 +359,13 @@ impl State {
         }
     }
 
-    fn apply_to_organization(&mut self, id: &OrgId, decision: &Decision, at: At) -> Result<(), Corrupt> {
+    fn apply_to_organization(
+        &mut self,
+        id: &OrgId,
+        decision: &Decision,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
         let mut events = decision.events.iter();
         let slot = match self.index.get(id) {
             Some(slot) => *slot,
@@ -321,15 +384,24 @@ impl State {
                 | None => return Err(Corrupt::OrganizationUnknown(id.clone())),
             },
         };
-        self.forget_day(slot);
+        let today = self.day_of(slot, at.recorded_at).day;
         let organization = self.change(slot);
         organization.last_decision = at.position;
+        organization.advance(today, at, effects)?;
+        let mut writing = Writing { at, effects, movements: 0 };
         for event in events {
-            organization.apply(event, at)?;
+            if !self.apply_correction(slot, event, &mut writing)? {
+                self.change(slot).apply(event, &mut writing)?;
+            }
         }
-        if let Cause::Command { idempotency } = &decision.cause {
-            organization.remember(idempotency.as_ref(), at.position);
+        if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
+            let (organization, position) = (id.clone(), at.position);
+            self.change(slot).recent.remember(idempotency, position, at.recorded_at);
+            effects.push(Effect::Remembered { organization, idempotency: *idempotency, position });
         }
+        self.forget_day(slot);
+        self.note_expiry(slot);
+        self.note_zone(slot, at);
         Ok(())
     }
 
@@ -350,7 +422,7 @@ impl State {
                 Ok(())
             }
             ConfigEvent::PricesPublished(list) => {
-                config.prices.publish(list);
+                config.prices.publish(list, at.position);
                 Ok(())
             }
             ConfigEvent::LagModelSet(lag) => {
@@ -378,10 +450,19 @@ impl State {
                 config.quantity_limits = *limits;
                 Ok(())
             }
-            ConfigEvent::TiersPublished(_)
-            | ConfigEvent::VoucherPolicySet(_)
-            | ConfigEvent::DefaultsSet(_)
-            | ConfigEvent::RateScaleSet(_)
+            ConfigEvent::TiersPublished(table) => {
+                config.tiers.insert(table.effective_from, table.clone());
+                Ok(())
+            }
+            ConfigEvent::VoucherPolicySet(policy) => {
+                config.voucher_policy = *policy;
+                Ok(())
+            }
+            ConfigEvent::DefaultsSet(defaults) => {
+                config.defaults = *defaults;
+                Ok(())
+            }
+            ConfigEvent::RateScaleSet(_)
             | ConfigEvent::SubscriptionCreated { .. }
             | ConfigEvent::SubscriptionRemoved { .. } => Err(Corrupt::Unsupported("configuration")),
         }
@@ -400,8 +481,57 @@ impl State {
                 head.closed_at = at.recorded_at;
                 self.settle(at)
             }
-            PartitionEvent::MonthClosed { .. } => Err(Corrupt::Unsupported("month close")),
+            PartitionEvent::MonthClosed { zone, month } => {
+                // Nothing that stands after this can be booked in that month, whatever a node's clock said.
+                head.recorded_at = head.recorded_at.max(zone.start_of_month(month.next()));
+                self.common.months.insert(zone.clone(), month.next());
+                self.find_month_end();
+                Ok(())
+            }
         }
+    }
+
+    /// Notes a zone that an organization uses, now or from its next month on.
+    fn note_zone(&mut self, slot: usize, at: At) {
+        let Some(organization) = self.slots.get(slot).map(|slot| &slot.organization) else { return };
+        let calendar = &organization.calendar;
+        let next = calendar.pending(at.recorded_at).map(|(_, zone)| zone);
+        let zones = [Some(calendar.zone_at(at.recorded_at)), next];
+        let mut new = false;
+        for zone in zones.into_iter().flatten() {
+            if !self.common.months.contains_key(zone) {
+                self.common.months.insert(zone.clone(), zone.day(at.recorded_at).month());
+                new = true;
+            }
+        }
+        if new {
+            self.find_month_end();
+        }
+    }
+
+    fn find_month_end(&mut self) {
+        let ends = self.common.months.iter().map(|(zone, month)| zone.start_of_month(month.next()));
+        self.month_end = ends.min();
+    }
+
+    /// Notes when the next voucher of a slot expires.
+    pub(crate) fn note_expiry(&mut self, slot: usize) {
+        let Some(known) = self.slots.get_mut(slot) else { return };
+        let next = known.organization.purse.next_expiry();
+        if known.expiry != next {
+            if let Some(before) = known.expiry {
+                self.expiries.remove(&(before, slot));
+            }
+            if let Some(next) = next {
+                self.expiries.insert((next, slot));
+            }
+            known.expiry = next;
+        }
+    }
+
+    /// Counts a quarantined record that was released or dismissed.
+    pub(crate) const fn count_settled(&mut self) {
+        self.common.head.settled = self.common.head.settled.saturating_add(1);
     }
 
     fn settle(&mut self, at: At) -> Result<(), Corrupt> {
@@ -430,7 +560,7 @@ impl State {
     fn insert(&mut self, organization: Organization) -> usize {
         let slot = self.slots.len();
         self.index.insert(organization.id.clone(), slot);
-        self.slots.push(Slot { organization, hash: None, changed: false, day: None });
+        self.slots.push(Slot { organization, hash: None, changed: false, day: None, expiry: None });
         slot
     }
 

@@ -6,17 +6,17 @@
 //!                     └─> quarantine    └─ summed, at the end of the entry ─> pending, purse
 //! ```
 
+mod correct;
+
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::batch::{Row, UsageBatch};
-use tollbook_schemas::codec;
 use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
 use tollbook_schemas::price::ModelPrice;
-use tollbook_schemas::time::{Day, DaySpan, Timestamp, Zone};
+use tollbook_schemas::time::{Day, DaySpan, Zone};
 use tollbook_schemas::usage::{
-    AHEAD_MAX_SECONDS, Charged, Extras, QUANTITY_MAX, QuarantineReason, UsagePlace,
+    AHEAD_MAX_SECONDS, Charged, Extras, QUANTITY_MAX, QuarantineReason, Tokens, UsagePlace,
 };
 
 use crate::config::{PriceHistory, price_at};
@@ -24,12 +24,13 @@ use crate::first::Sighting;
 use crate::organization::{At, Organization};
 use crate::purse::sum;
 use crate::sequence::{Sequence, SequenceWindow};
-use crate::spend::OpenCells;
 use crate::state::{Corrupt, Effect, Quarantined, QuarantinedWhat, State};
 
 /// How long before its arrival a record without `producerseq` may have occurred: two months, in seconds. An older
 /// one cannot be told from a repetition by any index that was ever pruned, so it is not guessed at.
 pub const HORIZON_SECONDS: i64 = 62 * 24 * 60 * 60;
+
+pub use self::correct::{NotBookable, bookable};
 
 /// Whom a payer of the batch's dictionary is, or why it cannot be charged. Ids are State's own copies.
 enum Payer {
@@ -48,6 +49,8 @@ struct Involved {
     room_at_first: Amount,
     /// And what is left of that.
     room: Amount,
+    /// Whether it has prices of its own, which win (R4.11).
+    own_prices: bool,
 }
 
 /// A model of the batch's dictionary.
@@ -105,6 +108,8 @@ struct Booking<'a> {
     /// Place of today's cell plus one, by payer and model; 0: not asked for yet.
     cell_of: Vec<u32>,
     quarantined: Vec<(usize, QuarantineReason)>,
+    /// Rows that came before.
+    repeated: Vec<u32>,
 }
 
 impl<'a> Booking<'a> {
@@ -150,6 +155,7 @@ impl<'a> Booking<'a> {
             models: models.collect(),
             cell_of: vec![0; batch.payers.len().saturating_mul(batch.models.len())],
             quarantined: Vec::new(),
+            repeated: Vec::new(),
             organizations,
         })
     }
@@ -170,7 +176,10 @@ impl<'a> Booking<'a> {
         let Some(Involved { counted, .. }) = self.organizations.get_mut(*organization) else { return Ok(()) };
         match fate {
             Fate::Booked => counted.booked = counted.booked.saturating_add(1),
-            Fate::Duplicate => counted.duplicates = counted.duplicates.saturating_add(1),
+            Fate::Duplicate => {
+                counted.duplicates = counted.duplicates.saturating_add(1);
+                self.repeated.push(row_number(number));
+            }
             Fate::Quarantined(reason) => {
                 counted.quarantined = counted.quarantined.saturating_add(1);
                 self.quarantined.push((number, reason));
@@ -230,12 +239,19 @@ impl<'a> Booking<'a> {
             Payer::Unbookable { reason, .. } => return Ok(Fate::Quarantined(reason.clone())),
         };
         let Some(model) = self.models.get(place(row.model)) else { return Ok(Fate::Duplicate) };
-        let cost = match price(row, model.prices.as_deref(), occurred) {
+        let Some(involved) = self.organizations.get_mut(organization) else { return Ok(Fate::Duplicate) };
+        let Some(slot) = involved.slot else { return Ok(Fate::Duplicate) };
+        let listed = model.prices.as_deref().and_then(|history| price_at(history, occurred));
+        let in_force = if involved.own_prices {
+            let own = state.at_slot(slot).and_then(|known| known.prices.at(&model.name, occurred));
+            own.or(listed)
+        } else {
+            listed
+        };
+        let cost = match price(row.tokens, row.extras.as_deref(), in_force) {
             Ok(cost) => cost,
             Err(reason) => return Ok(Fate::Quarantined(reason)),
         };
-        let Some(involved) = self.organizations.get_mut(organization) else { return Ok(Fate::Duplicate) };
-        let Some(slot) = involved.slot else { return Ok(Fate::Duplicate) };
         match involved.room.checked_sub(cost) {
             Some(left) if !left.is_negative() => involved.room = left,
             Some(_) | None => return Ok(Fate::Quarantined(QuarantineReason::Absurd)),
@@ -308,7 +324,7 @@ impl<'a> Booking<'a> {
             counts.quarantined = counts.quarantined.saturating_add(counted.quarantined);
             if counted.booked > 0 {
                 let spent = room_at_first.checked_sub(*room).ok_or(Corrupt::AmountOutOfRange)?;
-                organization.purse.charge(spent)?;
+                state.charge(slot, spent, self.at, effects)?;
                 if !at_once {
                     state.note_pending(slot);
                 }
@@ -316,6 +332,9 @@ impl<'a> Booking<'a> {
         }
         state.count_usage(u64::try_from(self.batch.rows.len()).unwrap_or(u64::MAX), quarantined);
         quarantine(self.batch, self.quarantined, self.at, effects);
+        if !self.repeated.is_empty() {
+            effects.push(Effect::Repeated { position: self.at.position, rows: self.repeated });
+        }
         Ok(())
     }
 }
@@ -339,16 +358,16 @@ fn spend(
 impl Involved {
     fn resolve(state: &mut State, id: &OrgId, at: At, effects: &mut Vec<Effect>) -> Result<Self, Corrupt> {
         let slot = state.slot_of(id);
-        let (today, room) = match slot {
+        let (today, room, own_prices) = match slot {
             Some(slot) => {
                 let today = state.day_of(slot, at.recorded_at);
                 let organization = state.change(slot);
-                close_cells(organization, today.day, at, effects)?;
-                (today, organization.purse.room())
+                organization.advance(today.day, at, effects)?;
+                (today, organization.purse.room(), !organization.prices.is_empty())
             }
-            None => (DaySpan::of(&Zone::utc(), at.recorded_at), Amount::ZERO),
+            None => (DaySpan::of(&Zone::utc(), at.recorded_at), Amount::ZERO, false),
         };
-        Ok(Self { slot, today, counted: Counted::default(), room_at_first: room, room })
+        Ok(Self { slot, today, counted: Counted::default(), room_at_first: room, room, own_prices })
     }
 }
 
@@ -370,15 +389,18 @@ fn quarantine(batch: &UsageBatch, rows: Vec<(usize, QuarantineReason)>, at: At, 
     }
 }
 
-/// What a row costs at the price in force when it occurred, or why it cannot be booked (R4.11).
+/// What a record costs at the price in force when it occurred, or why it cannot be booked (R4.11).
 #[inline]
-fn price(row: &Row, prices: Option<&PriceHistory>, occurred: Timestamp) -> Result<Amount, QuarantineReason> {
-    let tokens = row.tokens;
+pub(crate) fn price(
+    tokens: Tokens,
+    extras: Option<&Extras>,
+    in_force: Option<&ModelPrice>,
+) -> Result<Amount, QuarantineReason> {
     let sane = tokens.input <= QUANTITY_MAX && tokens.output <= QUANTITY_MAX;
     let Some(uncached) = tokens.input.checked_sub(tokens.cached_input).filter(|_| sane) else {
         return Err(QuarantineReason::Absurd);
     };
-    if let Some(extras) = &row.extras {
+    if let Some(extras) = extras {
         if extras.meters.values().any(|units| *units > QUANTITY_MAX) {
             return Err(QuarantineReason::Absurd);
         }
@@ -386,8 +408,7 @@ fn price(row: &Row, prices: Option<&PriceHistory>, occurred: Timestamp) -> Resul
             return if cost.is_negative() { Err(QuarantineReason::Absurd) } else { Ok(cost) };
         }
     }
-    let price = prices.and_then(|history| price_at(history, occurred));
-    let price = price.ok_or(QuarantineReason::UnknownModel)?;
+    let price = in_force.ok_or(QuarantineReason::UnknownModel)?;
     let parts = [
         price.input.charge(uncached),
         price.cached_input.charge(tokens.cached_input),
@@ -397,7 +418,7 @@ fn price(row: &Row, prices: Option<&PriceHistory>, occurred: Timestamp) -> Resul
     for part in parts {
         cost = part.and_then(|part| cost.checked_add(part)).ok_or(QuarantineReason::Absurd)?;
     }
-    match &row.extras {
+    match extras {
         Some(extras) => charge_meters(cost, price, extras),
         None => Ok(cost),
     }
@@ -427,36 +448,6 @@ fn resolve_payer(place: usize, organization: &Organization, charged: &Charged) -
             None => unbookable(QuarantineReason::UnknownProject),
         },
     }
-}
-
-/// On the first booking of a later local day the cells of the day before become history, whose hash stays.
-fn close_cells(
-    organization: &mut Organization,
-    today: Day,
-    at: At,
-    effects: &mut Vec<Effect>,
-) -> Result<(), Corrupt> {
-    if organization.open.booked_on >= today {
-        return Ok(());
-    }
-    let closed =
-        std::mem::replace(&mut organization.open, OpenCells { booked_on: today, ..OpenCells::default() });
-    if closed.cells.is_empty() {
-        return Ok(());
-    }
-    let bytes = codec::encode_row(&closed).map_err(|_| Corrupt::Unsupported("cell"))?;
-    let mut chain = Sha256::new();
-    chain.update(organization.history);
-    chain.update(at.position.0.to_be_bytes());
-    chain.update(bytes);
-    organization.history = chain.finalize().into();
-    organization.history_at = at.position;
-    effects.push(Effect::CellsClosed {
-        organization: organization.id.clone(),
-        cells: closed,
-        position: at.position,
-    });
-    Ok(())
 }
 
 fn place(index: u32) -> usize {

@@ -5,28 +5,38 @@
 //! ```text
 //! s                                  what is not of one organization: head, writers, configuration
 //! o <organization>                   an organization
-//! h <organization> 0 <position>      cells of a closed day
+//! h <organization> 0 <day> <position>                cells of a day that is over, by when they were booked
+//! m <organization> 0 <month> <position> <number>     a movement
+//! k <organization> 0 <key> 0 <month> <position> <number>   where to find it
+//! i <organization> 0 <idempotency key>               what a request led to
+//! n <organization> 0 <month>         what a month came to
+//! z <organization> 0 <month>         the seal of its statement
 //! q <position> <row>                 a quarantined record
+//! w <position> <row>                 what became of it
+//! d <position>                       rows of a usage entry that came before
 //! a <organization> 0 <position>      a decision about an organization
 //! a 0 <position>                     a decision about the configuration
 //! f <position>                       a message that was skipped, with the reason
 //! ```
 
+mod books;
+mod key;
 mod load;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use tollbook_schemas::codec::{self, DecodeError, EncodeError};
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::usage::UsagePlace;
 
-use crate::spend::OpenCells;
+use crate::past::Settled;
 use crate::state::{AuditRow, Effect, Quarantined, State};
 
 /// Counts up when rows change their meaning: an older view is not read but rebuilt.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Memory that sled may cache with, in bytes: rows are written more than read.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The row of what is not of one organization.
@@ -128,32 +138,57 @@ impl Rows {
         for effect in effects {
             match effect {
                 Effect::Quarantined(record) => {
-                    rows.push((quarantine_key(record.place), codec::encode_row(record)?))
+                    rows.push((key::quarantined(record.place), codec::encode_row(record)?))
                 }
                 Effect::CellsClosed { organization, cells, position } => {
-                    rows.push((history_key(organization, *position), codec::encode_row(cells)?));
+                    let key = key::history(organization, cells.booked_on, *position);
+                    rows.push((key, codec::encode_row(cells)?));
                 }
+                Effect::Moved { organization, movement } => {
+                    rows.push((key::movement(organization, movement), codec::encode_row(movement)?));
+                    for found_by in movement.keys() {
+                        rows.push((key::movement_by(organization, &found_by, movement), Vec::new()));
+                    }
+                }
+                Effect::MonthEnded { organization, ended } => {
+                    rows.push((key::month(b"n", organization, ended.month), codec::encode_row(ended)?));
+                }
+                Effect::Sealed { organization, seal } => {
+                    rows.push((key::month(b"z", organization, seal.month), codec::encode_row(seal)?));
+                }
+                Effect::Remembered { organization, idempotency, position } => {
+                    let key = key::idempotency(organization, &idempotency.key);
+                    rows.push((key, codec::encode_row(&(idempotency.content, *position))?));
+                }
+                Effect::Repeated { position, rows: repeated } => {
+                    rows.push((key::repeated(*position), codec::encode_row(repeated)?));
+                }
+                Effect::Settled { place, settled } => {
+                    rows.push((key::settled(*place), codec::encode_row(settled)?));
+                }
+                // Cells and months sum them up.
+                Effect::Charged { .. } => {}
                 Effect::Decided { organization, row } => {
-                    let key = audit_key(organization.as_ref(), row.position);
+                    let key = key::audit(organization.as_ref(), row.position);
                     rows.push((key, codec::encode_row(row)?));
                 }
                 Effect::Foreign { position, reason } => {
-                    rows.push((skipped_key(*position), codec::encode_row(reason)?))
+                    rows.push((key::skipped(*position), codec::encode_row(reason)?))
                 }
                 Effect::Copy { position } => {
                     rows.push((
-                        skipped_key(*position),
+                        key::skipped(*position),
                         codec::encode_row(&"a copy of an entry applied before")?,
                     ));
                 }
                 Effect::Voided { position, term } => {
                     let reason = format!("a decision of term {term}, which was over");
-                    rows.push((skipped_key(*position), codec::encode_row(&reason)?));
+                    rows.push((key::skipped(*position), codec::encode_row(&reason)?));
                 }
             }
         }
         for (id, bytes) in state.take_changed()? {
-            rows.push((organization_key(&id), bytes));
+            rows.push((key::organization(&id), bytes));
         }
         rows.push((COMMON.to_vec(), state.common_bytes()?));
         Ok(Self(rows))
@@ -185,18 +220,6 @@ impl View {
         Ok(())
     }
 
-    /// Cells of closed days of one organization, by the position of the entry that closed them.
-    pub fn history(&self, organization: &OrgId) -> Result<Vec<(Position, OpenCells)>, ViewError> {
-        let mut closed = Vec::new();
-        for row in self.tree.scan_prefix(history_prefix(organization)) {
-            let (key, value) = row.map_err(|source| self.views.failed(source))?;
-            let position =
-                key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)));
-            closed.push((position, codec::decode_row(&value)?));
-        }
-        Ok(closed)
-    }
-
     /// Decisions about an organization, or about the configuration, after a position, in the order of the log, at most
     /// `limit`.
     pub fn audit(
@@ -206,25 +229,29 @@ impl View {
         limit: usize,
     ) -> Result<Vec<AuditRow>, ViewError> {
         let mut from = match after {
-            Some(position) => audit_key(organization, position),
-            None => audit_prefix(organization, 0),
+            Some(position) => key::audit(organization, position),
+            None => key::audit_prefix(organization, 0),
         };
         if after.is_some() {
             from.push(0);
         }
         self.tree
-            .range(from..audit_prefix(organization, 1))
+            .range(from..key::audit_prefix(organization, 1))
             .take(limit)
             .map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?))
             .collect()
     }
 
-    /// Quarantined records after a place, in the order of the log, at most `limit`.
-    pub fn quarantine(&self, after: Option<UsagePlace>, limit: usize) -> Result<Vec<Quarantined>, ViewError> {
+    /// Quarantined records after a place, in the order of the log, at most `limit`, with what became of each.
+    pub fn quarantine(
+        &self,
+        after: Option<UsagePlace>,
+        limit: usize,
+    ) -> Result<Vec<(Quarantined, Option<Settled>)>, ViewError> {
         let from = after.map_or_else(
             || b"q".to_vec(),
             |place| {
-                let mut key = quarantine_key(place);
+                let mut key = key::quarantined(place);
                 key.push(0);
                 key
             },
@@ -232,38 +259,19 @@ impl View {
         self.tree
             .range(from..b"r".to_vec())
             .take(limit)
-            .map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?))
+            .map(|row| {
+                let record: Quarantined =
+                    codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?;
+                let settled = self.row(&key::settled(record.place))?;
+                Ok((record, settled))
+            })
             .collect()
     }
-}
 
-fn organization_key(id: &OrgId) -> Vec<u8> {
-    [b"o", id.as_str().as_bytes()].concat()
-}
-
-fn history_prefix(id: &OrgId) -> Vec<u8> {
-    [b"h", id.as_str().as_bytes(), &[0]].concat()
-}
-
-fn history_key(id: &OrgId, position: Position) -> Vec<u8> {
-    [&history_prefix(id), position.0.to_be_bytes().as_slice()].concat()
-}
-
-fn quarantine_key(place: UsagePlace) -> Vec<u8> {
-    [b"q".as_slice(), &place.position.0.to_be_bytes(), &place.row.to_be_bytes()].concat()
-}
-
-/// Ids are not empty and hold no byte below `-`, so that nobody else's rows begin like these.
-fn audit_prefix(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
-    [b"a", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
-}
-
-fn audit_key(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
-    [&audit_prefix(organization, 0), position.0.to_be_bytes().as_slice()].concat()
-}
-
-fn skipped_key(position: Position) -> Vec<u8> {
-    [b"f".as_slice(), &position.0.to_be_bytes()].concat()
+    fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ViewError> {
+        let row = self.tree.get(key).map_err(|source| self.views.failed(source))?;
+        row.map(|bytes| codec::decode_row(&bytes)).transpose().map_err(ViewError::from)
+    }
 }
 
 #[cfg(test)]
@@ -436,7 +444,7 @@ mod tests {
         let mut places = Vec::new();
         loop {
             let page = view.quarantine(places.last().copied(), 7).unwrap();
-            places.extend(page.iter().map(|record| record.place));
+            places.extend(page.iter().map(|(record, _)| record.place));
             if page.len() < 7 {
                 break;
             }

@@ -6,16 +6,20 @@ use ipnet::Ipv4Net;
 use crate::amount::Amount;
 use crate::event::ConfigEvent;
 use crate::id::{
-    DisplayName, InvitationId, KeyId, MemberId, NodeName, OrgId, ProjectId, RechargeId, Reference, TokenId,
-    VoucherId,
+    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, MovementId, NodeName, OrgId, ProjectId, Reason,
+    RechargeId, Reference, TokenId, VoucherId,
 };
-use crate::policy::{Change, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope};
+use crate::policy::{
+    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, TierTable,
+    VoucherPolicy,
+};
 use crate::position::LogPosition;
 use crate::price::PriceList;
 use crate::role::{OrgRole, ProjectRole, Verification};
 use crate::sealed::{Sealed, SecretHash};
-use crate::time::Zone;
+use crate::time::{Month, Timestamp, Zone};
 use crate::topic::Topic;
+use crate::usage::{BookedUsage, Usage, UsagePlace};
 
 /// One intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +198,179 @@ pub enum OrganizationCommand {
         /// The voucher's id, should one be granted.
         voucher: VoucherId,
     },
+    /// Return unused cash (R4.8).
+    Refund {
+        /// The new refund.
+        refund: MovementId,
+        /// How much at most.
+        amount: Amount,
+        /// The payment provider's.
+        reference: Reference,
+        /// The recharge it returns, if told.
+        recharge: Option<RechargeId>,
+        /// The credit note's id, should one be due.
+        note: InvoiceId,
+    },
+    /// Take a recharge back, whole or in part: a chargeback (R4.8).
+    ReverseRecharge {
+        /// The new reversal.
+        reversal: MovementId,
+        /// The recharge.
+        recharge: RechargeId,
+        /// How much of it; `None`: what is left of it.
+        amount: Option<Amount>,
+        /// The payment provider's.
+        reference: Reference,
+        /// Why.
+        reason: Reason,
+        /// The credit note's id, should one be due.
+        note: InvoiceId,
+    },
+    /// Correct cash (R4.8).
+    Adjust {
+        /// The new adjustment.
+        adjustment: MovementId,
+        /// How much, negative to take away.
+        amount: Amount,
+        /// Makes it idempotent (R4.7).
+        reference: Reference,
+        /// Why.
+        reason: Reason,
+        /// The entry it corrects.
+        corrects: Option<LogPosition>,
+    },
+    /// Grant a voucher (R4.2).
+    GrantVoucher {
+        /// The new voucher.
+        voucher: VoucherId,
+        /// What it is worth.
+        amount: Amount,
+        /// Makes it idempotent (R4.7).
+        reference: Reference,
+        /// When what is left of it is lost.
+        expires_at: Option<Timestamp>,
+        /// Why, if told.
+        reason: Option<Reason>,
+    },
+    /// Write down the vouchers that have expired (R4.3).
+    ExpireVouchers,
+    /// Set or remove the credit limit (R4.1).
+    SetCreditLimit(Option<Amount>),
+    /// Publish prices of its own (R4.11).
+    PublishPrices {
+        /// The currency they are meant in.
+        currency: String,
+        /// The prices.
+        list: PriceList,
+    },
+    /// Take a booked usage record back (R4.8).
+    ReverseUsage {
+        /// The new reversal.
+        reversal: MovementId,
+        /// The record.
+        usage: UsagePlace,
+        /// As it was booked, read from the log.
+        booked: Box<BookedUsage>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Book a quarantined record whose cause is mended (R8.1).
+    ReleaseUsage {
+        /// Where it was quarantined.
+        place: UsagePlace,
+        /// The record, as mended; `None`: as it came.
+        usage: Option<Box<Usage>>,
+    },
+    /// Say that a quarantined record will not be booked.
+    DismissUsage {
+        /// Where it was quarantined.
+        place: UsagePlace,
+        /// Why.
+        reason: Reason,
+    },
+    /// Seal the statement of a closed month (R8.3).
+    SealStatement {
+        /// The month.
+        month: Month,
+        /// SHA-256 of its canonical bytes.
+        hash: [u8; 32],
+    },
+    /// Issue the invoice over a closed month's recharges (R4.10).
+    IssueInvoice {
+        /// The new invoice.
+        invoice: InvoiceId,
+        /// The month.
+        month: Month,
+    },
+    /// Register it with its past (R10.1).
+    MoveIn(Box<MoveIn>),
+}
+
+/// An organization with a past (R10.1): nothing of it is granted again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveIn {
+    /// What people call it.
+    pub name: DisplayName,
+    /// Registered e-mail address.
+    pub email: Sealed,
+    /// Its creator and first administrator.
+    pub creator: MemberId,
+    /// The creator's name.
+    pub creator_name: Sealed,
+    /// The creator's e-mail address.
+    pub creator_email: Sealed,
+    /// Billing time zone.
+    pub zone: Zone,
+    /// How far it is verified.
+    pub verification: Verification,
+    /// Opening cash, negative when owed.
+    pub cash: Amount,
+    /// Cumulative recharge so far.
+    pub cumulative_recharge: Amount,
+    /// Whether the policy's voucher was granted already (R4.5).
+    pub voucher_granted: bool,
+    /// Payment references already used (R4.7).
+    pub references: Vec<Reference>,
+    /// Vouchers with what is left of each and when that is lost.
+    pub vouchers: Vec<(VoucherId, Amount, Option<Timestamp>)>,
+    /// Members besides the creator.
+    pub members: Vec<MovedInMember>,
+    /// Projects with what people call them.
+    pub projects: Vec<(ProjectId, DisplayName)>,
+    /// Roles in projects.
+    pub project_roles: Vec<(ProjectId, MemberId, ProjectRole)>,
+    /// Keys that work already.
+    pub keys: Vec<MovedInKey>,
+}
+
+/// A member of an organization that is moved in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedInMember {
+    /// The member.
+    pub member: MemberId,
+    /// Their name.
+    pub name: Sealed,
+    /// Their e-mail address.
+    pub email: Sealed,
+    /// Their role.
+    pub role: OrgRole,
+}
+
+/// A key of an organization that is moved in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedInKey {
+    /// The key.
+    pub key: KeyId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Who created it.
+    pub member: MemberId,
+    /// What people call it.
+    pub name: DisplayName,
+    /// Of the secret that customers have.
+    pub secret: SecretHash,
+    /// What still shows of the secret.
+    pub hint: String,
 }
 
 /// Something about the whole ledger.
@@ -210,6 +387,12 @@ pub enum ConfigCommand {
     SetLagModel(LagModel),
     /// Set how many projects and API keys organizations may have (R1.2).
     SetQuantityLimits(QuantityLimits),
+    /// Publish a tier table (R5).
+    PublishTiers(TierTable),
+    /// Set when a voucher is granted for recharging (R4.5).
+    SetVoucherPolicy(VoucherPolicy),
+    /// Set what holds where an organization or model says nothing else.
+    SetDefaults(Defaults),
     /// Issue a service token.
     IssueToken {
         /// The new token.
@@ -234,6 +417,8 @@ pub enum PartitionCommand {
     TakeOwnership(NodeName),
     /// Close the billing cycles that have ended.
     CloseCycles,
+    /// Close the months that have ended in zones that organizations use (R8.3).
+    CloseMonths,
     /// Copy configuration from partition 0.
     CopyConfig {
         /// The entry there.

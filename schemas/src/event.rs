@@ -20,7 +20,7 @@ use crate::price::{ModelPrice, PriceList};
 use crate::role::{OrgRole, ProjectRole, Verification};
 use crate::sealed::{Sealed, SecretHash};
 use crate::time::{Month, Timestamp, Zone};
-use crate::usage::{Usage, UsagePlace};
+use crate::usage::{BookedUsage, Usage, UsagePlace};
 
 /// One fact. Every event of an organization stands in an entry about that organization.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -397,6 +397,8 @@ pub enum MoneyEvent {
     VoucherWithdrawn {
         /// The voucher.
         voucher: VoucherId,
+        /// Unless cumulative recharge is at least this here.
+        below: Amount,
     },
     /// A booked usage record was taken back (R4.8).
     UsageReversed {
@@ -404,6 +406,8 @@ pub enum MoneyEvent {
         reversal: MovementId,
         /// The record it corrects.
         usage: UsagePlace,
+        /// As it was booked.
+        booked: Box<BookedUsage>,
         /// Why.
         reason: Reason,
     },
@@ -422,8 +426,8 @@ pub enum MoneyEvent {
         number: u64,
         /// The closed month.
         month: Month,
-        /// What was paid.
-        recharges: Vec<RechargeId>,
+        /// What was paid, less what was taken back before this invoice.
+        recharges: Vec<(RechargeId, Amount)>,
     },
     /// A refund or reversal of an invoiced recharge was credited (R4.10).
     CreditNoteIssued {
@@ -447,6 +451,8 @@ pub enum QuarantineEvent {
         place: UsagePlace,
         /// The record, as mended.
         usage: Box<Usage>,
+        /// Whether its `producerseq` was not counted when it came: one that was counted since is not booked again.
+        uncounted: bool,
     },
     /// It was looked at and will not be booked.
     Dismissed {

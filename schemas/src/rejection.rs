@@ -161,6 +161,18 @@ pub enum Rejection {
     /// An amount that would leave the range of exact numbers.
     #[error("the amount would take a balance beyond what can be kept exactly")]
     AmountOutOfRange,
+    /// An adjustment of nothing.
+    #[error("the amount must not be 0")]
+    AmountZero,
+    /// More than what is left of the recharge that a refund names (R4.8).
+    #[error("only {left} of this recharge is left to refund")]
+    RefundTooLarge {
+        /// What is left.
+        left: Amount,
+    },
+    /// An entry that does not exist cannot be corrected.
+    #[error("there is no entry {0} to correct")]
+    EntryUnknown(LogPosition),
     /// No unused cash to refund (R4.8).
     #[error("there is no unused cash to refund")]
     NothingToRefund,
@@ -240,6 +252,9 @@ impl Rejection {
             Self::ReferenceConflict { .. } => "reference_conflict",
             Self::AmountNotPositive => "amount_not_positive",
             Self::AmountOutOfRange => "amount_out_of_range",
+            Self::AmountZero => "amount_zero",
+            Self::RefundTooLarge { .. } => "refund_too_large",
+            Self::EntryUnknown(_) => "entry_not_found",
             Self::NothingToRefund => "nothing_to_refund",
             Self::ReversalTooLarge { .. } => "reversal_too_large",
             Self::ExpiryPassed => "expiry_passed",
@@ -270,6 +285,7 @@ impl Rejection {
             | Self::InvitationUnknown
             | Self::RechargeUnknown(_)
             | Self::TokenUnknown(_)
+            | Self::EntryUnknown(_)
             | Self::NotInQuarantine => RejectionKind::NotFound,
             Self::IdempotencyConflict { .. }
             | Self::OrganizationExists(_)
@@ -289,6 +305,8 @@ impl Rejection {
             | Self::InvitationLimit { .. }
             | Self::AmountNotPositive
             | Self::AmountOutOfRange
+            | Self::AmountZero
+            | Self::RefundTooLarge { .. }
             | Self::NothingToRefund
             | Self::ReversalTooLarge { .. }
             | Self::ExpiryPassed

@@ -219,6 +219,19 @@ pub struct Zone(TimeZone);
 #[error("must be an IANA time zone such as `Europe/Berlin`")]
 pub struct ZoneError;
 
+impl PartialOrd for Zone {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By name.
+impl Ord for Zone {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
 impl Zone {
     /// UTC, the default.
     pub fn utc() -> Self {

@@ -9,7 +9,7 @@ use crate::amount::Amount;
 use crate::id::{KeyId, ModelName, OrgId, ProjectId, SourceName};
 use crate::policy::Meters;
 use crate::position::Position;
-use crate::time::Timestamp;
+use crate::time::{Day, Timestamp};
 
 /// More tokens or units than this in one record are absurd (R8.3).
 pub const QUANTITY_MAX: u64 = 1_000_000_000_000;
@@ -107,6 +107,25 @@ pub struct Usage {
     pub tokens: Tokens,
     /// What few records carry.
     pub extras: Option<Box<Extras>>,
+}
+
+/// A usage record as it was charged: to whom, by which local day, and how much (R8.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BookedUsage {
+    /// The local day in which the call occurred.
+    pub day: Day,
+    /// The project that was charged.
+    pub project: ProjectId,
+    /// The key, where usage named one.
+    pub key: Option<KeyId>,
+    /// The model.
+    pub model: ModelName,
+    /// How much.
+    pub tokens: Tokens,
+    /// Units beyond tokens.
+    pub meters: Meters,
+    /// What it cost.
+    pub cost: Amount,
 }
 
 /// Where a usage record stands: its entry, and its row in it, counted from 0.

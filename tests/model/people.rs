@@ -808,6 +808,19 @@ fn name_of(command: &Command) -> &'static str {
         C::RemoveProjectMember { .. } => "remove from project",
         C::IssueKey { .. } => "issue key",
         C::RevokeKey { .. } => "revoke key",
-        C::Recharge { .. } => panic!("{command:?} is not about people"),
+        C::Recharge { .. }
+        | C::Refund { .. }
+        | C::ReverseRecharge { .. }
+        | C::Adjust { .. }
+        | C::GrantVoucher { .. }
+        | C::ExpireVouchers
+        | C::SetCreditLimit(_)
+        | C::PublishPrices { .. }
+        | C::ReverseUsage { .. }
+        | C::ReleaseUsage { .. }
+        | C::DismissUsage { .. }
+        | C::SealStatement { .. }
+        | C::IssueInvoice { .. }
+        | C::MoveIn(_) => panic!("{command:?} is not about people"),
     }
 }

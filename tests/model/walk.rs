@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rust_decimal::Decimal;
+use tollbook_projections::movement::MovementKind;
 use tollbook_projections::state::{Effect, QuarantinedWhat};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
@@ -517,7 +518,7 @@ impl Walk {
         let place = self.place();
         let quarantined = effects.iter().filter_map(|effect| match effect {
             Effect::Quarantined(record) => Some(record),
-            Effect::CellsClosed { .. } => None,
+            Effect::CellsClosed { .. } | Effect::MonthEnded { .. } | Effect::Repeated { .. } => None,
             other => panic!("{place}: {other:?}"),
         });
         let mut given = vec![None; usage.len()];
@@ -805,7 +806,12 @@ impl Walk {
             (booked, expected.duplicates, expected.quarantined),
             "{place}: counts of {id}"
         );
-        let sizes = (given.projects.len(), given.keys.len(), given.recharges.len());
+        let recharges = self
+            .ledger
+            .movements
+            .iter()
+            .filter(|(of, movement)| of == id && movement.kind() == MovementKind::Recharge);
+        let sizes = (given.projects.len(), given.keys.len(), recharges.count());
         let expected_sizes = (expected.projects.len(), expected.keys.len(), expected.recharges.len());
         assert_eq!(sizes, expected_sizes, "{place}: {id}");
         let today = expected.date(self.oracle.recorded_at);
@@ -855,15 +861,15 @@ impl Walk {
         self.ledger.check();
         for expected in &self.oracle.organizations {
             self.compare(&expected.id);
-            type Sums = (u64, u128, u128, u128, Decimal);
+            type Sums = (i64, i128, i128, i128, Decimal);
             let mut cells: BTreeMap<_, Sums> = BTreeMap::new();
             for record in &expected.booked {
                 let key = (record.day, record.project.clone(), record.model.clone(), record.key.clone());
                 let cell = cells.entry(key).or_default();
                 cell.0 += 1;
-                cell.1 += u128::from(record.tokens.input);
-                cell.2 += u128::from(record.tokens.cached_input);
-                cell.3 += u128::from(record.tokens.output);
+                cell.1 += i128::from(record.tokens.input);
+                cell.2 += i128::from(record.tokens.cached_input);
+                cell.3 += i128::from(record.tokens.output);
                 cell.4 += record.cost;
             }
             let given: BTreeMap<_, Sums> = self
@@ -893,8 +899,15 @@ fn name_of(command: &Command) -> &'static str {
         Command::Organization(_, OrganizationCommand::CreateProject { .. }) => "project created",
         Command::Organization(_, OrganizationCommand::IssueKey { .. }) => "key issued",
         Command::Organization(_, OrganizationCommand::Recharge { .. }) => "recharged",
-        Command::Organization(..) | Command::Config(ConfigCommand::SetQuantityLimits(_)) => {
-            panic!("{command:?} is not about money")
+        Command::Organization(..)
+        | Command::Config(
+            ConfigCommand::SetQuantityLimits(_)
+            | ConfigCommand::PublishTiers(_)
+            | ConfigCommand::SetVoucherPolicy(_)
+            | ConfigCommand::SetDefaults(_),
+        )
+        | Command::Partition(PartitionCommand::CloseMonths) => {
+            panic!("no walk of this model does {command:?}")
         }
         Command::Config(ConfigCommand::PublishPrices { .. }) => "prices published",
         Command::Config(ConfigCommand::SetLagModel(_)) => "cycle set",

@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tollbook_engine::decide::{Decided, decide};
+use tollbook_engine::decide::{Decided, decide, questions};
+use tollbook_projections::books::{EndedMonth, Seal};
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
+use tollbook_projections::movement::Movement;
+use tollbook_projections::past::{Past, Settled};
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
@@ -20,7 +23,7 @@ use tollbook_schemas::position::{EntryId, PartitionId, Position, WriterId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::topic::Topic;
-use tollbook_schemas::usage::{Unreadable, Usage};
+use tollbook_schemas::usage::{Unreadable, Usage, UsagePlace};
 
 /// The only partition.
 pub const PARTITION: PartitionId = PartitionId(0);
@@ -67,6 +70,15 @@ pub struct MemoryLedger {
     pub quarantine: Vec<Quarantined>,
     /// Every decision about an organization or, without one, about the configuration.
     pub audit: Vec<(Option<OrgId>, AuditRow)>,
+    /// Every line of every organization's books.
+    pub movements: Vec<(OrgId, Movement)>,
+    /// Every month that ended with something booked in it.
+    pub months: Vec<(OrgId, EndedMonth)>,
+    /// Every sealed statement.
+    pub seals: Vec<(OrgId, Seal)>,
+    /// What became of quarantined records.
+    pub settled: BTreeMap<UsagePlace, Settled>,
+    remembered: BTreeMap<(OrgId, [u8; 16]), ([u8; 16], Position)>,
     lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
     writer: WriterId,
@@ -88,6 +100,11 @@ impl MemoryLedger {
             history: Vec::new(),
             quarantine: Vec::new(),
             audit: Vec::new(),
+            movements: Vec::new(),
+            months: Vec::new(),
+            seals: Vec::new(),
+            settled: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
             rows: BTreeMap::new(),
             writer: WriterId(1),
@@ -147,10 +164,55 @@ impl MemoryLedger {
                 Effect::Decided { organization, row } => {
                     self.audit.push((organization.clone(), (**row).clone()));
                 }
-                Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
+                Effect::Moved { organization, movement } => {
+                    self.movements.push((organization.clone(), (**movement).clone()));
+                }
+                Effect::MonthEnded { organization, ended } => {
+                    self.months.push((organization.clone(), (**ended).clone()));
+                }
+                Effect::Sealed { organization, seal } => {
+                    self.seals.push((organization.clone(), seal.clone()))
+                }
+                Effect::Remembered { organization, idempotency, position } => {
+                    let key = (organization.clone(), idempotency.key);
+                    self.remembered.insert(key, (idempotency.content, *position));
+                }
+                Effect::Settled { place, settled } => {
+                    self.settled.insert(*place, (**settled).clone());
+                }
+                Effect::Foreign { .. }
+                | Effect::Copy { .. }
+                | Effect::Voided { .. }
+                | Effect::Repeated { .. }
+                | Effect::Charged { .. } => {}
             }
         }
         Ok(effects)
+    }
+
+    /// What a view would answer to a command's questions.
+    fn past(&self, command: &Command, idempotency: Option<&Idempotency>) -> Past {
+        let Command::Organization(organization, _) = command else { return Past::default() };
+        let questions = questions(command, idempotency);
+        let mine =
+            || self.movements.iter().filter(|(of, _)| of == organization).map(|(_, movement)| movement);
+        let mut wanted = questions.movements.clone();
+        if let Some(month) = questions.month {
+            let recharges = mine().filter(|movement| movement.month == month);
+            wanted.extend(recharges.flat_map(Movement::keys));
+        }
+        let found = mine().filter(|movement| wanted.iter().any(|key| movement.answers(key)));
+        let quarantined = questions.quarantined.and_then(|place| {
+            self.quarantine.iter().find(|record| record.place == place).cloned().map(Box::new)
+        });
+        let key = questions.idempotency.map(|key| (organization.clone(), key));
+        Past {
+            through: self.state.head().position,
+            idempotency: key.and_then(|key| self.remembered.get(&key).copied()),
+            movements: found.cloned().collect(),
+            settled: questions.quarantined.and_then(|place| self.settled.get(&place).cloned()),
+            quarantined,
+        }
     }
 
     /// Decides a command, writes its entry, and applies it.
@@ -180,15 +242,19 @@ impl MemoryLedger {
         idempotency: Option<Idempotency>,
         term: u64,
     ) -> Result<Outcome, Rejection> {
-        let events = match decide(&self.state, command, actor, idempotency.as_ref(), self.now)? {
+        let past = self.past(command, idempotency.as_ref());
+        let events = match decide(&self.state, command, actor, idempotency.as_ref(), &past, self.now)? {
             Decided::Events(events) => events,
             Decided::Before(position) => return Ok(Outcome::Before(position)),
             Decided::AsItIs => return Ok(Outcome::AsItIs),
         };
         let cause = match command {
+            Command::Organization(_, OrganizationCommand::ExpireVouchers)
+            | Command::Partition(PartitionCommand::CloseCycles | PartitionCommand::CloseMonths) => {
+                Cause::Timer
+            }
             Command::Organization(..) | Command::Config(_) => Cause::Command { idempotency },
             Command::Partition(PartitionCommand::TakeOwnership(_)) => Cause::Takeover,
-            Command::Partition(PartitionCommand::CloseCycles) => Cause::Timer,
             Command::Partition(PartitionCommand::CopyConfig { of, .. }) => Cause::Copy { of: *of },
         };
         let taken = events.iter().find_map(|event| match event {

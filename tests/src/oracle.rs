@@ -220,6 +220,9 @@ impl Oracle {
                 _ => Expected::AsItIs,
             },
             Command::Partition(PartitionCommand::CopyConfig { .. }) => panic!("there is one partition"),
+            Command::Partition(PartitionCommand::CloseMonths) => {
+                panic!("no walk of this model closes months")
+            }
         }
     }
 
@@ -251,6 +254,9 @@ impl Oracle {
                 Expected::Refused("token_not_found")
             }
             ConfigCommand::SetLagModel(_)
+            | ConfigCommand::PublishTiers(_)
+            | ConfigCommand::SetVoucherPolicy(_)
+            | ConfigCommand::SetDefaults(_)
             | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
             | ConfigCommand::RevokeToken(_) => entry(),
@@ -325,14 +331,21 @@ impl Oracle {
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
-                    ConfigCommand::SetQuantityLimits(_) => {}
+                    ConfigCommand::PublishTiers(_)
+                    | ConfigCommand::SetVoucherPolicy(_)
+                    | ConfigCommand::SetDefaults(_)
+                    | ConfigCommand::SetQuantityLimits(_) => {}
                 }
             }
             Command::Partition(PartitionCommand::CloseCycles) => {
                 self.closed_through = self.last_boundary(now).unwrap();
                 self.settle();
             }
-            Command::Partition(PartitionCommand::TakeOwnership(_) | PartitionCommand::CopyConfig { .. }) => {}
+            Command::Partition(
+                PartitionCommand::TakeOwnership(_)
+                | PartitionCommand::CopyConfig { .. }
+                | PartitionCommand::CloseMonths,
+            ) => {}
         }
     }
 

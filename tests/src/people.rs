@@ -734,7 +734,20 @@ impl Group {
                 self.revoke(now, Revocation::Requested, |_, known| known.id == *key);
                 entry_if(works)
             }
-            C::Recharge { .. } => panic!("{command:?} is not about people"),
+            C::Recharge { .. }
+            | C::Refund { .. }
+            | C::ReverseRecharge { .. }
+            | C::Adjust { .. }
+            | C::GrantVoucher { .. }
+            | C::ExpireVouchers
+            | C::SetCreditLimit(_)
+            | C::PublishPrices { .. }
+            | C::ReverseUsage { .. }
+            | C::ReleaseUsage { .. }
+            | C::DismissUsage { .. }
+            | C::SealStatement { .. }
+            | C::IssueInvoice { .. }
+            | C::MoveIn(_) => panic!("{command:?} is not about people"),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What happened to an organization's money, as it was decided: what a refund comes to, the fold computes.
 
 use serde_json::{Value, json};
+use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{MoneyEvent as E, VoucherOrigin};
-use tollbook_schemas::id::{Reason, RechargeId};
+use tollbook_schemas::id::{KeyId, Reason, RechargeId};
 use tollbook_schemas::position::PartitionId;
+use tollbook_schemas::usage::BookedUsage;
 
-use super::{Told, place_id, text, texts};
+use super::{Told, place_id, text};
 
 pub(super) fn event(partition: PartitionId, event: &E) -> Told {
     match event {
@@ -59,12 +61,15 @@ pub(super) fn event(partition: PartitionId, event: &E) -> Told {
             ("voucher.granted", fields)
         }
         E::VoucherExpired { voucher } => ("voucher.expired", json!({ "voucher": voucher.as_str() })),
-        E::VoucherWithdrawn { voucher } => ("voucher.withdrawn", json!({ "voucher": voucher.as_str() })),
-        E::UsageReversed { reversal, usage, reason } => (
+        E::VoucherWithdrawn { voucher, below } => {
+            ("voucher.withdrawn", json!({ "voucher": voucher.as_str(), "below": below.to_string() }))
+        }
+        E::UsageReversed { reversal, usage, booked, reason } => (
             "usage.reversed",
             json!({
                 "reversal": reversal.as_str(),
                 "usage": place_id(partition, *usage),
+                "booked": booked_json(booked),
                 "reason": reason.as_str(),
             }),
         ),
@@ -77,7 +82,7 @@ pub(super) fn event(partition: PartitionId, event: &E) -> Told {
                 "invoice": invoice.as_str(),
                 "number": number,
                 "month": month.to_string(),
-                "recharges": texts(recharges),
+                "recharges": invoiced(recharges),
             }),
         ),
         E::CreditNoteIssued { note, number, invoice, movement } => (
@@ -90,6 +95,29 @@ pub(super) fn event(partition: PartitionId, event: &E) -> Told {
             }),
         ),
     }
+}
+
+/// A usage record as it was charged.
+fn booked_json(booked: &BookedUsage) -> Value {
+    let BookedUsage { day, project, key, model, tokens, meters, cost } = booked;
+    let meters: serde_json::Map<_, _> =
+        meters.iter().map(|(meter, units)| (meter.as_str().to_owned(), (*units).into())).collect();
+    json!({
+        "day": day.to_string(),
+        "project": project.as_str(),
+        "api_key": key.as_ref().map(KeyId::as_str),
+        "model": model.as_str(),
+        "input_tokens": tokens.input,
+        "cached_input_tokens": tokens.cached_input,
+        "output_tokens": tokens.output,
+        "meters": meters,
+        "cost": cost.to_string(),
+    })
+}
+
+fn invoiced(recharges: &[(RechargeId, Amount)]) -> Value {
+    let line = |(recharge, amount): &(RechargeId, Amount)| json!({ "recharge": recharge.as_str(), "amount": amount.to_string() });
+    recharges.iter().map(line).collect()
 }
 
 /// Where a voucher came from, the operator's reference and reason.

@@ -65,7 +65,7 @@ pub(super) fn key_event(event: &KeyEvent) -> Told {
 
 pub(super) fn quarantine_event(partition: PartitionId, event: &QuarantineEvent) -> Told {
     match event {
-        QuarantineEvent::Released { place, usage } => (
+        QuarantineEvent::Released { place, usage, uncounted: _ } => (
             "quarantine.released",
             json!({ "id": place_id(partition, *place), "event": cloudevent::to_event(usage) }),
         ),

@@ -6,6 +6,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use tollbook_projections::first::{FirstPlaces, FirstPlacesInMemory, Lookup};
 use tollbook_projections::ids::Ids;
+use tollbook_projections::past::Past;
 use tollbook_projections::record::Record;
 use tollbook_projections::state::State;
 use tollbook_schemas::batch::BatchBuilder;
@@ -267,7 +268,7 @@ fn setup(ledger: &LedgerId, traffic: &Traffic, at: Timestamp) -> Result<Vec<(Top
         entries.push((topic, payload));
         if let Some(command) = commands.next()
             && let Decided::Events(events) =
-                decide(&state, &command, &Actor::Operator { token: None }, None, at)
+                decide(&state, &command, &Actor::Operator { token: None }, None, &Past::default(), at)
                     .map_err(BenchError::made)?
         {
             decided.push((command.topic(), events));

@@ -1,43 +1,101 @@
-//! Prices, the billing cycle, tokens.
+//! Prices, tiers, policies, the billing cycle, tokens.
 
-use tollbook_projections::config::Config;
+use std::collections::BTreeSet;
+
+use tollbook_projections::config::{Config, PriceBook};
 use tollbook_projections::state::State;
-use tollbook_schemas::event::{ConfigEvent, Event};
-use tollbook_schemas::id::TokenId;
-use tollbook_schemas::policy::{LagModel, QuantityLimits};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
+use tollbook_schemas::id::{ModelName, TokenId};
+use tollbook_schemas::policy::{Defaults, LagModel, QuantityLimits, TierTable, VoucherPolicy};
 use tollbook_schemas::price::PriceList;
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
 
-use super::Decided;
+use super::money::within;
+use super::{Case, Decided, Refusable};
 
 /// A model's first price may begin in the past; a change may not begin before it is recorded (R4.11).
-pub(super) fn publish_prices(
-    state: &State,
-    currency: &str,
-    list: &PriceList,
-    now: Timestamp,
-) -> Result<Decided, Rejection> {
-    let config = state.config();
-    if let Some((_, of_ledger, _)) = &config.ledger
-        && of_ledger != currency
-    {
-        return Err(Rejection::CurrencyMismatch(of_ledger.clone()));
-    }
-    if config.prices.contains(list) {
-        return Ok(Decided::AsItIs);
-    }
+pub(super) fn publish_prices(state: &State, currency: &str, list: &PriceList, now: Timestamp) -> Refusable {
+    let book = &state.config().prices;
+    in_currency(state.config(), currency)?;
     // The fold clamps recorded times, so a change must not begin before the latest of them either.
-    let earliest = now.max(state.head().recorded_at);
+    changes_begin(book, list, |model| book.history(model).is_some(), now.max(state.head().recorded_at))?;
+    let changed = !book.contains(list);
+    Ok(Decided::of(changed.then(|| Event::Config(ConfigEvent::PricesPublished(list.clone())))))
+}
+
+/// An organization's own price list, which wins (R4.11): where the ledger has a price, its first one is a change too.
+pub(super) fn publish_own_prices(case: &Case<'_>, currency: &str, list: &PriceList) -> Refusable {
+    let (own, of_all) = (&case.organization.prices, &case.state.config().prices);
+    in_currency(case.state.config(), currency)?;
+    let known = |model: &ModelName| own.history(model).is_some() || of_all.history(model).is_some();
+    changes_begin(own, list, known, case.now)?;
+    let changed = !own.contains(list);
+    Ok(Decided::of(changed.then(|| Event::Organization(OrganizationEvent::PricesPublished(list.clone())))))
+}
+
+fn in_currency(config: &Config, currency: &str) -> Result<(), Rejection> {
+    match &config.ledger {
+        Some((_, of_ledger, _)) if of_ledger != currency => {
+            Err(Rejection::CurrencyMismatch(of_ledger.clone()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether no change of a price that something may have been charged by begins before `earliest`.
+fn changes_begin(
+    book: &PriceBook,
+    list: &PriceList,
+    known: impl Fn(&ModelName) -> bool,
+    earliest: Timestamp,
+) -> Result<(), Rejection> {
     for (model, price) in &list.models {
-        let history = config.prices.history(model);
-        let same = history.and_then(|history| history.get(&list.effective_from)) == Some(price);
-        if history.is_some() && !same && list.effective_from < earliest {
+        let published = book.history(model).and_then(|history| history.get(&list.effective_from));
+        let same = published.map(|published| &published.price) == Some(price);
+        if known(model) && !same && list.effective_from < earliest {
             return Err(Rejection::PriceInThePast { model: model.clone(), now: earliest });
         }
     }
-    // From here it succeeds.
-    Ok(Decided::Events(vec![Event::Config(ConfigEvent::PricesPublished(list.clone()))]))
+    Ok(())
+}
+
+/// A tier table counts from an instant on, which may not be past (R5).
+pub(super) fn publish_tiers(state: &State, table: &TierTable, now: Timestamp) -> Refusable {
+    let known = &state.config().tiers;
+    if known.get(&table.effective_from) == Some(table) {
+        return Ok(Decided::AsItIs);
+    }
+    let rises = table.tiers.windows(2).all(|pair| match pair {
+        [low, high] => low.cumulative_recharge < high.cumulative_recharge,
+        _short => true,
+    });
+    let (first, mut names) = (table.tiers.first(), BTreeSet::new());
+    let sound = first.is_some_and(|first| first.cumulative_recharge.is_positive())
+        && table.tiers.iter().all(|tier| names.insert(&tier.name));
+    if !rises || !sound || table.effective_from < now.max(state.head().recorded_at) {
+        return Err(Rejection::TiersUnordered);
+    }
+    Ok(Decided::of([Event::Config(ConfigEvent::TiersPublished(table.clone()))]))
+}
+
+/// A later change of the policy grants nothing backwards (R4.5).
+pub(super) fn set_voucher_policy(config: &Config, policy: VoucherPolicy) -> Refusable {
+    if policy.threshold.is_negative() || policy.amount.is_negative() {
+        return Err(Rejection::AmountNotPositive);
+    }
+    within(Amount::ZERO, policy.amount)?;
+    let changed = config.voucher_policy != policy;
+    Ok(Decided::of(changed.then_some(Event::Config(ConfigEvent::VoucherPolicySet(policy)))))
+}
+
+pub(super) fn set_defaults(config: &Config, defaults: Defaults) -> Refusable {
+    if defaults.balance_alert_threshold.is_some_and(Amount::is_negative) {
+        return Err(Rejection::AmountNotPositive);
+    }
+    let changed = config.defaults != defaults;
+    Ok(Decided::of(changed.then_some(Event::Config(ConfigEvent::DefaultsSet(defaults)))))
 }
 
 pub(super) fn set_lag_model(config: &Config, lag: LagModel) -> Decided {

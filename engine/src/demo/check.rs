@@ -37,6 +37,7 @@ impl Player<'_> {
             booked: self.books.total.requests,
             duplicates: self.books.repeated,
             quarantined: self.books.unbookable,
+            settled: 0,
         };
         if counts != expected {
             return Err(DemoError::Differs(format!("counted {counts:?}, expected {expected:?}")));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tollbook_projections::config::PriceBook;
+use tollbook_projections::config::{PriceBook, PriceHistory, Published};
 use tollbook_schemas::command::ConfigCommand;
 use tollbook_schemas::id::{MeterName, ModelName};
 use tollbook_schemas::position::PartitionId;
@@ -142,11 +142,11 @@ async fn show(Reading { at, .. }: Reading<()>) -> Result<Json<Prices>, Problem> 
 
 async fn published(node: &Node) -> Result<Prices, Problem> {
     let book: PriceBook = node.owner(PartitionId(0))?.read(|state| state.config().prices.clone()).await?;
-    let dated = |(model, history): (&ModelName, &BTreeMap<Timestamp, ModelPrice>)| {
+    let dated = |(model, history): (&ModelName, &PriceHistory)| {
         let model = model.clone();
         history
             .iter()
-            .map(move |(from, price)| DatedPrice {
+            .map(move |(from, Published { price, .. })| DatedPrice {
                 model: model.clone(),
                 effective_from: *from,
                 input: price.input,

@@ -164,7 +164,7 @@ impl From<CommandError> for Problem {
                 | AppendError::Unknown { .. }
                 | AppendError::Closed,
             ) => Self::unavailable("log_unavailable", error.to_string()),
-            CommandError::Encode(_) => Self::internal(error.to_string()),
+            CommandError::Encode(_) | CommandError::View(_) => Self::internal(error.to_string()),
         }
     }
 }

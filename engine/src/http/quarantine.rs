@@ -112,9 +112,9 @@ async fn list(
             let rows = read.map_err(|error| Problem::internal(error.to_string()))?;
             let rows = rows.map_err(|error| Problem::internal(error.to_string()))?;
             let last = rows.len() < wanted;
-            after = rows.last().map(|row| row.place);
-            let seen = rows.iter().filter(|row| visible(&at.caller, row));
-            items.extend(seen.map(|row| shown(partition, row)));
+            after = rows.last().map(|(row, _)| row.place);
+            let seen = rows.iter().filter(|(row, settled)| settled.is_none() && visible(&at.caller, row));
+            items.extend(seen.map(|(row, _)| shown(partition, row)));
             if last || items.len() > most {
                 break;
             }

@@ -164,15 +164,15 @@ answer! {
         /// With which API key.
         api_key: Option<KeyId>,
         /// Requests.
-        requests: u64,
+        requests: i64,
         /// Input tokens, cached ones included.
-        input_tokens: u64,
+        input_tokens: i64,
         /// Input tokens read from a cache.
-        cached_input_tokens: u64,
+        cached_input_tokens: i64,
         /// Output tokens.
-        output_tokens: u64,
+        output_tokens: i64,
         /// Further metered units, by name.
-        meters: BTreeMap<MeterName, u64>,
+        meters: BTreeMap<MeterName, i64>,
         /// What it cost.
         cost: Amount,
     }
@@ -221,7 +221,7 @@ async fn all_cells(at: &At, organization: &OrgId) -> Result<(Calendar, Vec<(Cell
     owner.wait_viewed(history_at).await?;
     let view = node.view(owner.partition()).cloned().ok_or_else(|| Problem::internal("no view"))?;
     let id = organization.clone();
-    let history = tokio::task::spawn_blocking(move || view.history(&id)).await;
+    let history = tokio::task::spawn_blocking(move || view.history(&id, Day::default())).await;
     let history = history
         .map_err(|error| Problem::internal(error.to_string()))?
         .map_err(|error| Problem::internal(error.to_string()))?;
@@ -266,7 +266,7 @@ fn bucket(calendar: &Calendar, bucket: Bucket, start: Day, groups: BTreeMap<Grou
         Bucket::Day => start.next(),
         Bucket::Month => start.month().next().first_day(),
     };
-    let count = |units: u128| u64::try_from(units).unwrap_or(u64::MAX);
+    let count = |units: i128| i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
     let results = groups.into_iter().map(|((project, model, api_key), cell)| SpendResult {
         project,
         model,

@@ -208,6 +208,20 @@ numbers! {
     u64: Int64, INT64_MAX;
 }
 
+/// A count that corrections may take below zero; only answered, never read.
+impl Shape for i64 {
+    fn describe(_: &mut Parts) -> Described {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Int64);
+        ObjectBuilder::new().schema_type(Type::Integer).format(Some(format)).into()
+    }
+}
+
+impl ToJson for i64 {
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(*self)
+    }
+}
+
 /// A rate limit: at least 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate(u64);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tollbook_projections::past::Past;
 use tollbook_projections::state::State;
 use tollbook_schemas::command::Command;
 use tollbook_schemas::entry::{Actor, Cause, Idempotency};
@@ -11,6 +12,7 @@ use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::rejection::Rejection;
 
 use super::{Journal, Role, Tokens};
+use crate::decide::questions;
 use crate::log::AppendError;
 
 /// A command on its way to be decided.
@@ -19,6 +21,8 @@ pub struct Request {
     pub(super) command: Command,
     pub(super) actor: Actor,
     pub(super) cause: Cause,
+    /// What came before and is not in State any more.
+    pub(super) past: Past,
     pub(super) reply: Option<oneshot::Sender<Result<Done, CommandError>>>,
 }
 
@@ -51,6 +55,9 @@ pub enum CommandError {
     /// The process is stopping.
     #[error("the engine is stopping; try again")]
     Stopping,
+    /// The view could not be read.
+    #[error("the view could not be read: {0}")]
+    View(String),
     /// The entry could not be written.
     #[error("the log could not be written: {0}")]
     Log(AppendError),
@@ -69,11 +76,19 @@ impl Request {
             Command::Partition(tollbook_schemas::command::PartitionCommand::CopyConfig { of, .. }) => {
                 Cause::Copy { of: *of }
             }
-            Command::Partition(tollbook_schemas::command::PartitionCommand::CloseCycles)
+            Command::Partition(
+                tollbook_schemas::command::PartitionCommand::CloseCycles
+                | tollbook_schemas::command::PartitionCommand::CloseMonths,
+            )
             | Command::Organization(..)
             | Command::Config(_) => Cause::Timer,
         };
-        Self { command, actor: Actor::Engine, cause, reply: None }
+        Self { command, actor: Actor::Engine, cause, past: Past::default(), reply: None }
+    }
+
+    /// Whether its decision depends on the past.
+    pub(super) fn looks_back(&self) -> bool {
+        !questions(&self.command, self.idempotency()).is_empty()
     }
 
     pub(super) const fn idempotency(&self) -> Option<&Idempotency> {
@@ -194,16 +209,17 @@ impl OwnerHandle {
         self.partition
     }
 
-    /// Has a command decided, and waits until its entry is applied.
+    /// Has a command decided, and waits until its entry is applied; `past` answers what it asks of the past.
     pub async fn decide(
         &self,
         command: Command,
         actor: Actor,
         idempotency: Option<Idempotency>,
+        past: Past,
     ) -> Result<Done, CommandError> {
         let (reply, answer) = oneshot::channel();
         let cause = Cause::Command { idempotency };
-        self.send(Message::Decide(Box::new(Request { command, actor, cause, reply: Some(reply) })))?;
+        self.send(Message::Decide(Box::new(Request { command, actor, cause, past, reply: Some(reply) })))?;
         answer.await.map_err(|_| CommandError::Stopping)?
     }
 
@@ -247,6 +263,11 @@ impl OwnerHandle {
     pub async fn wait_viewed(&self, position: Position) -> Result<(), CommandError> {
         let mut viewed = self.viewed.clone();
         viewed.wait_for(|at| *at >= position).await.map(|_| ()).map_err(|_| CommandError::Stopping)
+    }
+
+    /// The last position that the views hold.
+    pub fn viewed(&self) -> Position {
+        *self.viewed.borrow()
     }
 
     /// What this process is to the partition now.

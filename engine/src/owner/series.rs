@@ -8,8 +8,10 @@ use tokio::sync::mpsc;
 use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::codec;
+use tollbook_schemas::command::Command;
 use tollbook_schemas::entry::{Body, Decision};
 use tollbook_schemas::event::{Event, PartitionEvent};
+use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, Position};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::topic::Topic;
@@ -88,6 +90,12 @@ impl Series {
         self.topics.get(&Topic::Config).is_some_and(|line| line.current.is_some())
     }
 
+    /// Whether a decision about an organization is in flight.
+    pub(super) fn is_busy(&self, organization: &OrgId) -> bool {
+        let line = self.topics.get(&Topic::Organization(organization.clone()));
+        line.is_some_and(|line| line.current.is_some())
+    }
+
     /// Decides a command, now or when those of its topic before it are done.
     pub(super) fn submit(&mut self, request: Request, state: &State, term: u64, now: Timestamp) {
         let topic = request.command.topic();
@@ -104,8 +112,18 @@ impl Series {
 
     fn decide(&mut self, topic: Topic, request: Request, state: &State, term: u64, now: Timestamp) {
         let partition = state.partition();
+        if !remembers(state, &request) {
+            return request.answer(Err(CommandError::Busy));
+        }
         let at = |position| LogPosition { partition, position };
-        let events = match decide(state, &request.command, &request.actor, request.idempotency(), now) {
+        let events = match decide(
+            state,
+            &request.command,
+            &request.actor,
+            request.idempotency(),
+            &request.past,
+            now,
+        ) {
             Ok(Decided::Events(events)) => events,
             Ok(Decided::Before(position)) => {
                 return request.answer(Ok(Done { position: at(position), events: Vec::new(), before: true }));
@@ -243,6 +261,16 @@ impl Series {
             }
         }
         self.waiting = 0;
+    }
+}
+
+/// Whether State and what was looked up for a request are together all that its organization ever did.
+fn remembers(state: &State, request: &Request) -> bool {
+    match &request.command {
+        Command::Organization(id, _) if request.looks_back() => {
+            state.organization(id).is_none_or(|known| known.recent.joins(&request.past))
+        }
+        Command::Organization(..) | Command::Config(_) | Command::Partition(_) => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must stop everything.
 
-use tollbook_schemas::id::{InvitationId, KeyId, MemberId, OrgId, ProjectId, Reference};
+use tollbook_schemas::id::{InvitationId, KeyId, MemberId, OrgId, ProjectId};
 use tollbook_schemas::position::Position;
 
 /// An invariant broke: the log holds what this build cannot have written, or cannot read. Nothing may go on.
@@ -50,9 +50,6 @@ pub enum Corrupt {
     /// An invitation was made twice.
     #[error("invitation {0} was made twice")]
     InvitationExists(InvitationId),
-    /// A payment reference was booked twice (R4.7).
-    #[error("reference {0} was booked twice")]
-    ReferenceUsed(Reference),
     /// The policy's voucher was granted twice (R4.5).
     #[error("the policy's voucher was granted twice to {0}")]
     VoucherTwice(OrgId),

@@ -1,14 +1,18 @@
 //! What the fold owes the world outside of State.
 
 use serde::{Deserialize, Serialize};
-use tollbook_schemas::entry::{Actor, Cause, Decision};
+use tollbook_schemas::entry::{Actor, Cause, Decision, Idempotency};
 use tollbook_schemas::event::Event;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
 
+use crate::books::{EndedMonth, Seal};
+use crate::movement::Movement;
 use crate::organization::At;
+use crate::past::Settled;
+use crate::purse::Funds;
 use crate::spend::OpenCells;
 
 /// What applying a record owes the world outside of State. A value: replays drop it.
@@ -24,6 +28,63 @@ pub enum Effect {
         cells: OpenCells,
         /// By what.
         position: Position,
+    },
+    /// A line of an organization's books (R4.10).
+    Moved {
+        /// Whose.
+        organization: OrgId,
+        /// What.
+        movement: Box<Movement>,
+    },
+    /// A month with something booked in it ended for an organization (R8.3).
+    MonthEnded {
+        /// Whose.
+        organization: OrgId,
+        /// What it came to.
+        ended: Box<EndedMonth>,
+    },
+    /// The statement of a closed month was sealed (R8.3).
+    Sealed {
+        /// Whose.
+        organization: OrgId,
+        /// The seal.
+        seal: Seal,
+    },
+    /// A request with an idempotency key was carried out.
+    Remembered {
+        /// About whom.
+        organization: OrgId,
+        /// What makes a repetition recognizable.
+        idempotency: Idempotency,
+        /// The entry.
+        position: Position,
+    },
+    /// Rows of a usage entry that came before, and were not booked again (R8.2).
+    Repeated {
+        /// The entry.
+        position: Position,
+        /// Which.
+        rows: Vec<u32>,
+    },
+    /// A quarantined record was released or dismissed (R8.1).
+    Settled {
+        /// Which.
+        place: UsagePlace,
+        /// How.
+        settled: Box<Settled>,
+    },
+    /// What an entry's usage took from an organization: only where [`State::report_charges`] asks for it.
+    ///
+    /// [`State::report_charges`]: super::State::report_charges
+    Charged {
+        /// From whom.
+        organization: OrgId,
+        /// The entry.
+        position: Position,
+        /// What it took.
+        took: Funds,
+        /// What there was after it.
+        after: Funds,
     },
     /// A message is not an entry of this ledger and partition, and was skipped.
     Foreign {

@@ -39,7 +39,9 @@ impl State {
 
     /// State without organizations, to be put back one by one.
     pub(crate) fn restore_common(partition: PartitionId, common: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self { common: codec::decode_row(common)?, ..Self::empty(partition) })
+        let mut state = Self { common: codec::decode_row(common)?, ..Self::empty(partition) };
+        state.find_month_end();
+        Ok(state)
     }
 
     /// Puts an organization back that is not there yet.
@@ -53,5 +55,6 @@ impl State {
         if has_pending {
             self.pending.insert(slot);
         }
+        self.note_expiry(slot);
     }
 }

@@ -26,7 +26,9 @@ use tollbook_schemas::price::{ModelPrice, PriceList};
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::{Sealed, SecretHash};
 use tollbook_schemas::time::{Month, Timestamp, Zone};
-use tollbook_schemas::usage::{Charged, Extras, Ingress, Occurred, Tokens, Unreadable, Usage, UsagePlace};
+use tollbook_schemas::usage::{
+    BookedUsage, Charged, Extras, Ingress, Occurred, Tokens, Unreadable, Usage, UsagePlace,
+};
 
 /// A value with the name of its bytes.
 pub(crate) struct Sample<T> {
@@ -339,13 +341,20 @@ fn money_events() -> Vec<Sample<Event>> {
             origin: VoucherOrigin::Policy,
         };
         "voucher_expired": E::VoucherExpired { .. } => E::VoucherExpired { voucher: voucher() };
-        "voucher_withdrawn": E::VoucherWithdrawn { .. } => E::VoucherWithdrawn { voucher: voucher() };
+        "voucher_withdrawn": E::VoucherWithdrawn { .. } =>
+            E::VoucherWithdrawn { voucher: voucher(), below: amount("5") };
         "usage_reversed": E::UsageReversed { .. } => E::UsageReversed {
-            reversal: movement(), usage: UsagePlace { position: Position(17), row: 3 }, reason: reason(),
+            reversal: movement(), usage: UsagePlace { position: Position(17), row: 3 },
+            booked: Box::new(BookedUsage {
+                day: "2026-11-20".parse().unwrap(), project: ProjectId::from_bits(3), key: Some(KeyId::from_bits(4)),
+                model: ModelName::parse("kimi-k2.5").unwrap(),
+                tokens: Tokens { input: 1200, cached_input: 800, output: 310 }, meters: BTreeMap::new(), cost: amount("0.00125"),
+            }),
+            reason: reason(),
         };
         "statement_sealed": E::StatementSealed { .. } => E::StatementSealed { month: month(), hash: [9; 32] };
         "invoice_issued": E::InvoiceIssued { .. } => E::InvoiceIssued {
-            invoice: invoice(), number: 1, month: month(), recharges: vec![recharge()],
+            invoice: invoice(), number: 1, month: month(), recharges: vec![(recharge(), amount("20"))],
         };
         "credit_note_issued": E::CreditNoteIssued { .. } => E::CreditNoteIssued {
             note: InvoiceId::from_bits(12), number: 2, invoice: invoice(), movement: movement(),
@@ -357,7 +366,7 @@ fn quarantine_events() -> Vec<Sample<Event>> {
     use QuarantineEvent as E;
     let place = UsagePlace { position: Position(17), row: 3 };
     samples!("quarantine", E, Event::Quarantine, {
-        "released": E::Released { .. } => E::Released { place, usage: Box::new(usage()) };
+        "released": E::Released { .. } => E::Released { place, usage: Box::new(usage()), uncounted: false };
         "dismissed": E::Dismissed { .. } => E::Dismissed { place, reason: reason() };
     })
 }

@@ -13,6 +13,7 @@ use tollbook_schemas::codec;
 use tollbook_schemas::entry::{Actor, Body};
 use tollbook_schemas::id::{NodeName, OrgId};
 use tollbook_schemas::position::PartitionId;
+use tollbook_schemas::time::Day;
 use tollbook_schemas::usage::Usage;
 
 use super::super::report::{self, grouped};
@@ -136,7 +137,7 @@ impl Ledger {
         let view = node.view(P0).ok_or(BenchError::Different)?.clone();
         let (mut history, mut audit) = (0u64, 0u64);
         for id in &organizations {
-            let days = view.history(id).map_err(BenchError::made)?;
+            let days = view.history(id, Day::default()).map_err(BenchError::made)?;
             history = history.saturating_add(whole(days.len()));
             let rows = view.audit(Some(id), None, usize::MAX).map_err(BenchError::made)?;
             audit = audit.saturating_add(whole(rows.len()));

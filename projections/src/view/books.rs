@@ -1,0 +1,128 @@
+//! Rows that finance reads, and those that decisions look up.
+
+use tollbook_schemas::codec;
+use tollbook_schemas::id::OrgId;
+use tollbook_schemas::position::Position;
+use tollbook_schemas::time::{Day, Month};
+use tollbook_schemas::usage::UsagePlace;
+
+use super::{View, ViewError, key};
+use crate::books::{EndedMonth, Seal};
+use crate::movement::{Movement, MovementKey, What};
+use crate::past::{Past, Questions, Settled};
+use crate::spend::OpenCells;
+use crate::state::Quarantined;
+
+impl View {
+    /// Cells of one organization that were booked on a day or later, with the entry that made each a row.
+    pub fn history(&self, organization: &OrgId, from: Day) -> Result<Vec<(Position, OpenCells)>, ViewError> {
+        let mut closed = Vec::new();
+        let rows = self.tree.range(key::history_from(organization, from)..end(b"h", organization));
+        for row in rows {
+            let (key, value) = row.map_err(|source| self.views.failed(source))?;
+            let position =
+                key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)));
+            closed.push((position, codec::decode_row(&value)?));
+        }
+        Ok(closed)
+    }
+
+    /// Movements of one organization that were booked in a month, in the order of the log.
+    pub fn movements(&self, organization: &OrgId, month: Month) -> Result<Vec<Movement>, ViewError> {
+        let rows = self.tree.scan_prefix(key::month(b"m", organization, month));
+        rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
+    }
+
+    /// What the last month up to `month` came to in which anything was booked, of those that are over.
+    pub fn ended_month(&self, organization: &OrgId, month: Month) -> Result<Option<EndedMonth>, ViewError> {
+        let rows = key::of(b"n", organization)..=key::month(b"n", organization, month);
+        match self.tree.range(rows).next_back() {
+            Some(row) => {
+                let (_, value) = row.map_err(|source| self.views.failed(source))?;
+                Ok(Some(codec::decode_row(&value)?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The seal of a month's statement, once it is sealed.
+    pub fn seal(&self, organization: &OrgId, month: Month) -> Result<Option<Seal>, ViewError> {
+        self.row(&key::month(b"z", organization, month))
+    }
+
+    /// What was quarantined at a place, and what became of it.
+    pub fn quarantined(
+        &self,
+        place: UsagePlace,
+    ) -> Result<Option<(Quarantined, Option<Settled>)>, ViewError> {
+        let Some(record) = self.row(&key::quarantined(place))? else { return Ok(None) };
+        Ok(Some((record, self.row(&key::settled(place))?)))
+    }
+
+    /// Whether a row of a usage entry came before and was not booked again.
+    pub fn is_repetition(&self, place: UsagePlace) -> Result<bool, ViewError> {
+        let rows: Option<Vec<u32>> = self.row(&key::repeated(place.position))?;
+        Ok(rows.is_some_and(|rows| rows.contains(&place.row)))
+    }
+
+    /// Why the fold skipped a message, if it did.
+    pub fn skipped(&self, position: Position) -> Result<Option<String>, ViewError> {
+        self.row(&key::skipped(position))
+    }
+
+    /// Answers what a decision asks of the past. `through` is a position that the view held before this was called.
+    pub fn past(
+        &self,
+        organization: &OrgId,
+        questions: &Questions,
+        through: Position,
+    ) -> Result<Past, ViewError> {
+        let mut past = Past { through, ..Past::default() };
+        if let Some(idempotency) = &questions.idempotency {
+            past.idempotency = self.row(&key::idempotency(organization, idempotency))?;
+        }
+        for found_by in &questions.movements {
+            past.movements.extend(self.movements_by(organization, found_by)?);
+        }
+        if let Some(month) = questions.month {
+            for movement in self.movements(organization, month)? {
+                if let What::Recharge { recharge } = &movement.what {
+                    let key = MovementKey::Recharge(recharge.clone());
+                    past.movements.extend(self.movements_by(organization, &key)?);
+                }
+                past.movements.push(movement);
+            }
+        }
+        past.movements.sort_by_key(|movement| (movement.position, movement.number));
+        past.movements.dedup_by_key(|movement| (movement.position, movement.number));
+        if let Some((record, settled)) =
+            questions.quarantined.map(|place| self.quarantined(place)).transpose()?.flatten()
+        {
+            past.quarantined = Some(Box::new(record));
+            past.settled = settled;
+        }
+        Ok(past)
+    }
+
+    fn movements_by(&self, organization: &OrgId, found_by: &MovementKey) -> Result<Vec<Movement>, ViewError> {
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix(key::movements_by(organization, found_by)) {
+            let (key, _) = row.map_err(|source| self.views.failed(source))?;
+            if let Some(place) = key.len().checked_sub(key::PLACE_LENGTH).and_then(|start| key.get(start..))
+                && let Some(movement) = self.row(&key::movement_at(organization, place))?
+            {
+                found.push(movement);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The first key after all rows of a kind of one organization.
+fn end(kind: &[u8], organization: &OrgId) -> Vec<u8> {
+    let mut end = key::of(kind, organization);
+    if let Some(last) = end.last_mut() {
+        *last = 1;
+    }
+    end
+}

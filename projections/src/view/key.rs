@@ -1,0 +1,108 @@
+//! Keys of rows. Ids, references and codes are not empty and hold no byte below a space, so that what follows one ends
+//! with a 0 and nobody else's rows begin like these.
+
+use tollbook_schemas::id::OrgId;
+use tollbook_schemas::position::Position;
+use tollbook_schemas::time::{Day, Month};
+use tollbook_schemas::usage::UsagePlace;
+
+use crate::movement::{Movement, MovementKey};
+
+pub(super) fn organization(id: &OrgId) -> Vec<u8> {
+    [b"o", id.as_str().as_bytes()].concat()
+}
+
+/// What all rows of a kind begin with that are of one organization.
+pub(super) fn of(kind: &[u8], id: &OrgId) -> Vec<u8> {
+    [kind, id.as_str().as_bytes(), &[0]].concat()
+}
+
+/// Cells booked on a day or later.
+pub(super) fn history_from(id: &OrgId, day: Day) -> Vec<u8> {
+    [of(b"h", id), day_bytes(day).to_vec()].concat()
+}
+
+pub(super) fn history(id: &OrgId, day: Day, position: Position) -> Vec<u8> {
+    [history_from(id, day), position.0.to_be_bytes().to_vec()].concat()
+}
+
+pub(super) fn month(kind: &[u8], id: &OrgId, month: Month) -> Vec<u8> {
+    [of(kind, id), month_bytes(month).to_vec()].concat()
+}
+
+pub(super) fn movement(id: &OrgId, movement: &Movement) -> Vec<u8> {
+    [of(b"m", id), place_of(movement)].concat()
+}
+
+/// A movement by the end of a key that [`movement_by`] made.
+pub(super) fn movement_at(id: &OrgId, place: &[u8]) -> Vec<u8> {
+    [of(b"m", id), place.to_vec()].concat()
+}
+
+/// What all rows begin with that say where movements are that are found by `key`.
+pub(super) fn movements_by(id: &OrgId, key: &MovementKey) -> Vec<u8> {
+    let key = match key {
+        MovementKey::Reference(kind, reference) => {
+            [b"r", kind.code().as_bytes(), &[0], reference.as_str().as_bytes()].concat()
+        }
+        MovementKey::Recharge(recharge) => [b"c", recharge.as_str().as_bytes()].concat(),
+        MovementKey::Usage(place) => [b"u".to_vec(), place_bytes(*place)].concat(),
+        MovementKey::Invoice(month) => [b"i".as_slice(), &month_bytes(*month)].concat(),
+    };
+    [of(b"k", id), key, vec![0]].concat()
+}
+
+pub(super) fn movement_by(id: &OrgId, key: &MovementKey, movement: &Movement) -> Vec<u8> {
+    [movements_by(id, key), place_of(movement)].concat()
+}
+
+pub(super) fn idempotency(id: &OrgId, key: &[u8; 16]) -> Vec<u8> {
+    [of(b"i", id), key.to_vec()].concat()
+}
+
+pub(super) fn quarantined(place: UsagePlace) -> Vec<u8> {
+    [b"q".to_vec(), place_bytes(place)].concat()
+}
+
+pub(super) fn settled(place: UsagePlace) -> Vec<u8> {
+    [b"w".to_vec(), place_bytes(place)].concat()
+}
+
+pub(super) fn repeated(position: Position) -> Vec<u8> {
+    [b"d".as_slice(), &position.0.to_be_bytes()].concat()
+}
+
+pub(super) fn skipped(position: Position) -> Vec<u8> {
+    [b"f".as_slice(), &position.0.to_be_bytes()].concat()
+}
+
+pub(super) fn audit_prefix(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
+    [b"a", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
+}
+
+pub(super) fn audit(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
+    [&audit_prefix(organization, 0), position.0.to_be_bytes().as_slice()].concat()
+}
+
+/// Length of what [`place_of`] gives.
+pub(super) const PLACE_LENGTH: usize = 3 + 8 + 4;
+
+fn place_of(movement: &Movement) -> Vec<u8> {
+    let (position, number) = (movement.position.0.to_be_bytes(), movement.number.to_be_bytes());
+    [month_bytes(movement.month).as_slice(), &position, &number].concat()
+}
+
+fn place_bytes(place: UsagePlace) -> Vec<u8> {
+    [place.position.0.to_be_bytes().as_slice(), &place.row.to_be_bytes()].concat()
+}
+
+/// In the order of days, those before 1970 too.
+fn day_bytes(day: Day) -> [u8; 4] {
+    (day.number().cast_unsigned() ^ 0x8000_0000).to_be_bytes()
+}
+
+/// In the order of months.
+fn month_bytes(month: Month) -> [u8; 3] {
+    let [high, low] = (month.year.cast_unsigned() ^ 0x8000).to_be_bytes();
+    [high, low, month.month.cast_unsigned()]
+}
