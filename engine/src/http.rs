@@ -26,6 +26,7 @@ mod keys;
 mod limits;
 mod members;
 mod money;
+mod moving_in;
 mod organizations;
 mod prices;
 mod projects;
@@ -73,6 +74,7 @@ pub struct Api {
 fn routes() -> Routes {
     let mut routes = Routes::new();
     organizations::routes(&mut routes);
+    moving_in::routes(&mut routes);
     allowlist::routes(&mut routes);
     limits::routes(&mut routes);
     members::routes(&mut routes);
