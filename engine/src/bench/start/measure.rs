@@ -1,6 +1,7 @@
 //! What a process of its own measures, said as lines `name: number`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tollbook_projections::ids::Ids;
 use tollbook_projections::state::State;
@@ -25,9 +26,10 @@ pub(super) async fn start(data: &Path, now: Timestamp) -> Result<(), BenchError>
     let started = watch.elapsed();
     let owner = owner(&node).await?;
     let ready = watch.elapsed();
-    let resident = report::resident_bytes();
+    let (resident, cpu) = (report::resident_bytes(), report::process_cpu_ms());
     say_time("started", started);
     say_time("**ready**: tail folded, partition taken over", ready);
+    say_time("processor time of all threads until then", Duration::from_millis(cpu));
     report::say(&format!("resident bytes: {resident}"));
     let head = owner.read(|state| state.head().clone()).await.map_err(BenchError::made)?;
     owner.wait_viewed(head.position).await.map_err(BenchError::made)?;
