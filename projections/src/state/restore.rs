@@ -19,7 +19,23 @@ pub struct Restored {
 impl Restored {
     /// Reads one of the rows that [`State::take_changed`] gave.
     pub fn read(row: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self { organization: codec::decode_row(row)?, hash: Sha256::digest(row).into() })
+        let mut organization: Organization = codec::decode_row(row)?;
+        share_ids(&mut organization);
+        Ok(Self { organization, hash: Sha256::digest(row).into() })
+    }
+}
+
+/// Lets keys name their project and member by the organization's own copies of those ids, as before it was written:
+/// less memory, and booking finds cells by the addresses of ids.
+fn share_ids(organization: &mut Organization) {
+    let Organization { projects, members, keys, .. } = organization;
+    for key in keys.values_mut() {
+        if let Some((project, _)) = projects.get_key_value(&key.project) {
+            key.project = project.clone();
+        }
+        if let Some((member, _)) = members.get_key_value(&key.member) {
+            key.member = member.clone();
+        }
     }
 }
 
