@@ -153,7 +153,7 @@ impl State {
         };
         if let Some(sequence) = usage.producerseq {
             // One that was counted before, or is too far off to be, changes nothing here.
-            self.change(slot).sources.entry(usage.source.clone()).or_default().note(sequence);
+            self.change(slot).sources.get_or_default(usage.source.clone()).note(sequence);
         }
         self.consume(slot, &record, false)?;
         self.charge(slot, record.cost, at, writing.effects)?;
