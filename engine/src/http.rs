@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, and what every handler shares.
 
+mod accept;
 pub mod auth;
 mod body;
 mod fields;
@@ -22,6 +23,7 @@ mod config;
 mod digest;
 mod health;
 mod invitations;
+mod invoices;
 mod keys;
 mod limits;
 mod members;
@@ -33,6 +35,7 @@ mod projects;
 mod quarantine;
 mod secret;
 mod spend;
+mod statement;
 mod tokens;
 mod usage;
 
@@ -84,6 +87,8 @@ fn routes() -> Routes {
     money::routes(&mut routes);
     spend::routes(&mut routes);
     budgets::routes(&mut routes);
+    statement::routes(&mut routes);
+    invoices::routes(&mut routes);
     prices::routes(&mut routes);
     config::routes(&mut routes);
     tokens::routes(&mut routes);

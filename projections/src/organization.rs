@@ -170,7 +170,7 @@ impl Organization {
             purse: Purse::default(),
             credit_limit: None,
             prices: PriceBook::default(),
-            month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default()),
+            month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default(), at.position),
             unsealed: BTreeSet::new(),
             documents: 0,
             recent: Recent::default(),
@@ -284,15 +284,21 @@ impl Organization {
         let month = today.month();
         if month > self.month.month {
             let funds = self.purse.funds();
-            let ended = std::mem::replace(&mut self.month, OpenMonth::begin(month, funds));
+            let ended = std::mem::replace(&mut self.month, OpenMonth::begin(month, funds, at.position));
             if ended.active {
                 self.unsealed.insert(ended.month);
-                let OpenMonth { month, opening, usage, active: _ } = ended;
+                let OpenMonth { month, opening, usage, active: _, since: _ } = ended;
                 let ended = Box::new(EndedMonth { month, opening, usage, closing: funds });
                 effects.push(Effect::MonthEnded { organization: self.id.clone(), ended });
             }
         }
         Ok(())
+    }
+
+    /// Months in which something was booked and whose statements are not sealed, the open one too, in order.
+    pub fn waiting_for_seals(&self) -> impl Iterator<Item = Month> {
+        let open = self.month.active.then_some(self.month.month);
+        self.unsealed.iter().copied().chain(open)
     }
 
     /// Whether any consumption waits for its cycle to close.

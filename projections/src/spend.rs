@@ -63,6 +63,16 @@ impl Cell {
         Ok(())
     }
 
+    /// Whether everything in it came to nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.requests == 0
+            && self.input_tokens == 0
+            && self.cached_input_tokens == 0
+            && self.output_tokens == 0
+            && self.meters.values().all(|units| *units == 0)
+            && self.cost.is_zero()
+    }
+
     /// The same consumption taken back.
     #[must_use]
     pub fn taken_back(self) -> Self {
@@ -307,6 +317,11 @@ impl ProjectSpend {
     /// Whether anything waits for its cycle to close.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// What waits for its cycle to close, by the local day in which it occurred.
+    pub fn pending(&self) -> impl Iterator<Item = (Day, Amount)> {
+        self.pending.iter().map(|(day, cost)| (*day, *cost))
     }
 
     /// Settled consumption of a local day.

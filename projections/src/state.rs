@@ -173,6 +173,23 @@ impl State {
         self.common.months.get(zone).is_some_and(|open| *open > month)
     }
 
+    /// Closed months whose statements wait for their seals, of so many organizations from a place on, in order; `None`
+    /// past the last. Places last as long as this State.
+    pub fn sealable(&self, from: usize, organizations: usize) -> Option<Vec<(&Organization, Vec<Month>)>> {
+        let slots = self.slots.get(from..).filter(|slots| !slots.is_empty())?;
+        // No month from this one on is closed anywhere, which spares most organizations a look at their calendars.
+        let open_everywhere = self.common.months.values().max().copied();
+        let due = slots.iter().take(organizations).filter_map(|slot| {
+            let organization = &slot.organization;
+            let closed = |month: &Month| {
+                open_everywhere.is_some_and(|open| *month < open) && self.is_closed(organization, *month)
+            };
+            let months: Vec<Month> = organization.waiting_for_seals().filter(closed).collect();
+            (!months.is_empty()).then_some((organization, months))
+        });
+        Some(due.collect())
+    }
+
     /// Every account's balance over all organizations: its sum is zero (R4.10).
     pub fn trial_balance(&self) -> Result<TrialBalance, Corrupt> {
         let mut all = TrialBalance::default();

@@ -18,6 +18,7 @@ use tollbook_schemas::position::{PartitionId, Position, WriterId};
 use super::early::{Early, Loaded};
 use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::clock::{self, Clock};
+use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
 use crate::erasure;
 use crate::feed;
@@ -159,6 +160,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         tasks.spawn(owner.run(stopped.clone()));
         let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
         tasks.spawn(eraser.run(stopped.clone()));
+        tasks.spawn(Sealer::new(handle.clone(), view.clone()).run(stopped.clone()));
         erasures.push(erasing);
         writers.push(pen);
         owners.push((handle, view));

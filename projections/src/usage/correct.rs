@@ -34,8 +34,11 @@ pub fn bookable(
     let occurred = usage.occurred.at();
     if let Some(sequence) = usage.producerseq.filter(|_| uncounted) {
         let counted = organization.sources.get(&usage.source).cloned().unwrap_or_default().note(sequence);
-        if counted == Sequence::Duplicate {
-            return Err(NotBookable::BookedSince);
+        match counted {
+            Sequence::Duplicate => return Err(NotBookable::BookedSince),
+            // It could not be counted, and would be booked again when it comes within reach.
+            Sequence::Ahead => return Err(NotBookable::Reason(QuarantineReason::SequenceAhead)),
+            Sequence::New | Sequence::Behind => {}
         }
     }
     if occurred > now.plus_seconds(AHEAD_MAX_SECONDS) {
