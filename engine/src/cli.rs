@@ -68,6 +68,10 @@ enum Command {
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
     Spend(manage::Alone<manage::SpendArgs>),
+    /// What a month came to: balances, movements, usage
+    Statement(manage::Alone<manage::StatementArgs>),
+    /// Invoices and credit notes
+    Invoice(manage::Family<manage::InvoiceCommand>),
     /// Usage that could not be booked
     Usage(manage::Family<manage::UsageCommand>),
     /// Prices
@@ -148,6 +152,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Recharge(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
+        Command::Statement(command) => Ok(command.run().await?),
+        Command::Invoice(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),
