@@ -14,6 +14,7 @@ pub mod side;
 
 pub mod audit;
 pub mod contacts;
+pub mod export;
 pub mod ledger;
 
 pub(crate) mod closing;

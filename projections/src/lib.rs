@@ -20,6 +20,7 @@ pub mod books;
 pub mod movement;
 pub mod past;
 pub mod purse;
+pub mod sorted;
 pub mod spend;
 pub mod statement;
 pub mod usage;

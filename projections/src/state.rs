@@ -2,12 +2,13 @@
 
 mod corrupt;
 mod effect;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tollbook_schemas::codec::{self, DecodeError, EncodeError};
+use tollbook_schemas::codec::{self, EncodeError};
 use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{NodeName, OrgId};
@@ -18,6 +19,7 @@ use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
 pub use self::corrupt::Corrupt;
 pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
+pub use self::restore::Restored;
 use crate::account::TrialBalance;
 use crate::config::{Config, Token};
 use crate::first::Sighting;
@@ -127,28 +129,6 @@ impl State {
 
     pub(crate) const fn reports_charges(&self) -> bool {
         self.report_charges
-    }
-
-    /// State again from the bytes that [`State::common_bytes`] and [`State::take_changed`] gave.
-    pub fn restore<'a>(
-        partition: PartitionId,
-        common: &[u8],
-        organizations: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Self, DecodeError> {
-        let mut state = Self { common: codec::decode_row(common)?, ..Self::empty(partition) };
-        for bytes in organizations {
-            let organization: Organization = codec::decode_row(bytes)?;
-            let slot = state.insert(organization);
-            if let Some(restored) = state.slots.get_mut(slot) {
-                restored.hash = Some(Sha256::digest(bytes).into());
-                if restored.organization.has_pending() {
-                    state.pending.insert(slot);
-                }
-            }
-            state.note_expiry(slot);
-        }
-        state.find_month_end();
-        Ok(state)
     }
 
     /// The partition.

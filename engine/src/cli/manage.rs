@@ -34,6 +34,7 @@ pub(super) use self::members::MemberCommand;
 pub(super) use self::money::{BalanceArgs, RechargeArgs};
 pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
+pub use self::statement::statement_table;
 pub(super) use self::statement::{InvoiceCommand, StatementArgs};
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};

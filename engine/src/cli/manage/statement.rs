@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::super::table::text;
+use super::super::table::{table, text};
 use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs};
 
 /// Which statement.
@@ -20,22 +20,30 @@ pub(in super::super) struct StatementArgs {
     csv: bool,
 }
 
+const COLUMNS: &[&str] = &[
+    "line",
+    "time",
+    "reference",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "cash",
+    "vouchers",
+    "cash_after",
+    "vouchers_after",
+];
+
+/// A statement's JSON as people read it.
+pub fn statement_table(answer: &Value) -> String {
+    let lines = lines(answer.clone());
+    let items = lines.get("items").and_then(Value::as_array).into_iter().flatten().collect::<Vec<_>>();
+    format!("{}\n{}", table(COLUMNS, &items), seal(answer).unwrap_or_default())
+}
+
 impl Calls for StatementArgs {
     fn call(self) -> Result<Call, ManageError> {
-        let columns = &[
-            "line",
-            "time",
-            "reference",
-            "requests",
-            "input_tokens",
-            "output_tokens",
-            "cost",
-            "cash",
-            "vouchers",
-            "cash_after",
-            "vouchers_after",
-        ];
-        let call = Call::get(self.organization.path("/statement"), columns).query("month", Some(self.month));
+        let call = Call::get(self.organization.path("/statement"), COLUMNS).query("month", Some(self.month));
         Ok(if self.csv {
             call.query("format", Some("csv".to_owned())).raw()
         } else {
