@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::client::{ClientArgs, http_client};
+pub use self::manage::statement_table;
 use crate::bench;
 use crate::config::ServeArgs;
 use crate::demo::{self, DemoArgs};
@@ -71,6 +72,10 @@ enum Command {
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
     Spend(manage::Alone<manage::SpendArgs>),
+    /// What a month came to: balances, movements, usage
+    Statement(manage::Alone<manage::StatementArgs>),
+    /// Invoices and credit notes
+    Invoice(manage::Family<manage::InvoiceCommand>),
     /// Usage that could not be booked
     Usage(manage::Family<manage::UsageCommand>),
     /// Prices
@@ -155,6 +160,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Recharge(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
+        Command::Statement(command) => Ok(command.run().await?),
+        Command::Invoice(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),

@@ -53,6 +53,7 @@ use self::auth::Auth;
 use self::document::{Document, Routes};
 pub use self::problem::Problem;
 pub use self::secret::new_secret;
+pub use self::statement::statement_json;
 use crate::node::Node;
 use crate::owner::told;
 

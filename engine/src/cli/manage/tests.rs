@@ -167,6 +167,31 @@ fn projects_and_keys() {
 }
 
 #[test]
+fn statements_and_invoices() {
+    let check = check::<InvoiceCommand>;
+    let path = "/v1/organizations/org_1/invoices";
+    check("issue org_1 --month 2026-10", &format!("POST {path}"), r#"{"month":"2026-10"}"#);
+    check("list org_1 --limit 2 --after 7", &format!("GET {path}?limit=2&after=7"), "");
+    check("show org_1 invoice_1", &format!("GET {path}/invoice_1"), "");
+    refused::<InvoiceCommand>("issue org_1", "--month");
+    for (line, expected) in [
+        ("org_1 --month 2026-10", "month=2026-10"),
+        ("org_1 --month 2026-10 --csv", "month=2026-10&format=csv"),
+    ] {
+        let words = std::iter::once("tollbook").chain(line.split_whitespace());
+        let parsed = <Single as Parser>::try_parse_from(words).unwrap();
+        let (request, _) = parsed.alone.command.call().unwrap().request();
+        assert_eq!(request, format!("GET /v1/organizations/org_1/statement?{expected}"));
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Single {
+    #[command(flatten)]
+    alone: Alone<StatementArgs>,
+}
+
+#[test]
 fn configuration() {
     let path = "/v1/config/quantity-limits";
     check::<QuantityCommand>("show", &format!("GET {path}"), "");
