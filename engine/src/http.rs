@@ -6,6 +6,7 @@ mod fields;
 mod path;
 mod problem;
 mod reading;
+mod refusal;
 mod strict;
 mod write;
 
@@ -19,6 +20,7 @@ mod allowlist;
 mod audit;
 mod budgets;
 mod config;
+mod customer;
 mod digest;
 mod health;
 mod invitations;
@@ -88,6 +90,7 @@ fn routes() -> Routes {
     quarantine::routes(&mut routes);
     digest::routes(&mut routes);
     usage::routes(&mut routes);
+    customer::routes(&mut routes);
     audit::routes(&mut routes);
     health::routes(&mut routes);
     routes

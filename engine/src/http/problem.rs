@@ -127,6 +127,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Not available now", detail)
     }
 
+    /// What is wrong, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Our own fault: 500.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         let detail = detail.into();
