@@ -232,7 +232,7 @@ fn decide_organization(
         return organization::register(id, known, &new);
     }
     if let OrganizationCommand::MoveIn(new) = command {
-        return moving_in::move_in(id, known, new, now);
+        return moving_in::move_in(state, id, new, now);
     }
     let organization = known.ok_or_else(|| Rejection::OrganizationUnknown(id.clone()))?;
     if let Some((organization, action)) = &wanted {

@@ -591,7 +591,7 @@ impl Walk {
                 assert_eq!((at.0, events.len()), (position, 0), "{place}");
                 match (stale, effects.as_slice()) {
                     (true, [Effect::Voided { .. }]) => self.reach("void"),
-                    (false, []) => self.reach("noted"),
+                    (false, [] | [Effect::Remembered { .. }]) => self.reach("noted"),
                     other => panic!("{place}: {other:?}"),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tollbook_projections::organization::Organization;
+use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::MoveIn;
 use tollbook_schemas::event::{
@@ -16,8 +16,8 @@ use tollbook_schemas::time::Timestamp;
 use super::money::within;
 use super::{Decided, Refusable};
 
-pub(super) fn move_in(id: &OrgId, known: Option<&Organization>, new: &MoveIn, now: Timestamp) -> Refusable {
-    if known.is_some() {
+pub(super) fn move_in(state: &State, id: &OrgId, new: &MoveIn, now: Timestamp) -> Refusable {
+    if state.organization(id).is_some() {
         return Err(Rejection::OrganizationExists(id.clone()));
     }
     within(Amount::ZERO, new.cash)?;
@@ -38,7 +38,9 @@ pub(super) fn move_in(id: &OrgId, known: Option<&Organization>, new: &MoveIn, no
         vouchers = vouchers.checked_add(*left).ok_or(Rejection::AmountOutOfRange)?;
     }
     belongs_together(new)?;
-    Ok(Decided::of(events(new)))
+    // Who has passed the threshold before is not at it for the first time again, whatever was granted then (R4.5).
+    let passed = new.cumulative_recharge >= state.config().voucher_policy.threshold;
+    Ok(Decided::of(events(new, new.voucher_granted || passed)))
 }
 
 /// Whether keys and roles name projects and members that are moved in too, and each reference stands once.
@@ -58,7 +60,7 @@ fn belongs_together(new: &MoveIn) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn events(new: &MoveIn) -> Vec<Event> {
+fn events(new: &MoveIn, voucher_granted: bool) -> Vec<Event> {
     let mut references = new.references.clone();
     references.sort();
     references.dedup();
@@ -74,7 +76,7 @@ fn events(new: &MoveIn) -> Vec<Event> {
         Event::Organization(OrganizationEvent::MovedIn {
             cash: new.cash,
             cumulative_recharge: new.cumulative_recharge,
-            voucher_granted: new.voucher_granted,
+            voucher_granted,
             references,
         }),
     ];
