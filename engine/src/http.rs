@@ -36,6 +36,7 @@ mod secret;
 mod spend;
 mod tokens;
 mod usage;
+mod usage_record;
 
 use std::future::IntoFuture;
 use std::sync::Arc;

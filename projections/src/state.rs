@@ -329,7 +329,7 @@ impl State {
                 self.quarantine_bytes(refused, at, effects);
                 Ok(())
             }
-            Body::Decision(decision) => self.apply_decision(topic, decision, at, effects),
+            Body::Decision(decision) => self.apply_decision(topic, decision, sightings, at, effects),
         }
     }
 
@@ -337,6 +337,7 @@ impl State {
         &mut self,
         topic: &Topic,
         decision: &Decision,
+        sightings: &[Sighting],
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
@@ -366,7 +367,7 @@ impl State {
                 Ok(())
             }
             Topic::Organization(id) => {
-                self.apply_to_organization(id, decision, at, effects)?;
+                self.apply_to_organization(id, decision, sightings, at, effects)?;
                 effects.extend(Effect::decided(id, decision, at));
                 Ok(())
             }
@@ -400,6 +401,7 @@ impl State {
         &mut self,
         id: &OrgId,
         decision: &Decision,
+        sightings: &[Sighting],
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
@@ -426,8 +428,9 @@ impl State {
         organization.last_decision = at.position;
         organization.advance(today, at, effects)?;
         let mut writing = Writing { at, effects, movements: 0 };
+        let mut sightings = sightings.iter();
         for event in events {
-            if !self.apply_correction(slot, event, &mut writing)? {
+            if !self.apply_correction(slot, event, &mut sightings, &mut writing)? {
                 self.change(slot).apply(event, &mut writing)?;
             }
             if let Event::Key(KeyEvent::Issued { key, .. }) = event {
