@@ -37,6 +37,7 @@ mod spend;
 mod tokens;
 mod usage;
 mod usage_record;
+mod usage_records;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -89,6 +90,7 @@ fn routes() -> Routes {
     config::routes(&mut routes);
     tokens::routes(&mut routes);
     quarantine::routes(&mut routes);
+    usage_records::routes(&mut routes);
     digest::routes(&mut routes);
     usage::routes(&mut routes);
     customer::routes(&mut routes);

@@ -24,6 +24,7 @@ pub mod spend;
 pub mod usage;
 
 pub mod first;
+pub mod trace;
 pub mod sequence;
 pub mod writers;
 

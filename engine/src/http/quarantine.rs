@@ -10,7 +10,7 @@ use tollbook_schemas::id::{OrgId, Reason};
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
-use tollbook_schemas::usage::UsagePlace;
+use tollbook_schemas::usage::Usage;
 
 use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
@@ -18,11 +18,12 @@ use super::kinds::choices;
 use super::problem::Problem;
 use super::reading::{At, Limit, Reading, blocking, read_organization};
 use super::shape::{IfAny, Text, answer, request};
-use super::usage_record::{BookedRecord, Place, SentEvent, as_booked, event_of, is_of, released_at};
+use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
 use crate::node::Node;
 use crate::owner::Done;
 use crate::permission::Action;
+use crate::trace::{Charged, Tracer};
 
 /// Records that one request looks at: a page may be short, and even empty, before the last one.
 const LOOK_MAX: usize = 10_000;
@@ -415,23 +416,33 @@ fn shown(partition: PartitionId, row: &Quarantined, settled: Option<&Settled>) -
 }
 
 /// With what was booked, if it was released.
-pub(super) async fn whole(
+async fn whole(
     node: &Node,
     partition: PartitionId,
     record: Quarantined,
     settled: Option<Settled>,
 ) -> Result<QuarantinedUsage, Problem> {
     let mut item = shown(partition, &record, settled.as_ref());
-    if let Some(Settled { position, at, how: Settling::Released }) = settled {
-        let entry = LogPosition { partition, position };
-        if let Some(usage) = released_at(node, entry, record.place).await? {
-            let event = cloudevent::to_event(&usage);
-            let month = read_organization(node, &usage.organization, move |known| known.calendar.day(at).month());
-            let month = month.await?;
-            let booked_by = UsagePlace { position, row: 0 };
-            let booked = as_booked(node, usage, booked_by).await?.map(|booked| BookedRecord::of(booked, at, month));
-            item.released = IfAny(booked.map(|booked| ReleasedUsage { event, booked }));
-        }
+    if let (Some(Settled { position, at, how: Settling::Released }), Some(organization)) =
+        (settled, record.organization())
+    {
+        let released = Tracer::new(node, organization)?.released(record.place, position, at).await?;
+        item.released = IfAny(released.map(|(usage, charged)| of_release(&usage, &charged)));
     }
     Ok(item)
+}
+
+/// A quarantined record and what became of it, as it was traced.
+pub(super) fn traced(
+    partition: PartitionId,
+    record: &Quarantined,
+    settled: Option<&Settled>,
+    released: Option<&(Usage, Charged)>,
+) -> QuarantinedUsage {
+    let released = IfAny(released.map(|(usage, charged)| of_release(usage, charged)));
+    QuarantinedUsage { released, ..shown(partition, record, settled) }
+}
+
+fn of_release(usage: &Usage, charged: &Charged) -> ReleasedUsage {
+    ReleasedUsage { event: cloudevent::to_event(usage), booked: BookedRecord::of(charged) }
 }

@@ -4,11 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tollbook_projections::organization::Organization;
-use tollbook_projections::state::{Quarantined, QuarantinedWhat, State};
+use tollbook_projections::state::{Quarantined, QuarantinedWhat};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::cloudevent::{self, Payload, Refused};
-use tollbook_schemas::event::{Event, QuarantineEvent};
 use tollbook_schemas::id::{KeyId, MeterName, ModelName, OrgId, ProjectId};
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::time::{Day, Month, Timestamp};
@@ -18,10 +16,9 @@ use utoipa::openapi::schema::ObjectBuilder;
 use super::kinds::string;
 use super::path::PathId;
 use super::problem::{Fault, Problem};
-use super::reading::read_state;
 use super::shape::{Described, FromJson, Parts, Shape, Text, answer};
 use super::usage::UsageEvent;
-use crate::node::Node;
+use crate::trace::Charged;
 
 /// Where a record stands: `<partition>-<position>.<row>`, which is also its id in the quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,12 +126,12 @@ answer! {
 }
 
 impl BookedRecord {
-    /// A record that was booked at an instant, in a month.
-    pub(super) fn of(booked: BookedUsage, booked_at: Timestamp, booked_in: Month) -> Self {
-        let BookedUsage { day, project, key, model, tokens, meters, cost } = booked;
+    /// As it is shown.
+    pub(super) fn of(charged: &Charged) -> Self {
+        let BookedUsage { day, project, key, model, tokens, meters, cost } = charged.booked.clone();
         Self {
-            booked_at,
-            booked_in,
+            booked_at: charged.at,
+            booked_in: charged.month,
             day,
             project,
             api_key: key,
@@ -157,38 +154,6 @@ pub(super) fn event_of(what: &QuarantinedWhat) -> Value {
             "bytes": String::from_utf8_lossy(&bytes.bytes),
         }),
     }
-}
-
-/// What an entry released from a place in quarantine.
-pub(super) async fn released_at(
-    node: &Node,
-    entry: LogPosition,
-    from: UsagePlace,
-) -> Result<Option<Usage>, Problem> {
-    let events = node.events_at(entry).await?;
-    Ok(events.into_iter().find_map(|event| match event {
-        Event::Quarantine(QuarantineEvent::Released { place, usage, .. }) if place == from => Some(*usage),
-        Event::Quarantine(QuarantineEvent::Released { .. } | QuarantineEvent::Dismissed { .. })
-        | Event::Organization(_)
-        | Event::Member(_)
-        | Event::Project(_)
-        | Event::Key(_)
-        | Event::Money(_)
-        | Event::Webhook(_)
-        | Event::Config(_)
-        | Event::Partition(_) => None,
-    }))
-}
-
-/// How a record was charged that an entry booked.
-pub(super) async fn as_booked(
-    node: &Node,
-    usage: Usage,
-    booked_by: UsagePlace,
-) -> Result<Option<BookedUsage>, Problem> {
-    let organization = usage.organization.clone();
-    let read = move |state: &State, known: &Organization| state.as_booked(known, &usage, booked_by);
-    read_state(node, &organization, read).await
 }
 
 /// Whether anybody limited to some organizations may see a quarantined record.
