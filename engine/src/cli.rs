@@ -68,7 +68,9 @@ enum Command {
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
     Spend(manage::Alone<manage::SpendArgs>),
-    /// Usage that could not be booked
+    /// Usage that could not be booked: see it, release it, dismiss it
+    Quarantine(manage::Family<manage::QuarantineCommand>),
+    /// Single usage records: follow one, take one back
     Usage(manage::Family<manage::UsageCommand>),
     /// Prices
     Price(manage::Family<manage::PriceCommand>),
@@ -148,6 +150,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Recharge(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
+        Command::Quarantine(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),
