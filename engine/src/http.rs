@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, and what every handler shares.
 
+mod accept;
 pub mod auth;
 mod body;
 mod fields;
@@ -22,16 +23,19 @@ mod config;
 mod digest;
 mod health;
 mod invitations;
+mod invoices;
 mod keys;
 mod limits;
 mod members;
 mod money;
+mod moving_in;
 mod organizations;
 mod prices;
 mod projects;
 mod quarantine;
 mod secret;
 mod spend;
+mod statement;
 mod tokens;
 mod usage;
 
@@ -73,6 +77,7 @@ pub struct Api {
 fn routes() -> Routes {
     let mut routes = Routes::new();
     organizations::routes(&mut routes);
+    moving_in::routes(&mut routes);
     allowlist::routes(&mut routes);
     limits::routes(&mut routes);
     members::routes(&mut routes);
@@ -82,6 +87,8 @@ fn routes() -> Routes {
     money::routes(&mut routes);
     spend::routes(&mut routes);
     budgets::routes(&mut routes);
+    statement::routes(&mut routes);
+    invoices::routes(&mut routes);
     prices::routes(&mut routes);
     config::routes(&mut routes);
     tokens::routes(&mut routes);

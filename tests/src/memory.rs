@@ -2,7 +2,7 @@
 //!
 //! Every entry goes through its stored bytes: encoded, read back as a record, looked up, applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tollbook_engine::decide::{Decided, decide, questions};
@@ -93,6 +93,8 @@ pub struct MemoryLedger {
     pub settled: BTreeMap<UsagePlace, Settled>,
     /// The sum of all postings of every organization.
     pub posted: BTreeMap<OrgId, TrialBalance>,
+    /// Records that came before.
+    pub repeated: BTreeSet<UsagePlace>,
     remembered: BTreeMap<(OrgId, [u8; 16]), ([u8; 16], Position)>,
     lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
@@ -108,25 +110,7 @@ pub fn ledger_id() -> LedgerId {
 impl MemoryLedger {
     /// A new ledger in USD, owned by `node1`.
     pub fn new(now: Timestamp) -> Self {
-        let mut ledger = Self {
-            log: Vec::new(),
-            state: State::empty(PARTITION),
-            now,
-            history: Vec::new(),
-            quarantine: Vec::new(),
-            audit: Vec::new(),
-            movements: Vec::new(),
-            months: Vec::new(),
-            seals: Vec::new(),
-            settled: BTreeMap::new(),
-            posted: BTreeMap::new(),
-            remembered: BTreeMap::new(),
-            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
-            rows: BTreeMap::new(),
-            writer: WriterId(1),
-            count: 0,
-        };
-        ledger.state.report_charges();
+        let mut ledger = Self::empty(now);
         let created =
             ConfigEvent::LedgerCreated { ledger: ledger_id(), currency: "USD".into(), partitions: 1 };
         let decision = Decision {
@@ -139,6 +123,39 @@ impl MemoryLedger {
         ledger.append(&Topic::Config, &entry).unwrap();
         ledger.take_over("node1");
         ledger
+    }
+
+    /// What it was after so many messages.
+    pub fn after(&self, messages: usize) -> Self {
+        let mut ledger = Self::empty(self.now);
+        for Message { subject, payload } in &self.log[..messages] {
+            ledger.append_bytes(subject, payload.clone()).unwrap();
+        }
+        ledger
+    }
+
+    fn empty(now: Timestamp) -> Self {
+        let mut state = State::empty(PARTITION);
+        state.report_charges();
+        Self {
+            log: Vec::new(),
+            state,
+            now,
+            history: Vec::new(),
+            quarantine: Vec::new(),
+            audit: Vec::new(),
+            movements: Vec::new(),
+            months: Vec::new(),
+            seals: Vec::new(),
+            settled: BTreeMap::new(),
+            repeated: BTreeSet::new(),
+            posted: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
+            rows: BTreeMap::new(),
+            writer: WriterId(1),
+            count: 0,
+        }
     }
 
     /// The next entry of the present writer.
@@ -202,10 +219,11 @@ impl MemoryLedger {
                 Effect::Settled { place, settled } => {
                     self.settled.insert(*place, (**settled).clone());
                 }
-                Effect::Foreign { .. }
-                | Effect::Copy { .. }
-                | Effect::Voided { .. }
-                | Effect::Repeated { .. } => {}
+                Effect::Repeated { position, rows } => {
+                    let place = |row: &u32| UsagePlace { position: *position, row: *row };
+                    self.repeated.extend(rows.iter().map(place));
+                }
+                Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
         }
         // Only books of usage ask for these: whoever looks at effects here looks at what the world is owed.
@@ -276,8 +294,23 @@ impl MemoryLedger {
         idempotency: Option<Idempotency>,
         term: u64,
     ) -> Result<Outcome, Rejection> {
+        self.command_overtaken(actor, command, idempotency, term, |_| {})
+    }
+
+    /// The same, where `meanwhile` reaches the log between deciding and appending.
+    pub fn command_overtaken(
+        &mut self,
+        actor: &Actor,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        term: u64,
+        meanwhile: impl FnOnce(&mut Self),
+    ) -> Result<Outcome, Rejection> {
         match self.prepare(actor, command, idempotency, term)? {
-            Prepared::Entry(topic, entry) => Ok(self.book(&topic, &entry)),
+            Prepared::Entry(topic, entry) => {
+                meanwhile(self);
+                Ok(self.book(&topic, &entry))
+            }
             Prepared::Nothing(outcome) => Ok(outcome),
         }
     }

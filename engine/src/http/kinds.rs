@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
-    DisplayName, ID_MAX, InvitationId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId, Reason,
-    RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId,
+    Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::position::LogPosition;
@@ -96,6 +96,7 @@ ids! {
     InvitationId = "InvitationId", "an invitation";
     RechargeId = "RechargeId", "a recharge";
     VoucherId = "VoucherId", "a voucher";
+    InvoiceId = "InvoiceId", "an invoice or credit note";
     TokenId = "TokenId", "a service token, not its secret";
 }
 

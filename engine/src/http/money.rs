@@ -109,8 +109,7 @@ async fn recharge(
     }
     let (id, amount, reference) =
         recharged.ok_or_else(|| Problem::internal("the entry recharged nothing"))?;
-    let seen = Seen::by(&author.node);
-    let balance = read_state(&author.node, &org, move |state, known| seen.balance(state, known)).await?;
+    let balance = balance_of(&author.node, &org).await?;
     Ok(Created::new(done, Recharge { id, amount, reference, voucher: IfAny(voucher), balance }))
 }
 
@@ -120,6 +119,12 @@ async fn balance(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<B
         at.state(&org, Action::SeeOrganizationFigures, move |state, known| seen.balance(state, known))
             .await?,
     ))
+}
+
+/// The balance as it is now, for whoever has just changed it.
+pub(super) async fn balance_of(node: &Node, org: &OrgId) -> Result<Balance, Problem> {
+    let seen = Seen::by(node);
+    read_state(node, org, move |state, known| seen.balance(state, known)).await
 }
 
 /// What a balance depends on besides State.
