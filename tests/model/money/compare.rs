@@ -236,7 +236,7 @@ fn spend(cells: &BTreeMap<CellKey, Cell>) -> Value {
 /// Statements by month, from everything that became rows of the view and what is still open.
 fn statements(ledger: &MemoryLedger, known: &Organization) -> Value {
     let funds = known.purse.funds();
-    let OpenMonth { month, opening, usage, active } = known.month.clone();
+    let OpenMonth { month, opening, usage, active, since: _ } = known.month.clone();
     let open = active.then_some(EndedMonth { month, opening, usage, closing: funds });
     let ended = ledger.months.iter().filter(|(of, _)| *of == known.id).map(|(_, ended)| ended.clone());
     let statements = ended.chain(open).map(|ended| {
