@@ -405,7 +405,7 @@ impl Walk {
         };
         let currency = if self.chance(50) { "EUR" } else { "USD" }.to_owned();
         let list = PriceList { effective_from, models };
-        let command = Command::Config(ConfigCommand::PublishPrices { currency, list });
+        let command = Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() });
         self.command(&command);
         if self.chance(200) {
             // Once more: nothing to do.
@@ -902,7 +902,7 @@ fn name_of(command: &Command) -> &'static str {
         Command::Organization(..)
         | Command::Config(
             ConfigCommand::SetQuantityLimits(_)
-            | ConfigCommand::PublishTiers(_)
+            | ConfigCommand::PublishTiers { .. }
             | ConfigCommand::SetVoucherPolicy(_)
             | ConfigCommand::SetDefaults(_),
         )

@@ -224,7 +224,7 @@ fn config(action: &str) -> ConfigCommand {
             };
             let models = BTreeMap::from([(ModelName::parse("m").unwrap(), price)]);
             let list = PriceList { effective_from: Timestamp::EPOCH, models };
-            ConfigCommand::PublishPrices { currency: "USD".into(), list }
+            ConfigCommand::PublishPrices { currency: "USD".into(), list: list.into() }
         }
         "billing cycle" => ConfigCommand::SetLagModel(LagModel { cycle_seconds: 60, delay_seconds: 0 }),
         "quantity limits" => {

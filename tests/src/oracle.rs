@@ -233,17 +233,16 @@ impl Oracle {
                     return Expected::Refused("currency_mismatch");
                 }
                 let earliest = now.max(self.recorded_at);
+                let from = list.effective_from.expect("the walk says when");
                 let same = |model: &ModelName, price: &ModelPrice| {
-                    self.prices
-                        .iter()
-                        .any(|known| known.0 == *model && known.1 == list.effective_from && known.2 == *price)
+                    self.prices.iter().any(|known| known.0 == *model && known.1 == from && known.2 == *price)
                 };
                 if list.models.iter().all(|(model, price)| same(model, price)) {
                     return Expected::AsItIs;
                 }
                 let late = list.models.iter().any(|(model, price)| {
                     let known = self.prices.iter().any(|known| known.0 == *model);
-                    known && !same(model, price) && list.effective_from < earliest
+                    known && !same(model, price) && from < earliest
                 });
                 if late { Expected::Refused("price_in_the_past") } else { entry() }
             }
@@ -254,7 +253,7 @@ impl Oracle {
                 Expected::Refused("token_not_found")
             }
             ConfigCommand::SetLagModel(_)
-            | ConfigCommand::PublishTiers(_)
+            | ConfigCommand::PublishTiers { .. }
             | ConfigCommand::SetVoucherPolicy(_)
             | ConfigCommand::SetDefaults(_)
             | ConfigCommand::SetQuantityLimits(_)
@@ -317,9 +316,10 @@ impl Oracle {
                 self.remembered.extend(idempotency.map(|asked| (asked, position)));
                 match command {
                     ConfigCommand::PublishPrices { list, .. } => {
+                        let from = list.effective_from.expect("the walk says when");
                         for (model, price) in &list.models {
-                            self.prices.retain(|known| known.0 != *model || known.1 != list.effective_from);
-                            self.prices.push((model.clone(), list.effective_from, price.clone()));
+                            self.prices.retain(|known| known.0 != *model || known.1 != from);
+                            self.prices.push((model.clone(), from, price.clone()));
                         }
                     }
                     ConfigCommand::SetLagModel(lag) => {
@@ -331,7 +331,7 @@ impl Oracle {
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
-                    ConfigCommand::PublishTiers(_)
+                    ConfigCommand::PublishTiers { .. }
                     | ConfigCommand::SetVoucherPolicy(_)
                     | ConfigCommand::SetDefaults(_)
                     | ConfigCommand::SetQuantityLimits(_) => {}

@@ -81,7 +81,7 @@ use tollbook_projections::spend::Cell;
 use tollbook_projections::state::{Corrupt, Effect};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
-use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
+use tollbook_schemas::command::{Command, ConfigCommand, NewPrices, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Idempotency};
 use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{
@@ -90,7 +90,7 @@ use tollbook_schemas::id::{
 };
 use tollbook_schemas::policy::LagModel;
 use tollbook_schemas::position::{PartitionId, Position};
-use tollbook_schemas::price::{ModelPrice, Price, PriceList};
+use tollbook_schemas::price::{ModelPrice, Price};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::{Sealed, SecretHash};
 use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
@@ -537,14 +537,13 @@ impl Run {
     fn price(&mut self, mut given: Words<'_>) -> Given {
         let mut price = |name| given.take(name).unwrap_or("0").parse::<Price>().unwrap();
         let (input, cached_input, output) = (price("input"), price("cached"), price("output"));
-        let effective_from =
-            given.take("from").map_or(self.ledger.now, |from| from.parse::<Timestamp>().unwrap());
+        let effective_from = given.take("from").map(|from| from.parse::<Timestamp>().unwrap());
         let currency = given.take("currency").unwrap_or("USD").to_owned();
         let meters = given.meters().into_iter().map(|(name, price)| (name, price.parse().unwrap())).collect();
         given.done(1);
         let price = ModelPrice { input, cached_input, output, meters, max_output_tokens: None };
         let models = BTreeMap::from([(ModelName::parse(given.word(0)).unwrap(), price)]);
-        let list = PriceList { effective_from, models };
+        let list = NewPrices { effective_from, models };
         self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
     }
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
-    DisplayName, ID_MAX, InvitationId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId, Reason,
-    RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, MemberId, MeterName, ModelName, MovementId, OrgId,
+    ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::position::LogPosition;
@@ -96,6 +96,8 @@ ids! {
     InvitationId = "InvitationId", "an invitation";
     RechargeId = "RechargeId", "a recharge";
     VoucherId = "VoucherId", "a voucher";
+    MovementId = "MovementId", "a refund, a reversal or an adjustment";
+    InvoiceId = "InvoiceId", "an invoice or a credit note";
     TokenId = "TokenId", "a service token, not its secret";
 }
 
@@ -245,6 +247,31 @@ choices! {
         Publisher = "publisher",
         Gateway = "gateway",
         Auditor = "auditor",
+    }
+}
+
+/// An amount that may be nothing, and not less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotNegative(pub(super) Amount);
+
+impl Text for NotNegative {
+    const NAME: &'static str = "AmountNotNegative";
+
+    fn schema() -> ObjectBuilder {
+        string("Money of the ledger's currency, not below 0, exact: a decimal number with at most 12 places.")
+            .pattern(Some(format!("^{AMOUNT}$")))
+            .examples(["5"])
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        if text.starts_with('-') {
+            return Err("must not be negative".to_owned());
+        }
+        Amount::of(text).map(Self)
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        self.0.to_string().into()
     }
 }
 

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::State;
+use tollbook_projections::view::{View, ViewError};
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::rejection::Rejection;
@@ -152,6 +153,21 @@ pub(super) async fn read_state<T: Send + 'static>(
     let owner = node.owner_of(organization)?;
     let found = owner.read(move |state| state.organization(&id).map(|known| read(state, known))).await?;
     found.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()).into())
+}
+
+/// The view of an organization's partition.
+pub(super) fn view_of(node: &Node, organization: &OrgId) -> Result<View, Problem> {
+    let view = node.view(node.partition_of(organization)).cloned();
+    view.ok_or_else(|| Problem::internal("this node has no view of the partition"))
+}
+
+/// Reads from a view, which blocks.
+pub(super) async fn viewed<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
+) -> Result<T, Problem> {
+    let read = tokio::task::spawn_blocking(read).await;
+    let read = read.map_err(|error| Problem::internal(error.to_string()))?;
+    read.map_err(|error| Problem::internal(error.to_string()))
 }
 
 /// How many items a page may have.
