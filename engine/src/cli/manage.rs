@@ -15,6 +15,7 @@ mod projects;
 mod tests;
 mod tokens;
 mod usage;
+mod vouchers;
 
 use std::fmt;
 use std::io;
@@ -27,14 +28,17 @@ use reqwest::header::HeaderValue;
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
 use self::call::Call;
-pub(super) use self::config::{CycleCommand, PriceCommand, QuantityCommand};
+pub(super) use self::config::{CycleCommand, DefaultsCommand, PriceCommand, QuantityCommand, TierCommand};
 pub(super) use self::keys::KeyCommand;
 pub(super) use self::members::MemberCommand;
-pub(super) use self::money::{BalanceArgs, RechargeArgs};
+pub(super) use self::money::{
+    AdjustArgs, BalanceArgs, CreditLimitArgs, RechargeArgs, RefundArgs, TrialBalanceArgs,
+};
 pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
+pub(super) use self::vouchers::{VoucherCommand, VoucherPolicyCommand};
 use super::client::{ClientArgs, ClientError, SERVER};
 use super::refusal::BadItems;
 
