@@ -49,20 +49,15 @@ const BALANCE: &[&str] =
 pub(in super::super) struct RechargeArgs {
     #[command(subcommand)]
     command: Option<RechargeCommand>,
-    #[command(flatten)]
-    booking: Option<BookingArgs>,
-}
-
-/// A recharge to book.
-#[derive(Args, Debug)]
-struct BookingArgs {
-    #[command(flatten)]
-    organization: OrgArg,
+    /// The organization, org_…
+    #[arg(value_name = "ORG", required = true)]
+    organization: Option<Id>,
     /// How much, such as 5.00
-    amount: String,
+    #[arg(required = true)]
+    amount: Option<String>,
     /// The payment provider's reference: booking the same again changes nothing
-    #[arg(long)]
-    reference: String,
+    #[arg(long, required = true)]
+    reference: Option<String>,
 }
 
 /// About recharges that are booked.
@@ -100,12 +95,14 @@ struct ReverseArgs {
 
 impl Calls for RechargeArgs {
     fn call(self) -> Result<Call, ManageError> {
-        match (self.command, self.booking) {
+        match (self.command, self.organization) {
             (Some(command), _) => command.call(),
-            (None, Some(BookingArgs { organization, amount, reference })) => {
-                let body = json!({ "amount": amount, "reference": reference });
-                Ok(Call::write(Method::POST, organization.path("/recharges"), body, RECHARGED))
+            (None, Some(organization)) => {
+                let body = json!({ "amount": self.amount, "reference": self.reference });
+                let path = OrgArg { organization }.path("/recharges");
+                Ok(Call::write(Method::POST, path, body, RECHARGED))
             }
+            // clap asks for one or the other.
             (None, None) => Err(ManageError::Argument("name an organization, an amount and a --reference")),
         }
     }
