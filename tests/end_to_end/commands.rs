@@ -199,7 +199,21 @@ fn the_families_explain_themselves() {
     let mut command = tollbook_engine::cli::Cli::command().term_width(100);
     command.build();
     let mut found = String::new();
-    for family in ["org", "allowlist", "member", "project", "key", "quantity-limits"] {
+    let families = [
+        "org",
+        "allowlist",
+        "member",
+        "project",
+        "key",
+        "recharge",
+        "voucher",
+        "price",
+        "tier",
+        "voucher-policy",
+        "defaults",
+        "quantity-limits",
+    ];
+    for family in families {
         let family = command.find_subcommand(family).unwrap();
         for one in family.get_subcommands().filter(|one| one.get_name() != "help") {
             // What all have is the same everywhere.
