@@ -106,6 +106,7 @@ fn comparable(mut answer: Value) -> Value {
         "creator",
         "verification",
         "tier",
+        "balance",
         "limits",
         "quantities",
     ] {
