@@ -42,7 +42,7 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         ("POST", format!("{org}/projects")),
         ("POST", format!("{project}/api-keys")),
         ("POST", format!("{org}/recharges")),
-        ("POST", format!("{org}/recharges/rech_none/reversals")),
+        ("POST", format!("{org}/recharges/rch_none/reversals")),
         ("POST", format!("{org}/refunds")),
         ("POST", format!("{org}/vouchers")),
         ("POST", format!("{org}/adjustments")),
@@ -111,7 +111,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{member}", "mem_none"),
         ("{invitation}", "inv_none"),
         ("{token}", "tok_none"),
-        ("{recharge}", "rech_none"),
+        ("{recharge}", "rch_none"),
     ];
     let mut operations = 0;
     for (template, methods) in document["paths"].as_object().unwrap() {

@@ -37,7 +37,7 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     let recharge = api.recharge(&key.organization, "3", "before").await;
     let reversals = format!("{org}/recharges/{}/reversals", recharge["id"].as_str().unwrap());
     let tier = json!({
-        "name": "Only", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": 1, "tpd": null,
+        "name": "Only", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": null, "tpd": null,
     });
     let in_project = format!("{project}/members/{moved}");
     vec![

@@ -82,7 +82,7 @@ async fn r4_8_refunds_pay_unused_cash_and_say_how_much() {
     assert!(all["withdrawn_voucher"].is_null(), "{all}");
     assert_eq!(api.post(&path(org, "refunds"), &nothing).await.refused(422), "nothing_to_refund");
 
-    let unknown = json!({ "amount": "1", "reference": "u", "recharge": "rech_unknown" });
+    let unknown = json!({ "amount": "1", "reference": "u", "recharge": "rch_unknown" });
     assert_eq!(api.post(&path(org, "refunds"), &unknown).await.refused(404), "recharge_not_found");
     let more = json!({ "amount": "5.01", "reference": "m", "recharge": second["id"] });
     assert_eq!(api.post(&path(org, "refunds"), &more).await.refused(422), "refund_too_large");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tollbook_schemas::id::OrgId;
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{Answer, DEADLINE, Timed, amount};
+use tollbook_tests::system::{Answer, Api, DEADLINE, Timed, amount};
 
 fn path(org: &str, rest: &str) -> String {
     format!("/v1/organizations/{org}/{rest}")
@@ -37,7 +37,7 @@ impl Bookings {
             ),
             (
                 path(&org, "vouchers"),
-                json!({ "amount": "3", "reference": "v", "expires_at": "2027-01-01T00:00:00Z" }),
+                json!({ "amount": "3", "reference": "v", "expires_at": "2099-01-01T00:00:00Z" }),
             ),
         ];
         let mut made = Self { org, requests, answers: Vec::new() };
@@ -62,7 +62,7 @@ impl Bookings {
     /// The same again changes nothing and answers the same, and other content is refused.
     async fn check_repetitions(&self, timed: &Timed, when: &str) {
         let api = &timed.api;
-        let before = api.digest(0).await;
+        let before = self.booked(api).await;
         for ((path, body), (again, first)) in
             self.requests.iter().zip(self.asked(timed).await.iter().zip(&self.answers))
         {
@@ -76,7 +76,12 @@ impl Bookings {
             other["amount"] = json!("0.01");
             assert_eq!(api.post(path, &other).await.refused(409), "reference_conflict", "{when} {path}");
         }
-        assert_eq!(api.digest(0).await, before, "{when}");
+        assert_eq!(self.booked(api).await, before, "{when}");
+    }
+
+    /// Everything decided about the organization, and its balance.
+    async fn booked(&self, api: &Api) -> (Vec<Value>, Value) {
+        (api.all(&path(&self.org, "log")).await, api.balance(&self.org).await)
     }
 }
 

@@ -101,8 +101,11 @@ impl Timed {
             let told = async move { drop(stopped.await) };
             server::run(config, clock, Some(started), told).await
         });
-        let Ready { address, node, admin_token } =
-            tokio::time::timeout(DEADLINE, ready).await.expect("the server starts").expect("it goes on");
+        let Ok(Ready { address, node, admin_token }) =
+            tokio::time::timeout(DEADLINE, ready).await.expect("the server starts")
+        else {
+            panic!("{:?}", server.await.unwrap());
+        };
         let token = std::fs::read_to_string(admin_token).unwrap();
         self.api.moved(&format!("http://{address}"), token.trim());
         self.running = Some((stop, server, node));

@@ -79,7 +79,7 @@ enum RechargeCommand {
 struct ReverseArgs {
     #[command(flatten)]
     organization: OrgArg,
-    /// The recharge, rech_…
+    /// The recharge, rch_…
     #[arg(value_name = "RECHARGE")]
     recharge: Id,
     /// How much of it, such as 5.00 [default: what is left of it]
@@ -133,7 +133,7 @@ pub(in super::super) struct RefundArgs {
     /// The refund's reference: booking the same again changes nothing
     #[arg(long)]
     reference: String,
-    /// The recharge it returns, rech_…
+    /// The recharge it returns, rch_…
     #[arg(long)]
     recharge: Option<Id>,
 }

@@ -242,28 +242,27 @@ fn money() {
     let (post, body) = (format!("POST {recharges}"), r#"{"amount":"5.00","reference":"a"}"#);
     check("org_1 5.00 --reference a", &post, body);
     check("--json org_1 --reference a 5.00 --actor mem_1", &post, body);
-    check("list org_1 --limit 2 --after rech_1", &format!("GET {recharges}?limit=2&after=rech_1"), "");
+    check("list org_1 --limit 2 --after rch_1", &format!("GET {recharges}?limit=2&after=rch_1"), "");
     check("--json list org_1", &format!("GET {recharges}"), "");
     check(
-        "reverse org_1 rech_1 --reference a --reason fraud",
-        &format!("POST {recharges}/rech_1/reversals"),
+        "reverse org_1 rch_1 --reference a --reason fraud",
+        &format!("POST {recharges}/rch_1/reversals"),
         r#"{"amount":null,"reference":"a","reason":"fraud"}"#,
     );
     check(
-        "reverse org_1 rech_1 --amount 1 --reference a --reason fraud --idempotency-key k",
-        &format!("POST {recharges}/rech_1/reversals"),
+        "reverse org_1 rch_1 --amount 1 --reference a --reason fraud --idempotency-key k",
+        &format!("POST {recharges}/rch_1/reversals"),
         r#"{"amount":"1","reference":"a","reason":"fraud"}"#,
     );
-    for line in ["", "org_1", "org_1 5", "org_1 --reference a", "reverse org_1 rech_1 --reference a", "list"]
-    {
+    for line in ["", "org_1", "org_1 5", "org_1 --reference a", "reverse org_1 rch_1 --reference a", "list"] {
         let words = std::iter::once("tollbook").chain(line.split_whitespace());
         let error = Sole::<RechargeArgs>::try_parse_from(words).unwrap_err().to_string();
         assert!(error.contains("required"), "{line}: {error}");
     }
     check_alone::<RefundArgs>(
-        "org_1 5 --reference a --recharge rech_1",
+        "org_1 5 --reference a --recharge rch_1",
         "POST /v1/organizations/org_1/refunds",
-        r#"{"amount":"5","reference":"a","recharge":"rech_1"}"#,
+        r#"{"amount":"5","reference":"a","recharge":"rch_1"}"#,
     );
     check_alone::<AdjustArgs>(
         "org_1 -5.25 --reference a --reason mistake --corrects 0-17",
