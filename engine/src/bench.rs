@@ -9,6 +9,7 @@ mod http;
 mod ingest;
 mod report;
 mod scratch;
+mod start;
 mod traffic;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use self::append::Append;
 pub use self::fold::Fold;
 pub use self::http::Http;
 pub use self::ingest::Ingest;
+pub use self::start::Start;
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
@@ -32,6 +34,8 @@ pub enum BenchCommand {
     Ingest(Ingest),
     /// Post CloudEvents to a running server.
     Http(Http),
+    /// Start from the views of a large ledger, and see what its organizations take in memory.
+    Start(Start),
 }
 
 /// Why nothing was measured.
@@ -78,12 +82,15 @@ impl BenchError {
 
 /// Measures, and prints what was measured.
 pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
-    report::say(&format!("{}\n", report::machine()));
+    if !matches!(&command, BenchCommand::Start(options) if options.is_child()) {
+        report::say(&format!("{}\n", report::machine()));
+    }
     match command {
         BenchCommand::Fold(options) => fold::run(&options),
         BenchCommand::Append(options) => append::run(&options).await,
         BenchCommand::Ingest(options) => ingest::run(&options).await,
         BenchCommand::Http(options) => http::run(&options).await,
+        BenchCommand::Start(options) => start::run(&options).await,
     }
 }
 

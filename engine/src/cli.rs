@@ -3,6 +3,7 @@
 pub(crate) mod client;
 mod import;
 mod manage;
+mod move_in;
 mod refusal;
 mod serve;
 pub(crate) mod table;
@@ -52,6 +53,8 @@ enum Command {
     Demo(Box<DemoArgs>),
     /// Put usage files into the log; doing it again changes nothing
     Import(Box<import::ImportArgs>),
+    /// Register organizations with their past from another system; doing it again changes nothing
+    MoveIn(move_in::MoveInArgs),
     /// Organizations: registering, verification, limits, audit log
     Org(manage::Family<manage::OrgCommand>),
     /// The addresses that an organization's requests may come from
@@ -122,6 +125,9 @@ pub enum CliError {
     /// An import failed.
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    /// Moving in failed.
+    #[error(transparent)]
+    MoveIn(#[from] move_in::MoveInError),
     /// A benchmark failed.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
@@ -156,6 +162,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Demo(args) => Ok(demo::run(*args, serve::told_to_stop()).await?),
         Command::Import(args) => Ok(import::run(*args).await?),
+        Command::MoveIn(args) => Ok(move_in::run(args).await?),
         Command::Org(command) => Ok(command.run().await?),
         Command::Allowlist(command) => Ok(command.run().await?),
         Command::Member(command) => Ok(command.run().await?),

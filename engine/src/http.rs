@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, and what every handler shares.
 
+mod accept;
 pub mod auth;
 mod body;
 mod fields;
@@ -24,10 +25,12 @@ mod config;
 mod digest;
 mod health;
 mod invitations;
+mod invoices;
 mod keys;
 mod limits;
 mod members;
 mod money;
+mod moving_in;
 mod organizations;
 mod policies;
 mod prices;
@@ -37,6 +40,7 @@ mod recharges;
 mod refunds;
 mod secret;
 mod spend;
+mod statement;
 mod tiers;
 mod tokens;
 mod trial_balance;
@@ -81,6 +85,7 @@ pub struct Api {
 fn routes() -> Routes {
     let mut routes = Routes::new();
     organizations::routes(&mut routes);
+    moving_in::routes(&mut routes);
     allowlist::routes(&mut routes);
     limits::routes(&mut routes);
     members::routes(&mut routes);
@@ -95,6 +100,8 @@ fn routes() -> Routes {
     prices::routes_of_organizations(&mut routes);
     spend::routes(&mut routes);
     budgets::routes(&mut routes);
+    statement::routes(&mut routes);
+    invoices::routes(&mut routes);
     prices::routes(&mut routes);
     tiers::routes(&mut routes);
     policies::routes(&mut routes);

@@ -14,14 +14,17 @@ pub mod side;
 
 pub mod audit;
 pub mod contacts;
+pub mod export;
 pub mod ledger;
 
+pub(crate) mod closing;
 pub mod decide;
 pub(crate) mod erasure;
 pub mod feed;
 pub mod ingress;
 pub mod owner;
 pub mod permission;
+pub(crate) mod statement;
 pub mod writer;
 
 pub mod nats;

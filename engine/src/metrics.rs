@@ -24,6 +24,10 @@ pub fn describe() {
         "tollbook_erasures_pending",
         "organizations whose personal data is erased in the log and whose keys are still to go, by partition"
     );
+    describe_gauge!(
+        "tollbook_statements_pending",
+        "organizations that have closed months whose statements are not sealed yet, by partition"
+    );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
         "tollbook_durability_verified",
@@ -81,6 +85,12 @@ pub fn owner(partition: PartitionId, owns: bool) {
 /// So many organizations' keys are still to be erased.
 pub fn erasures_pending(partition: PartitionId, organizations: usize) {
     set("tollbook_erasures_pending", partition.to_string(), u64::try_from(organizations).unwrap_or(u64::MAX));
+}
+
+/// So many organizations' statements are still to be sealed.
+pub fn statements_pending(partition: PartitionId, organizations: usize) {
+    let organizations = u64::try_from(organizations).unwrap_or(u64::MAX);
+    set("tollbook_statements_pending", partition.to_string(), organizations);
 }
 
 /// A billing cycle was closed so many seconds after it ended.

@@ -1,6 +1,7 @@
 //! One process's engine without its doors: log, owners, ingress, views. What HTTP, NATS, benchmarks and Rust callers
 //! use.
 
+mod early;
 mod settings;
 mod start;
 

@@ -18,14 +18,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tollbook_projections::config::Token;
 use tollbook_projections::organization::Organization;
+use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Corrupt, Effect, State};
 use tollbook_projections::view::{Rows, View, ViewError};
 use tollbook_schemas::codec::EncodeError;
 use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
-use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
+use tollbook_schemas::entry::Body;
+use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{NodeName, OrgId, TokenId};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::topic::Topic;
 
 pub use self::handle::{CommandError, Done, OwnerHandle, Request};
 use self::handle::{Message, Published};
@@ -197,7 +200,7 @@ impl Owner {
         let partition = self.state.partition();
         let chunk = chunk.ok_or(OwnerError::FeedEnded(partition))??;
         let entries = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        let mut erased = false;
+        let (mut erased, mut months_closed) = (false, false);
         for Ready { record, sightings } in chunk {
             let effects = self.state.apply(&record, &sightings).map_err(|source| OwnerError::Corrupt {
                 partition,
@@ -209,10 +212,14 @@ impl Owner {
             }
             self.series.applied(&record, &effects);
             erased |= effects.iter().any(erases);
+            months_closed |= closes_months(&record);
             self.effects.extend(effects);
         }
         if erased {
             self.published.erased();
+        }
+        if months_closed {
+            self.published.months_closed();
         }
         self.follow_ownership();
         self.series.go_on(&self.state, self.term, self.clock.now());
@@ -421,6 +428,13 @@ async fn configuration_changed(journal: &mut Option<watch::Receiver<Journal>>) -
 fn erases(effect: &Effect) -> bool {
     let Effect::Decided { row, .. } = effect else { return false };
     row.events.iter().any(|event| matches!(event, Event::Organization(OrganizationEvent::ContactsErased)))
+}
+
+/// Whether statements may be due for their seals now.
+fn closes_months(record: &Record) -> bool {
+    let Content::Entry(Topic::Config, entry) = &record.content else { return false };
+    let Body::Decision(decision) = &entry.body else { return false };
+    decision.events.iter().any(|event| matches!(event, Event::Partition(PartitionEvent::MonthClosed { .. })))
 }
 
 fn report(partition: PartitionId, effect: &Effect) {

@@ -19,6 +19,8 @@ pub struct OpenMonth {
     pub usage: Funds,
     /// Whether anything was booked in it.
     pub active: bool,
+    /// The entry with which it began: what is known of earlier months stands in rows of this entry and those before.
+    pub since: Position,
 }
 
 /// The books of a month that ended with something booked in it.
@@ -49,7 +51,7 @@ pub struct Seal {
 
 impl OpenMonth {
     /// A month that begins with these funds.
-    pub fn begin(month: Month, opening: Funds) -> Self {
-        Self { month, opening, usage: Funds::default(), active: false }
+    pub fn begin(month: Month, opening: Funds, since: Position) -> Self {
+        Self { month, opening, usage: Funds::default(), active: false, since }
     }
 }

@@ -204,6 +204,10 @@ pub enum MovementKey {
     Usage(UsagePlace),
     /// The invoice of this month.
     Invoice(Month),
+    /// This invoice or credit note.
+    Document(InvoiceId),
+    /// The invoice or credit note with this number.
+    Number(u64),
 }
 
 impl Movement {
@@ -234,9 +238,13 @@ impl Movement {
             | What::Refund { recharge: Some(recharge), .. }
             | What::RechargeReversal { recharge, .. } => keys.push(MovementKey::Recharge(recharge.clone())),
             What::UsageReversal { usage, .. } => keys.push(MovementKey::Usage(*usage)),
-            What::Invoice { of, recharges, .. } => {
+            What::Invoice { invoice, number, of, recharges } => {
                 keys.push(MovementKey::Invoice(*of));
+                keys.extend([MovementKey::Document(invoice.clone()), MovementKey::Number(*number)]);
                 keys.extend(recharges.iter().map(|(recharge, _)| MovementKey::Recharge(recharge.clone())));
+            }
+            What::CreditNote { note, number, .. } => {
+                keys.extend([MovementKey::Document(note.clone()), MovementKey::Number(*number)]);
             }
             What::Refund { recharge: None, .. }
             | What::MovedInReference
@@ -244,8 +252,7 @@ impl Movement {
             | What::VoucherGrant { .. }
             | What::VoucherExpiry { .. }
             | What::VoucherWithdrawal { .. }
-            | What::OpeningBalance { .. }
-            | What::CreditNote { .. } => {}
+            | What::OpeningBalance { .. } => {}
         }
         keys
     }

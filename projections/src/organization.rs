@@ -29,6 +29,7 @@ use crate::past::{Recent, Settled, Settling};
 use crate::purse::{Funds, Purse};
 use crate::record::Hash;
 use crate::sequence::SequenceWindow;
+use crate::sorted::SortedMap;
 use crate::spend::OpenCells;
 use crate::state::{Corrupt, Effect};
 
@@ -62,13 +63,13 @@ pub struct Organization {
     /// The entry that registered it.
     pub created_in: Position,
     /// Members by id.
-    pub members: BTreeMap<MemberId, Member>,
+    pub members: SortedMap<MemberId, Member>,
     /// Invitations by id, for a while after they are over.
     pub invitations: BTreeMap<InvitationId, Invitation>,
     /// Projects by id.
-    pub projects: BTreeMap<ProjectId, Project>,
+    pub projects: SortedMap<ProjectId, Project>,
     /// API keys by id.
-    pub keys: BTreeMap<KeyId, Key>,
+    pub keys: SortedMap<KeyId, Key>,
     /// Its money.
     pub purse: Purse,
     /// How far vouchers plus cash may go below zero (R4.1).
@@ -84,7 +85,7 @@ pub struct Organization {
     /// Movements and requests of late, for telling repetitions (R4.7).
     pub recent: Recent,
     /// What each publisher has counted to (R8.2).
-    pub sources: BTreeMap<SourceName, SequenceWindow>,
+    pub sources: SortedMap<SourceName, SequenceWindow>,
     /// Consumption booked on the latest day.
     pub open: OpenCells,
     /// What became of its usage.
@@ -162,18 +163,18 @@ impl Organization {
             allowlist: Vec::new(),
             created_at: at.recorded_at,
             created_in: at.position,
-            members: BTreeMap::from([(creator.clone(), administrator)]),
+            members: SortedMap::from([(creator.clone(), administrator)]),
             invitations: BTreeMap::new(),
-            projects: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            projects: SortedMap::new(),
+            keys: SortedMap::new(),
             purse: Purse::default(),
             credit_limit: None,
             prices: PriceBook::default(),
-            month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default()),
+            month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default(), at.position),
             unsealed: BTreeSet::new(),
             documents: 0,
             recent: Recent::default(),
-            sources: BTreeMap::new(),
+            sources: SortedMap::new(),
             open: OpenCells::default(),
             counts: UsageCounts::default(),
             last_decision: Position::ZERO,
@@ -283,15 +284,21 @@ impl Organization {
         let month = today.month();
         if month > self.month.month {
             let funds = self.purse.funds();
-            let ended = std::mem::replace(&mut self.month, OpenMonth::begin(month, funds));
+            let ended = std::mem::replace(&mut self.month, OpenMonth::begin(month, funds, at.position));
             if ended.active {
                 self.unsealed.insert(ended.month);
-                let OpenMonth { month, opening, usage, active: _ } = ended;
+                let OpenMonth { month, opening, usage, active: _, since: _ } = ended;
                 let ended = Box::new(EndedMonth { month, opening, usage, closing: funds });
                 effects.push(Effect::MonthEnded { organization: self.id.clone(), ended });
             }
         }
         Ok(())
+    }
+
+    /// Months in which something was booked and whose statements are not sealed, the open one too, in order.
+    pub fn waiting_for_seals(&self) -> impl Iterator<Item = Month> {
+        let open = self.month.active.then_some(self.month.month);
+        self.unsealed.iter().copied().chain(open)
     }
 
     /// Whether any consumption waits for its cycle to close.

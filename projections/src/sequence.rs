@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sorted::SortedMap;
+
 /// How far below the highest number a missing one may still arrive.
 pub const WINDOW: u64 = 65_536;
 /// How far above the highest number the next may be; further is quarantined, because one typing error would otherwise
 /// put all honest records below the window.
 pub const JUMP_MAX: u64 = 1 << 20;
-
-const WORDS: usize = 1_024;
 
 /// What a number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,13 @@ pub struct SequenceWindow {
     missing: Option<Box<Missing>>,
 }
 
-/// A ring of bits, one per number of the window, set where the number is missing. Written as its non-zero words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A ring of bits, one per number of the window, set where the number is missing. Kept and written as its non-zero
+/// words: one number lost on the way, among thousands of publishers, would otherwise take 8 kB of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u16, u64)>", into = "Vec<(u16, u64)>")]
 struct Missing {
-    words: Vec<u64>,
+    /// By their place in the ring; none is zero.
+    words: SortedMap<u16, u64>,
     count: u32,
 }
 
@@ -86,16 +88,12 @@ impl SequenceWindow {
             if span >= WINDOW {
                 **missing = Missing::default();
             } else {
-                for slot in first_gap..=number {
-                    missing.clear(slot);
-                }
+                missing.clear_all(first_gap, number);
+                missing.clear(number);
             }
         }
         if in_window < number {
-            let missing = self.missing.get_or_insert_default();
-            for slot in in_window..number {
-                missing.set(slot);
-            }
+            self.missing.get_or_insert_default().set_all(in_window, number);
         }
         self.highest = number;
         self.tidy();
@@ -128,70 +126,80 @@ impl SequenceWindow {
     }
 }
 
-impl Default for Missing {
-    fn default() -> Self {
-        Self { words: vec![0; WORDS], count: 0 }
-    }
-}
-
 impl Missing {
-    const fn place(number: u64) -> (u64, u64) {
+    /// The word of a number, and its bit in it.
+    fn place(number: u64) -> (u16, u64) {
         let slot = number % WINDOW;
-        (slot / 64, 1 << (slot % 64))
+        // At most 1 023.
+        (u16::try_from(slot / 64).unwrap_or(u16::MAX), 1 << (slot % 64))
     }
 
-    fn word(&mut self, index: u64) -> Option<&mut u64> {
-        self.words.get_mut(usize::try_from(index).ok()?)
+    /// The words of numbers from one up to another, less than a window apart, with the bits of those in each.
+    fn places(from: u64, to: u64) -> impl Iterator<Item = (u16, u64)> {
+        let mut next = from;
+        std::iter::from_fn(move || {
+            let number = next;
+            next = (number / 64).saturating_add(1).saturating_mul(64).min(to);
+            let bits = next.checked_sub(number).filter(|bits| *bits > 0)?;
+            let (word, first) = Self::place(number);
+            // So many ones from the first on.
+            let ones = u64::MAX.checked_shr(u32::try_from(64_u64.saturating_sub(bits)).ok()?)?;
+            Some((word, ones.wrapping_mul(first)))
+        })
     }
 
     fn has(&self, number: u64) -> bool {
-        let (index, bit) = Self::place(number);
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.words.get(index))
-            .is_some_and(|word| word & bit != 0)
+        let (place, bit) = Self::place(number);
+        self.words.get(&place).is_some_and(|word| word & bit != 0)
     }
 
-    fn set(&mut self, number: u64) {
-        let (index, bit) = Self::place(number);
-        if let Some(word) = self.word(index)
-            && *word & bit == 0
-        {
-            *word |= bit;
-            self.count = self.count.saturating_add(1);
+    /// Sets what lies from one number up to another.
+    fn set_all(&mut self, from: u64, to: u64) {
+        for (place, bits) in Self::places(from, to) {
+            let word = self.words.get_or_default(place);
+            let new = bits & !*word;
+            *word |= bits;
+            self.count = self.count.saturating_add(new.count_ones());
+        }
+    }
+
+    /// Clears what lies from one number up to another.
+    fn clear_all(&mut self, from: u64, to: u64) {
+        for (place, bits) in Self::places(from, to) {
+            self.clear_bits(place, bits);
         }
     }
 
     /// Whether it was set.
     fn clear(&mut self, number: u64) -> bool {
-        let (index, bit) = Self::place(number);
-        match self.word(index) {
-            Some(word) if *word & bit != 0 => {
-                *word &= !bit;
-                self.count = self.count.saturating_sub(1);
-                true
-            }
-            Some(_) | None => false,
+        let (place, bit) = Self::place(number);
+        self.clear_bits(place, bit) > 0
+    }
+
+    /// How many of these were set.
+    fn clear_bits(&mut self, place: u16, bits: u64) -> u32 {
+        let Some(word) = self.words.get_mut(&place) else { return 0 };
+        let cleared = (*word & bits).count_ones();
+        *word &= !bits;
+        if *word == 0 {
+            self.words.remove(&place);
         }
+        self.count = self.count.saturating_sub(cleared);
+        cleared
     }
 }
 
 impl From<Vec<(u16, u64)>> for Missing {
     fn from(sparse: Vec<(u16, u64)>) -> Self {
-        let mut missing = Self::default();
-        for (index, word) in sparse {
-            if let Some(place) = missing.words.get_mut(usize::from(index)) {
-                *place = word;
-                missing.count = missing.count.saturating_add(word.count_ones());
-            }
-        }
-        missing
+        let known = |(place, word): &(u16, u64)| u64::from(*place) < WINDOW / 64 && *word != 0;
+        let words: SortedMap<u16, u64> = sparse.into_iter().filter(known).collect();
+        Self { count: words.values().map(|word| word.count_ones()).sum(), words }
     }
 }
 
 impl From<Missing> for Vec<(u16, u64)> {
     fn from(missing: Missing) -> Self {
-        (0u16..).zip(missing.words).filter(|(_, word)| *word != 0).collect()
+        missing.words.into_iter().collect()
     }
 }
 
@@ -237,8 +245,12 @@ mod tests {
             let mut seen = BTreeSet::new();
             let mut next = 1u64;
             for (count, step) in steps.into_iter().enumerate() {
-                // Mostly forwards, sometimes back.
-                let number = if count % 3 == 0 { next.saturating_sub(step) } else { next + step % 50 };
+                // Mostly forwards, sometimes back, rarely far ahead.
+                let number = match count % 21 {
+                    5 => next + step,
+                    back if back % 3 == 0 => next.saturating_sub(step),
+                    _ => next + step % 50,
+                };
                 let highest = seen.last().copied().unwrap_or(0);
                 let answer = window.note(number);
                 match answer {

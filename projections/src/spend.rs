@@ -14,6 +14,7 @@ use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::Tokens;
 
 use crate::purse::sum;
+use crate::sorted::SortedMap;
 use crate::state::Corrupt;
 
 /// What a cell is about.
@@ -60,6 +61,16 @@ impl Cell {
         }
         self.cost = sum(self.cost, other.cost)?;
         Ok(())
+    }
+
+    /// Whether everything in it came to nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.requests == 0
+            && self.input_tokens == 0
+            && self.cached_input_tokens == 0
+            && self.output_tokens == 0
+            && self.meters.values().all(|units| *units == 0)
+            && self.cost.is_zero()
     }
 
     /// The same consumption taken back.
@@ -273,17 +284,17 @@ pub struct OpenCells {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectSpend {
     /// Consumed since the last close, by the local day in which it occurred.
-    pending: BTreeMap<Day, Amount>,
+    pending: SortedMap<Day, Amount>,
     /// Settled, by local day; days that no budget can ask for any more are forgotten.
-    days: BTreeMap<Day, Amount>,
+    days: SortedMap<Day, Amount>,
     /// Settled, by local month; likewise.
-    months: BTreeMap<Month, Amount>,
+    months: SortedMap<Month, Amount>,
 }
 
 impl ProjectSpend {
     /// Adds consumption that waits for its cycle to close.
     pub(crate) fn add_pending(&mut self, day: Day, cost: Amount) -> Result<(), Corrupt> {
-        let pending = self.pending.entry(day).or_default();
+        let pending = self.pending.get_or_default(day);
         *pending = sum(*pending, cost)?;
         Ok(())
     }
@@ -291,9 +302,9 @@ impl ProjectSpend {
     /// Settles everything that is pending; `today` is the local day on which that happens.
     pub(crate) fn settle(&mut self, today: Day) -> Result<(), Corrupt> {
         for (day, cost) in std::mem::take(&mut self.pending) {
-            let settled = self.days.entry(day).or_default();
+            let settled = self.days.get_or_default(day);
             *settled = sum(*settled, cost)?;
-            let settled = self.months.entry(day.month()).or_default();
+            let settled = self.months.get_or_default(day.month());
             *settled = sum(*settled, cost)?;
         }
         // Budgets of ended periods are never compared again (R6.4); analysis reads cells.
@@ -306,6 +317,11 @@ impl ProjectSpend {
     /// Whether anything waits for its cycle to close.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// What waits for its cycle to close, by the local day in which it occurred.
+    pub fn pending(&self) -> impl Iterator<Item = (Day, Amount)> {
+        self.pending.iter().map(|(day, cost)| (*day, *cost))
     }
 
     /// Settled consumption of a local day.

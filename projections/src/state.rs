@@ -2,12 +2,13 @@
 
 mod corrupt;
 mod effect;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tollbook_schemas::codec::{self, DecodeError, EncodeError};
+use tollbook_schemas::codec::{self, EncodeError};
 use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{NodeName, OrgId};
@@ -18,6 +19,7 @@ use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
 pub use self::corrupt::Corrupt;
 pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
+pub use self::restore::Restored;
 use crate::account::TrialBalance;
 use crate::config::{Config, Token};
 use crate::first::Sighting;
@@ -129,28 +131,6 @@ impl State {
         self.report_charges
     }
 
-    /// State again from the bytes that [`State::common_bytes`] and [`State::take_changed`] gave.
-    pub fn restore<'a>(
-        partition: PartitionId,
-        common: &[u8],
-        organizations: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Self, DecodeError> {
-        let mut state = Self { common: codec::decode_row(common)?, ..Self::empty(partition) };
-        for bytes in organizations {
-            let organization: Organization = codec::decode_row(bytes)?;
-            let slot = state.insert(organization);
-            if let Some(restored) = state.slots.get_mut(slot) {
-                restored.hash = Some(Sha256::digest(bytes).into());
-                if restored.organization.has_pending() {
-                    state.pending.insert(slot);
-                }
-            }
-            state.note_expiry(slot);
-        }
-        state.find_month_end();
-        Ok(state)
-    }
-
     /// The partition.
     pub const fn partition(&self) -> PartitionId {
         self.partition
@@ -191,6 +171,23 @@ impl State {
         let end = organization.calendar.start_of_month(month.next());
         let zone = organization.calendar.zone_at(end.plus_nanos(-1));
         self.common.months.get(zone).is_some_and(|open| *open > month)
+    }
+
+    /// Closed months whose statements wait for their seals, of so many organizations from a place on, in order; `None`
+    /// past the last. Places last as long as this State.
+    pub fn sealable(&self, from: usize, organizations: usize) -> Option<Vec<(&Organization, Vec<Month>)>> {
+        let slots = self.slots.get(from..).filter(|slots| !slots.is_empty())?;
+        // No month from this one on is closed anywhere, which spares most organizations a look at their calendars.
+        let open_everywhere = self.common.months.values().max().copied();
+        let due = slots.iter().take(organizations).filter_map(|slot| {
+            let organization = &slot.organization;
+            let closed = |month: &Month| {
+                open_everywhere.is_some_and(|open| *month < open) && self.is_closed(organization, *month)
+            };
+            let months: Vec<Month> = organization.waiting_for_seals().filter(closed).collect();
+            (!months.is_empty()).then_some((organization, months))
+        });
+        Some(due.collect())
     }
 
     /// Every account's balance over all organizations: its sum is zero (R4.10).

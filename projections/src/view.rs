@@ -21,6 +21,7 @@
 
 mod books;
 mod key;
+mod load;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use crate::past::Settled;
 use crate::state::{AuditRow, Effect, Quarantined, State};
 
 /// Counts up when rows change their meaning: an older view is not read but rebuilt.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Memory that sled may cache with, in bytes: rows are written more than read.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The row of what is not of one organization.
@@ -61,6 +62,9 @@ pub enum ViewError {
     /// A row is not writable.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A thread could not be started.
+    #[error("no thread to read the view on: {0}")]
+    Thread(std::io::Error),
 }
 
 /// The views of all partitions of one process.
@@ -93,6 +97,16 @@ impl Views {
                 .map_err(|source| ViewError::Store { path: path.into(), source: sled::Error::Io(source) })?;
             Self::open(path)
         })
+    }
+
+    /// The partitions that have one.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        let prefix = format!("v{FORMAT}-p");
+        let names = self.db.tree_names();
+        let numbers = names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name).ok()?.strip_prefix(&prefix)?.parse().ok());
+        numbers.map(PartitionId).collect()
     }
 
     /// The view of one partition.
@@ -193,19 +207,6 @@ impl View {
     /// The partition it is of.
     pub const fn number(&self) -> PartitionId {
         self.partition
-    }
-
-    /// State as it was when last written; `None` when it never was.
-    pub fn load(&self) -> Result<Option<State>, ViewError> {
-        let Some(common) = self.tree.get(COMMON).map_err(|source| self.views.failed(source))? else {
-            return Ok(None);
-        };
-        let mut organizations = Vec::new();
-        for row in self.tree.scan_prefix(b"o") {
-            organizations.push(row.map_err(|source| self.views.failed(source))?.1);
-        }
-        let state = State::restore(self.partition, &common, organizations.iter().map(|bytes| &**bytes))?;
-        Ok(Some(state))
     }
 
     /// Writes rows in one batch, and waits until they are out of this process.

@@ -1,5 +1,6 @@
 //! `tollbook-replay`: read-only tools for finance and support. The log is folded again, from zero, by the same code.
 
+mod export;
 mod fold;
 mod rebuild;
 mod source;
@@ -25,6 +26,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Fold the log from zero into fresh views
     Rebuild(rebuild::RebuildArgs),
+    /// Write the log, or what of it is about one organization or time, for other programs
+    Export(export::ExportArgs),
 }
 
 /// What a command found.
@@ -36,6 +39,9 @@ enum Failure {
     /// The source is absent or locked: exit code 3.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The output takes no more: exit code 1.
+    #[error("cannot write: {0}")]
+    Write(#[from] std::io::Error),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
             match cli.command {
                 Command::Verify(args) => verify::run(args).await,
                 Command::Rebuild(args) => rebuild::run(args).await,
+                Command::Export(args) => export::run(args).await,
             }
         }),
         Err(error) => Err(Failure::Check(format!("cannot start: {error}"))),
@@ -60,7 +67,7 @@ fn main() -> ExitCode {
 fn complain(failure: &Failure) -> ExitCode {
     eprintln!("tollbook-replay: {failure}");
     match failure {
-        Failure::Check(_) => ExitCode::from(1),
+        Failure::Check(_) | Failure::Write(_) => ExitCode::from(1),
         Failure::Source(_) => ExitCode::from(3),
     }
 }

@@ -9,6 +9,14 @@ async fn keyed(api: &Api, key: &str, method: &str, path: &str, body: &Value) -> 
     api.send(api.request(method, path).header("idempotency-key", key).json(body)).await
 }
 
+/// An organization with a past.
+fn moving_in() -> Value {
+    json!({
+        "name": "Past", "email": "p@example.com", "creator": { "name": "Pat", "email": "p@example.com" },
+        "cash": "1", "cumulative_recharge": "1", "references": ["past-1"], "projects": [{ "name": "old" }],
+    })
+}
+
 /// Every write there is, for one organization, in an order in which each of them changes something.
 async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     let key = api.customer("Acme").await;
@@ -42,6 +50,7 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     let in_project = format!("{project}/members/{moved}");
     vec![
         ("POST", "/v1/organizations".to_owned(), organization),
+        ("POST", "/v1/organizations/imports".to_owned(), moving_in()),
         (
             "PATCH",
             org.clone(),

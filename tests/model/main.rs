@@ -12,6 +12,7 @@
 )]
 
 mod bytes;
+mod money;
 mod people;
 mod split;
 mod walk;

@@ -106,6 +106,17 @@ fn r4_r6_r8_the_engine_and_the_oracle_agree_over_random_walks() {
     assert!(missed.is_empty(), "the walks never reached {missed:?}");
 }
 
+/// The ledger at the end of one walk.
+pub(crate) fn walked(seed: u64) -> MemoryLedger {
+    let mut walk = Walk::new(seed);
+    for step in 0..STEPS {
+        walk.step = step;
+        walk.step();
+    }
+    walk.end();
+    walk.ledger
+}
+
 #[expect(clippy::disallowed_methods, reason = "how long to search is told by whoever runs it")]
 pub(crate) fn told_seeds() -> Option<std::ops::Range<u64>> {
     let told = std::env::var("TOLLBOOK_SEEDS").ok()?;

@@ -13,6 +13,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+pub mod books;
 pub mod memory;
 
 pub mod oracle;

@@ -2,7 +2,7 @@
 //!
 //! Every entry goes through its stored bytes: encoded, read back as a record, looked up, applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tollbook_engine::decide::{Decided, decide, questions};
@@ -78,6 +78,8 @@ pub struct MemoryLedger {
     pub seals: Vec<(OrgId, Seal)>,
     /// What became of quarantined records.
     pub settled: BTreeMap<UsagePlace, Settled>,
+    /// Records that came before.
+    pub repeated: BTreeSet<UsagePlace>,
     remembered: BTreeMap<(OrgId, [u8; 16]), ([u8; 16], Position)>,
     lookup: Lookup<FirstPlacesInMemory>,
     rows: BTreeMap<OrgId, Vec<u8>>,
@@ -93,23 +95,7 @@ pub fn ledger_id() -> LedgerId {
 impl MemoryLedger {
     /// A new ledger in USD, owned by `node1`.
     pub fn new(now: Timestamp) -> Self {
-        let mut ledger = Self {
-            log: Vec::new(),
-            state: State::empty(PARTITION),
-            now,
-            history: Vec::new(),
-            quarantine: Vec::new(),
-            audit: Vec::new(),
-            movements: Vec::new(),
-            months: Vec::new(),
-            seals: Vec::new(),
-            settled: BTreeMap::new(),
-            remembered: BTreeMap::new(),
-            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
-            rows: BTreeMap::new(),
-            writer: WriterId(1),
-            count: 0,
-        };
+        let mut ledger = Self::empty(now);
         let created =
             ConfigEvent::LedgerCreated { ledger: ledger_id(), currency: "USD".into(), partitions: 1 };
         let decision = Decision {
@@ -122,6 +108,36 @@ impl MemoryLedger {
         ledger.append(&Topic::Config, &entry).unwrap();
         ledger.take_over("node1");
         ledger
+    }
+
+    /// What it was after so many messages.
+    pub fn after(&self, messages: usize) -> Self {
+        let mut ledger = Self::empty(self.now);
+        for Message { subject, payload } in &self.log[..messages] {
+            ledger.append_bytes(subject, payload.clone()).unwrap();
+        }
+        ledger
+    }
+
+    fn empty(now: Timestamp) -> Self {
+        Self {
+            log: Vec::new(),
+            state: State::empty(PARTITION),
+            now,
+            history: Vec::new(),
+            quarantine: Vec::new(),
+            audit: Vec::new(),
+            movements: Vec::new(),
+            months: Vec::new(),
+            seals: Vec::new(),
+            settled: BTreeMap::new(),
+            repeated: BTreeSet::new(),
+            remembered: BTreeMap::new(),
+            lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
+            rows: BTreeMap::new(),
+            writer: WriterId(1),
+            count: 0,
+        }
     }
 
     /// The next entry of the present writer.
@@ -180,10 +196,13 @@ impl MemoryLedger {
                 Effect::Settled { place, settled } => {
                     self.settled.insert(*place, (**settled).clone());
                 }
+                Effect::Repeated { position, rows } => {
+                    let place = |row: &u32| UsagePlace { position: *position, row: *row };
+                    self.repeated.extend(rows.iter().map(place));
+                }
                 Effect::Foreign { .. }
                 | Effect::Copy { .. }
                 | Effect::Voided { .. }
-                | Effect::Repeated { .. }
                 | Effect::Charged { .. } => {}
             }
         }
@@ -242,6 +261,18 @@ impl MemoryLedger {
         idempotency: Option<Idempotency>,
         term: u64,
     ) -> Result<Outcome, Rejection> {
+        self.command_overtaken(actor, command, idempotency, term, |_| {})
+    }
+
+    /// The same, where `meanwhile` reaches the log between deciding and appending.
+    pub fn command_overtaken(
+        &mut self,
+        actor: &Actor,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        term: u64,
+        meanwhile: impl FnOnce(&mut Self),
+    ) -> Result<Outcome, Rejection> {
         let past = self.past(command, idempotency.as_ref());
         let events = match decide(&self.state, command, actor, idempotency.as_ref(), &past, self.now)? {
             Decided::Events(events) => events,
@@ -264,6 +295,7 @@ impl MemoryLedger {
         let decision =
             Decision { term: taken.unwrap_or(term), actor: actor.clone(), cause, events: events.clone() };
         let entry = self.entry(Body::Decision(decision));
+        meanwhile(self);
         let effects = self.append(&command.topic(), &entry).expect("what was decided can be folded");
         Ok(Outcome::Entry { position: self.state.head().position, events, effects })
     }

@@ -133,6 +133,15 @@ fn cpu_nanos() -> Option<u64> {
     std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// Processor time of all threads of this process so far, in milliseconds, to a hundredth of a second.
+pub(super) fn process_cpu_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before may hold anything; ticks of user and system time are the 12th and 13th field after it.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+    ticks.fold(0, u64::saturating_add).saturating_mul(10)
+}
+
 /// A line of `/proc/self/status`, in KiB; 0 where there is none.
 fn status(field: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -143,6 +152,11 @@ fn status(field: &str) -> u64 {
 /// Resident memory of this process, in MiB.
 pub(super) fn resident_mib() -> u64 {
     status("VmRSS") / 1024
+}
+
+/// Resident memory of this process, in bytes.
+pub(super) fn resident_bytes() -> u64 {
+    status("VmRSS").saturating_mul(1024)
 }
 
 /// The most that was ever resident, in MiB.

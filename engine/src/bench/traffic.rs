@@ -16,10 +16,6 @@ use tollbook_schemas::usage::{Charged, Occurred, Tokens, Usage};
 
 use super::BenchError;
 
-/// Organizations; a few of them make most of the traffic.
-const ORGANIZATIONS: usize = 50;
-const PROJECTS: usize = 3;
-const KEYS: usize = 8;
 /// Gateways, each with its own count per organization.
 const GATEWAYS: usize = 6;
 /// Time between two calls of the whole platform, in nanoseconds.
@@ -40,6 +36,23 @@ pub(super) const PRICES: [(&str, &str, &str, &str); 12] = [
     ("mistral-large-3", "2.00", "0.50", "6.00"),
     ("text-embedding-3", "0.02", "0.02", "0"),
 ];
+
+/// How many of what there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Organizations; a few of them make most of the traffic.
+    pub(super) organizations: usize,
+    /// Projects of each.
+    pub(super) projects: usize,
+    /// API keys of each.
+    pub(super) keys: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { organizations: 50, projects: 3, keys: 8 }
+    }
+}
 
 /// Numbers without a pattern that matters (splitmix64).
 #[derive(Clone, Debug)]
@@ -85,6 +98,7 @@ pub(super) struct Customer {
 /// Makes usage records, and what must be in the ledger before.
 #[derive(Clone, Debug)]
 pub(super) struct Traffic {
+    shape: Shape,
     customers: Vec<Customer>,
     models: Vec<ModelName>,
     gateways: Vec<SourceName>,
@@ -99,16 +113,21 @@ pub(super) struct Traffic {
 impl Traffic {
     /// Traffic whose ids begin at `bits` and whose first call occurred at `at`. `by_id`: without `producerseq`.
     pub(super) fn new(bits: u128, at: Timestamp, by_id: bool) -> Result<Self, BenchError> {
+        Self::shaped(Shape::default(), bits, at, by_id)
+    }
+
+    /// Likewise, of any size.
+    pub(super) fn shaped(shape: Shape, bits: u128, at: Timestamp, by_id: bool) -> Result<Self, BenchError> {
         let mut id = bits;
         let mut next = || {
             id = id.wrapping_add(1);
             id
         };
-        let customers = (0..ORGANIZATIONS)
+        let customers = (0..shape.organizations)
             .map(|_| Customer {
                 id: OrgId::from_bits(next()),
-                projects: (0..PROJECTS).map(|_| ProjectId::from_bits(next())).collect(),
-                keys: (0..KEYS).map(|_| KeyId::from_bits(next())).collect(),
+                projects: (0..shape.projects).map(|_| ProjectId::from_bits(next())).collect(),
+                keys: (0..shape.keys).map(|_| KeyId::from_bits(next())).collect(),
             })
             .collect();
         let gateways = (0..GATEWAYS)
@@ -121,10 +140,11 @@ impl Traffic {
             .collect::<Result<_, _>>()
             .map_err(BenchError::made)?;
         Ok(Self {
+            shape,
             customers,
             models,
             gateways,
-            counts: vec![0; ORGANIZATIONS.saturating_mul(GATEWAYS)],
+            counts: vec![0; shape.organizations.saturating_mul(GATEWAYS)],
             next_gateway: 0,
             by_id,
             at,
@@ -190,16 +210,34 @@ impl Traffic {
         (0..records).filter_map(|_| self.call(gateway)).collect()
     }
 
+    /// One call of every key, each of an organization's through a gateway of its own, beginning at `at`, at most `most`.
+    pub(super) fn of_every_key(&mut self, at: Timestamp, most: usize) -> Vec<Usage> {
+        self.at = at;
+        let Shape { organizations, keys, .. } = self.shape;
+        let calls = (0..organizations).flat_map(|place| (0..keys).map(move |key| (place, key))).take(most);
+        let charge = |(place, key): (usize, usize)| {
+            let charged = Charged::Key(self.customers.get(place)?.keys.get(key)?.clone());
+            self.call_of(place, charged, key.checked_rem(GATEWAYS)?)
+        };
+        calls.filter_map(charge).collect()
+    }
+
     fn call(&mut self, gateway: usize) -> Option<Usage> {
-        let random = &mut self.random;
+        let (random, shape) = (&mut self.random, self.shape);
         // The smaller of three: the first fifth of the organizations makes half of the traffic.
-        let place = (0..3).map(|_| random.below(ORGANIZATIONS)).min()?;
+        let place = (0..3).map(|_| random.below(shape.organizations)).min()?;
         let customer = self.customers.get(place)?;
         let charged = if random.below(20) == 0 {
-            Charged::Project(customer.projects.get(random.below(PROJECTS))?.clone())
+            Charged::Project(customer.projects.get(random.below(shape.projects))?.clone())
         } else {
-            Charged::Key(customer.keys.get(random.below(KEYS).min(random.below(KEYS)))?.clone())
+            Charged::Key(customer.keys.get(random.below(shape.keys).min(random.below(shape.keys)))?.clone())
         };
+        self.call_of(place, charged, gateway)
+    }
+
+    fn call_of(&mut self, place: usize, charged: Charged, gateway: usize) -> Option<Usage> {
+        let random = &mut self.random;
+        let customer = self.customers.get(place)?;
         let count = self.counts.get_mut(place.checked_mul(GATEWAYS)?.checked_add(gateway)?)?;
         *count = count.saturating_add(1);
         self.at = self.at.plus_nanos(STEP_NANOS);

@@ -35,8 +35,7 @@ pub(super) fn seal(case: &Case<'_>, month: Month, hash: [u8; 32]) -> Refusable {
     if !case.state.is_closed(organization, month) {
         return Err(Rejection::MonthOpen);
     }
-    let open = &organization.month;
-    let due = organization.unsealed.contains(&month) || (open.month == month && open.active);
+    let due = organization.waiting_for_seals().any(|waiting| waiting == month);
     Ok(Decided::of(due.then_some(Event::Money(MoneyEvent::StatementSealed { month, hash }))))
 }
 

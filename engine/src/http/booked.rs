@@ -88,6 +88,12 @@ impl Seen {
     }
 }
 
+/// The balance as it is now, for whoever has just changed it.
+pub(super) async fn balance_of(node: &Node, organization: &OrgId) -> Result<Balance, Problem> {
+    let seen = Seen::by(node);
+    read_state(node, organization, move |state, known| seen.balance(state, known)).await
+}
+
 /// The movements of the entry that a decision led to, in order, and the balance as it is now. `key` finds one of them,
 /// should State have forgotten them.
 pub(super) async fn booked(
@@ -120,7 +126,7 @@ async fn older(
         let questions = Questions { movements: vec![key], ..Questions::default() };
         let past = view.past(&organization, &questions, position)?;
         match past.movements.iter().find(|movement| movement.position == position) {
-            Some(found) => view.movements_at(&organization, found.month, position),
+            Some(found) => view.movements_with(&organization, found),
             None => Ok(Vec::new()),
         }
     };

@@ -97,7 +97,7 @@ ids! {
     RechargeId = "RechargeId", "a recharge";
     VoucherId = "VoucherId", "a voucher";
     MovementId = "MovementId", "a refund, a reversal or an adjustment";
-    InvoiceId = "InvoiceId", "an invoice or a credit note";
+    InvoiceId = "InvoiceId", "an invoice or credit note";
     TokenId = "TokenId", "a service token, not its secret";
 }
 

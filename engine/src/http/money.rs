@@ -6,10 +6,10 @@ use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::id::{OrgId, RechargeId, Reference, VoucherId};
 
 use super::answer::Json;
-use super::booked::{Balance, Seen, booked, only};
+use super::booked::{Balance, Seen, balance_of, booked, only};
 use super::document::{Routes, Says, Verb};
 use super::problem::Problem;
-use super::reading::{Reading, read_state};
+use super::reading::Reading;
 use super::shape::{IfAny, OrNull, answer, request};
 use super::write::{Changed, Created, Write};
 use crate::clock;
@@ -105,9 +105,7 @@ async fn set_credit_limit(
     Write { path: org, body, author }: Write<OrgId, NewCreditLimit>,
 ) -> Result<Changed<Balance>, Problem> {
     let done = author.decide(&org, OrganizationCommand::SetCreditLimit(body.limit.0)).await?;
-    let seen = Seen::by(&author.node);
-    let balance = read_state(&author.node, &org, move |state, known| seen.balance(state, known)).await?;
-    Ok(Changed::new(done, balance))
+    Ok(Changed::new(done, balance_of(&author.node, &org).await?))
 }
 
 async fn balance(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<Balance>, Problem> {

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use tollbook_schemas::id::{InvitationId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId};
+use tollbook_schemas::id::{InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
@@ -61,6 +61,10 @@ impl PathId for InvitationId {
 
 impl PathId for RechargeId {
     const WHAT: &'static str = "recharge";
+}
+
+impl PathId for InvoiceId {
+    const WHAT: &'static str = "invoice or credit note";
 }
 
 impl PathId for TokenId {

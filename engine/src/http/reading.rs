@@ -14,6 +14,7 @@ use tollbook_schemas::rejection::Rejection;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder};
 
 use super::Api;
+use super::accept;
 use super::answer::List;
 use super::auth::Caller;
 use super::fields::Fields;
@@ -46,6 +47,8 @@ pub(super) struct Reading<P, Q = ()> {
 pub(super) struct At {
     pub(super) node: Node,
     pub(super) caller: Caller,
+    /// Whether CSV would be rather had than JSON.
+    pub(super) prefers_csv: bool,
 }
 
 impl<P: Ids, Q: Record> FromRequestParts<Api> for Reading<P, Q> {
@@ -62,7 +65,8 @@ impl<P: Ids, Q: Record> FromRequestParts<Api> for Reading<P, Q> {
             min_position.zip(query)
         })?;
         wait_for(&api.node, min_position).await?;
-        Ok(Self { path, query, at: At { node: api.node.clone(), caller } })
+        let prefers_csv = accept::prefers_csv(&parts.headers);
+        Ok(Self { path, query, at: At { node: api.node.clone(), caller, prefers_csv } })
     }
 }
 

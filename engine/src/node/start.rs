@@ -1,5 +1,6 @@
 //! Starting a node: the log first, then views that fit it, then owners.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,8 +15,10 @@ use tollbook_projections::view::{View, ViewError, Views};
 use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::{PartitionId, Position, WriterId};
 
+use super::early::{Early, Loaded};
 use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::clock::{self, Clock};
+use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
 use crate::erasure;
 use crate::feed;
@@ -31,6 +34,8 @@ use crate::side::kv::KvSide;
 use crate::side::{SideError, SideStore};
 use crate::writer::Writer;
 
+/// Where the views are, beside the index of ids.
+const STATE: &str = "state";
 /// How often this machine's clock is compared with the broker's.
 const SKEW_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -121,11 +126,16 @@ pub enum StartError {
 pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Running), StartError> {
     std::fs::create_dir_all(&settings.data)
         .map_err(|source| StartError::Data { path: settings.data.clone(), source })?;
-    let (log, jetstream, side, partitions) = open_log(&settings).await?;
+    let path = settings.data.join("views");
+    let early = Early::begin(&path.join(STATE));
+    let opened = open_log(&settings).await;
+    // Before anything can fail: whoever tries again must find the views closed.
+    let early = early.finish().await;
+    let (log, jetstream, side, partitions) = opened?;
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
     let writer = clock::new_writer();
-    let folder = Folder::open(&settings.data.join("views"), &log, &ledger)?;
+    let mut folder = Folder::open(&path, early, &log, &ledger)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut owners: Vec<(OwnerHandle, View)> = Vec::new();
@@ -150,6 +160,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         tasks.spawn(owner.run(stopped.clone()));
         let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
         tasks.spawn(eraser.run(stopped.clone()));
+        tasks.spawn(Sealer::new(handle.clone(), view.clone()).run(stopped.clone()));
         erasures.push(erasing);
         writers.push(pen);
         owners.push((handle, view));
@@ -219,16 +230,26 @@ fn open_embedded(directory: &Path, partitions: Option<u16>) -> Result<(Embedded,
 struct Folder<'a> {
     path: PathBuf,
     views: Views,
+    /// State by partition, where the views were read while the log was being opened.
+    loaded: BTreeMap<PartitionId, Result<Option<State>, ViewError>>,
     ids: Ids,
     log: &'a Arc<dyn EventLog>,
     ledger: &'a Ledger,
 }
 
 impl<'a> Folder<'a> {
-    fn open(path: &Path, log: &'a Arc<dyn EventLog>, ledger: &'a Ledger) -> Result<Self, StartError> {
+    fn open(
+        path: &Path,
+        early: Option<Loaded>,
+        log: &'a Arc<dyn EventLog>,
+        ledger: &'a Ledger,
+    ) -> Result<Self, StartError> {
         let data = |source| StartError::Data { path: path.to_path_buf(), source };
         std::fs::create_dir_all(path).map_err(data)?;
-        let views = Views::open_or_reset(&path.join("state"))?;
+        let (views, loaded) = match early {
+            Some(Loaded { views, states }) => (views, states),
+            None => (Views::open_or_reset(&path.join(STATE))?, BTreeMap::new()),
+        };
         let at = path.join("ids");
         let ids = match Ids::open(&at) {
             Ok(ids) => ids,
@@ -238,14 +259,14 @@ impl<'a> Folder<'a> {
                 Ids::open(&at)?
             }
         };
-        Ok(Self { path: path.to_path_buf(), views, ids, log, ledger })
+        Ok(Self { path: path.to_path_buf(), views, loaded, ids, log, ledger })
     }
 
     /// State as the views have it, if they fit the log; else from nothing, where that loses no knowledge.
-    async fn partition(&self, partition: PartitionId) -> Result<(View, State, IdIndex), StartError> {
+    async fn partition(&mut self, partition: PartitionId) -> Result<(View, State, IdIndex), StartError> {
         let mut view = self.views.partition(partition)?;
         let mut ids = self.ids.partition(partition)?;
-        let loaded = view.load().unwrap_or_else(|error| {
+        let loaded = self.loaded.remove(&partition).unwrap_or_else(|| view.load()).unwrap_or_else(|error| {
             tracing::warn!(%partition, %error, "throwing the view away; it is rebuilt from the log");
             None
         });

@@ -129,6 +129,7 @@ pub(super) struct Published {
     tokens: watch::Sender<Tokens>,
     journal: watch::Sender<Journal>,
     erasures: watch::Sender<()>,
+    months: watch::Sender<()>,
 }
 
 /// What others watch.
@@ -139,6 +140,7 @@ pub(super) struct Watched {
     tokens: watch::Receiver<Tokens>,
     journal: watch::Receiver<Journal>,
     erasures: watch::Receiver<()>,
+    months: watch::Receiver<()>,
 }
 
 impl Published {
@@ -148,14 +150,16 @@ impl Published {
         let (tokens, tokens_watch) = watch::channel(Arc::new(state.config().tokens.clone()));
         let (journal, journal_watch) = watch::channel(Arc::new(state.config().journal.clone()));
         let (erasures, erasures_watch) = watch::channel(());
+        let (months, months_watch) = watch::channel(());
         let watched = Watched {
             applied: applied_watch,
             role: role_watch,
             tokens: tokens_watch,
             journal: journal_watch,
             erasures: erasures_watch,
+            months: months_watch,
         };
-        (Self { applied, role, tokens, journal, erasures }, watched)
+        (Self { applied, role, tokens, journal, erasures, months }, watched)
     }
 
     pub(super) fn publish(&self, state: &State) {
@@ -176,6 +180,11 @@ impl Published {
     /// Personal data of some organization is erased, as State says.
     pub(super) fn erased(&self) {
         self.erasures.send_replace(());
+    }
+
+    /// Months are closed, as State says.
+    pub(super) fn months_closed(&self) {
+        self.months.send_replace(());
     }
 }
 
@@ -220,6 +229,14 @@ impl OwnerHandle {
         let (reply, answer) = oneshot::channel();
         let cause = Cause::Command { idempotency };
         self.send(Message::Decide(Box::new(Request { command, actor, cause, past, reply: Some(reply) })))?;
+        answer.await.map_err(|_| CommandError::Stopping)?
+    }
+
+    /// The same of what the engine itself wants because time passed.
+    pub(crate) async fn decide_due(&self, command: Command) -> Result<Done, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { reply: Some(reply), ..Request::of_engine(command) };
+        self.send(Message::Decide(Box::new(request)))?;
         answer.await.map_err(|_| CommandError::Stopping)?
     }
 
@@ -283,6 +300,11 @@ impl OwnerHandle {
     /// Changes once State says of more personal data that it is erased.
     pub(crate) fn erasures(&self) -> watch::Receiver<()> {
         self.watched.erasures.clone()
+    }
+
+    /// Changes once State says of more months that they are closed.
+    pub(crate) fn months(&self) -> watch::Receiver<()> {
+        self.watched.months.clone()
     }
 
     /// Waits until this process decides for the partition.

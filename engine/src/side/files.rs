@@ -3,9 +3,10 @@
 //! A database would not do: its journal and its sorted files keep old versions until they are compacted.
 //!
 //! ```text
-//! <dir>/<key>      1 value      put_new: a whole file appears under its name at once, by a hard link
-//!                  0 …          erased, but not yet unlinked
-//! <dir>/.new-<n>   being written
+//! <dir>/<key>        1 value    put_new: a whole file appears under its name at once, by a hard link
+//!                    0 …        erased
+//! <dir>/.new-<n>                being written
+//! <dir>/.gone-<key>             being erased: renamed first, so that opening finds it without reading every file
 //! ```
 
 use std::fs::{self, File};
@@ -24,6 +25,9 @@ const HELD: u8 = 1;
 /// First byte of a file whose value is being erased.
 const ERASED: u8 = 0;
 
+/// How the name begins of a file that is being erased. No key begins with a dot.
+const GONE: &str = ".gone-";
+
 /// Longest key: a file name, with room for what file systems take.
 const KEY_MAX: usize = 200;
 
@@ -41,13 +45,14 @@ impl Files {
         let finish = || {
             fs::create_dir_all(dir)?;
             for found in fs::read_dir(dir)? {
-                let path = found?.path();
-                let unfinished = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-                if unfinished {
+                let found = found?;
+                let name = found.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with(GONE) {
+                    erase_file(&found.path())?;
+                } else if name.starts_with('.') {
                     // Under its own name it may be held already: then both names mean one file.
-                    fs::remove_file(&path)?;
-                } else if fs::read(&path)?.first() != Some(&HELD) {
-                    erase_file(&path)?;
+                    fs::remove_file(found.path())?;
                 }
             }
             sync_directory(dir)
@@ -104,12 +109,23 @@ impl SideStore for Files {
     fn erase(&self, key: &str) -> BoxFuture<'_, Result<(), SideError>> {
         let key = key.to_owned();
         Box::pin(async move {
-            self.blocking(&key, |path, _, dir| {
-                // Keys are asked for again at every start. Where only the name's removal was lost, there are no bytes.
-                if !path.try_exists()? {
-                    return Ok(());
+            let gone = format!("{GONE}{key}");
+            self.blocking(&key, move |path, _, dir| {
+                let gone = dir.join(gone);
+                // What failed halfway before: another file must not take its name.
+                let halfway = gone.try_exists()?;
+                if halfway {
+                    erase_file(&gone)?;
                 }
-                erase_file(path)?;
+                match fs::rename(path, &gone) {
+                    // Keys are asked for again at every start.
+                    Err(error) if error.kind() == ErrorKind::NotFound && !halfway => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    renamed => renamed?,
+                }
+                // Before any byte is overwritten, or a crash could leave half of a value under its own name.
+                sync_directory(dir)?;
+                erase_file(&gone)?;
                 sync_directory(dir)
             })
             .await
@@ -133,7 +149,7 @@ fn read(path: &Path) -> io::Result<Option<Bytes>> {
     };
     match bytes.first() {
         Some(&HELD) => Ok(Some(bytes.slice(1..))),
-        // An erasure that failed halfway is one all the same.
+        // What was erased under its own name, by an older version.
         Some(&ERASED) => Ok(None),
         Some(_) | None => Err(io::Error::new(ErrorKind::InvalidData, "it is damaged")),
     }
@@ -150,7 +166,7 @@ fn write_new(new: &Path, path: &Path, value: &[u8]) -> io::Result<()> {
     file.write_all(value)?;
     file.sync_all()?;
     if path.try_exists()? {
-        // Half erased: nothing is in it any more.
+        // Its first byte says that it is erased.
         erase_file(path)?;
     }
     fs::hard_link(new, path)
@@ -230,11 +246,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let side = Files::open(dir.path()).unwrap();
         side.put_new("kept", value("kept")).await.unwrap();
-        fs::write(dir.path().join("erased"), b"\0ecret").unwrap();
+        let interrupted = |gone: &str| {
+            fs::write(dir.path().join(gone), b"\0ecret").unwrap();
+            fs::hard_link(dir.path().join(gone), dir.path().join("witness")).unwrap();
+        };
+        interrupted(".gone-erased");
         fs::write(dir.path().join(".new-7"), b"\x01half").unwrap();
         assert_eq!(side.get("erased").await.unwrap(), None);
         let side = Files::open(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("witness")).unwrap(), [0; 6]);
+        fs::remove_file(dir.path().join("witness")).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Asking again finishes it as well, though the key has a new value by now.
+        interrupted(".gone-kept");
+        side.erase("kept").await.unwrap();
+        assert_eq!(fs::read(dir.path().join("witness")).unwrap(), [0; 6]);
+        fs::remove_file(dir.path().join("witness")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        side.put_new("kept", value("kept")).await.unwrap();
         assert_eq!(side.get("kept").await.unwrap(), Some(value("kept")));
     }
 

@@ -34,8 +34,11 @@ pub fn bookable(
     let occurred = usage.occurred.at();
     if let Some(sequence) = usage.producerseq.filter(|_| uncounted) {
         let counted = organization.sources.get(&usage.source).cloned().unwrap_or_default().note(sequence);
-        if counted == Sequence::Duplicate {
-            return Err(NotBookable::BookedSince);
+        match counted {
+            Sequence::Duplicate => return Err(NotBookable::BookedSince),
+            // It could not be counted, and would be booked again when it comes within reach.
+            Sequence::Ahead => return Err(NotBookable::Reason(QuarantineReason::SequenceAhead)),
+            Sequence::New | Sequence::Behind => {}
         }
     }
     if occurred > now.plus_seconds(AHEAD_MAX_SECONDS) {
@@ -150,7 +153,7 @@ impl State {
         };
         if let Some(sequence) = usage.producerseq {
             // One that was counted before, or is too far off to be, changes nothing here.
-            self.change(slot).sources.entry(usage.source.clone()).or_default().note(sequence);
+            self.change(slot).sources.get_or_default(usage.source.clone()).note(sequence);
         }
         self.consume(slot, &record, false)?;
         self.charge(slot, record.cost, at, writing.effects)?;

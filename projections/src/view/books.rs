@@ -12,6 +12,7 @@ use crate::movement::{Movement, MovementKey, What};
 use crate::past::{Past, Questions, Settled};
 use crate::spend::OpenCells;
 use crate::state::Quarantined;
+use crate::statement::Booked;
 
 impl View {
     /// Cells of one organization that were booked on a day or later, with the entry that made each a row.
@@ -20,9 +21,7 @@ impl View {
         let rows = self.tree.range(key::history_from(organization, from)..end(b"h", organization));
         for row in rows {
             let (key, value) = row.map_err(|source| self.views.failed(source))?;
-            let position =
-                key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)));
-            closed.push((position, codec::decode_row(&value)?));
+            closed.push((closed_by(&key), codec::decode_row(&value)?));
         }
         Ok(closed)
     }
@@ -33,15 +32,9 @@ impl View {
         rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
     }
 
-    /// Movements of one organization that one entry made, which booked it in this month.
-    pub fn movements_at(
-        &self,
-        organization: &OrgId,
-        month: Month,
-        position: Position,
-    ) -> Result<Vec<Movement>, ViewError> {
-        let prefix = [key::month(b"m", organization, month).as_slice(), &position.0.to_be_bytes()].concat();
-        let rows = self.tree.scan_prefix(prefix);
+    /// Movements of the entry of one of them, in their order.
+    pub fn movements_with(&self, organization: &OrgId, one: &Movement) -> Result<Vec<Movement>, ViewError> {
+        let rows = self.tree.scan_prefix(key::movements_of_entry(organization, one));
         rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
     }
 
@@ -88,6 +81,22 @@ impl View {
     /// The seal of a month's statement, once it is sealed.
     pub fn seal(&self, organization: &OrgId, month: Month) -> Result<Option<Seal>, ViewError> {
         self.row(&key::month(b"z", organization, month))
+    }
+
+    /// What was booked in a month of an organization by entries up to `at`, as far as it became rows.
+    pub fn booked(&self, organization: &OrgId, month: Month, at: Position) -> Result<Booked, ViewError> {
+        let days = key::history_from(organization, month.first_day())
+            ..key::history_from(organization, month.next().first_day());
+        let mut cells = Vec::new();
+        for row in self.tree.range(days) {
+            let (key, value) = row.map_err(|source| self.views.failed(source))?;
+            if closed_by(&key) <= at {
+                cells.push(codec::decode_row(&value)?);
+            }
+        }
+        let mut movements = self.movements(organization, month)?;
+        movements.retain(|movement| movement.position <= at);
+        Ok(Booked { ended: self.ended_month(organization, month)?, movements, cells })
     }
 
     /// What was quarantined at a place, and what became of it.
@@ -144,7 +153,12 @@ impl View {
         Ok(past)
     }
 
-    fn movements_by(&self, organization: &OrgId, found_by: &MovementKey) -> Result<Vec<Movement>, ViewError> {
+    /// Movements of one organization that a key finds, in the order of the log.
+    pub fn movements_by(
+        &self,
+        organization: &OrgId,
+        found_by: &MovementKey,
+    ) -> Result<Vec<Movement>, ViewError> {
         let mut found = Vec::new();
         for row in self.tree.scan_prefix(key::movements_by(organization, found_by)) {
             let (key, _) = row.map_err(|source| self.views.failed(source))?;
@@ -156,6 +170,11 @@ impl View {
         }
         Ok(found)
     }
+}
+
+/// The entry that made a row of cells, from its key.
+fn closed_by(key: &[u8]) -> Position {
+    key.last_chunk().map_or(Position::ZERO, |bytes| Position(u64::from_be_bytes(*bytes)))
 }
 
 /// The first key after all rows of a kind of one organization.

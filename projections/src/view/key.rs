@@ -34,6 +34,13 @@ pub(super) fn movement(id: &OrgId, movement: &Movement) -> Vec<u8> {
     [of(b"m", id), place_of(movement)].concat()
 }
 
+/// Movements of the same entry as one of them.
+pub(super) fn movements_of_entry(id: &OrgId, movement: &Movement) -> Vec<u8> {
+    let mut key = self::movement(id, movement);
+    key.truncate(key.len().saturating_sub(4));
+    key
+}
+
 /// A movement by the end of a key that [`movement_by`] made.
 pub(super) fn movement_at(id: &OrgId, place: &[u8]) -> Vec<u8> {
     [of(b"m", id), place.to_vec()].concat()
@@ -48,6 +55,8 @@ pub(super) fn movements_by(id: &OrgId, key: &MovementKey) -> Vec<u8> {
         MovementKey::Recharge(recharge) => [b"c", recharge.as_str().as_bytes()].concat(),
         MovementKey::Usage(place) => [b"u".to_vec(), place_bytes(*place)].concat(),
         MovementKey::Invoice(month) => [b"i".as_slice(), &month_bytes(*month)].concat(),
+        MovementKey::Document(invoice) => [b"d", invoice.as_str().as_bytes()].concat(),
+        MovementKey::Number(number) => [b"n".as_slice(), &number.to_be_bytes()].concat(),
     };
     [of(b"k", id), key, vec![0]].concat()
 }
