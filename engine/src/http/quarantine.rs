@@ -16,7 +16,7 @@ use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::{At, Limit, Reading, blocking, read_organization};
+use super::reading::{At, Limit, Reading, read_organization, viewed};
 use super::shape::{IfAny, Text, answer, request};
 use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
@@ -37,7 +37,8 @@ pub(super) fn routes(routes: &mut Routes) {
                and even empty, before the last one.",
     };
     routes.read("/v1/quarantine", says, list);
-    let says = Says { id: "getQuarantined", summary: "See a quarantined record, and what became of it", more: "" };
+    let says =
+        Says { id: "getQuarantined", summary: "See a quarantined record, and what became of it", more: "" };
     routes.read("/v1/quarantine/{record}", says, show);
     let says = Says {
         id: "releaseQuarantined",
@@ -239,7 +240,9 @@ impl Looking {
         let mut items: Vec<QuarantinedUsage> = Vec::new();
         for owner in at.node.owners() {
             let partition = owner.partition();
-            if only.is_some_and(|only| only != partition) || after.is_some_and(|after| after.partition > partition) {
+            if only.is_some_and(|only| only != partition)
+                || after.is_some_and(|after| after.partition > partition)
+            {
                 continue;
             }
             let mut after = after.filter(|after| after.partition == partition).map(|after| after.place);
@@ -251,7 +254,7 @@ impl Looking {
             loop {
                 let wanted = self.most.saturating_add(1).saturating_sub(items.len());
                 let (view, organization) = (view.clone(), self.organization.clone());
-                let rows = blocking(move || match &organization {
+                let rows = viewed(move || match &organization {
                     Some(organization) => view.quarantine_of(organization, after, wanted),
                     None => view.quarantine(after, wanted),
                 });
@@ -260,9 +263,9 @@ impl Looking {
                 looked_at = rows.len().saturating_add(looked_at);
                 after = rows.last().map(|(row, _)| row.place).or(after);
                 let allowed = at.caller.organizations();
-                let seen = rows.into_iter().filter(|(row, settled)| {
-                    self.wanted.wants(settled.as_ref()) && is_of(row, allowed)
-                });
+                let seen = rows
+                    .into_iter()
+                    .filter(|(row, settled)| self.wanted.wants(settled.as_ref()) && is_of(row, allowed));
                 items.extend(seen.map(|(row, settled)| shown(partition, &row, settled.as_ref())));
                 if items.len() > self.most {
                     items.truncate(self.most);
@@ -363,7 +366,7 @@ async fn find(node: &Node, Place { partition, place }: Place) -> Result<Found, P
     // Rows reach the view a little after they are applied.
     owner.wait_viewed(place.position).await?;
     let view = view_of(node, partition)?;
-    let (record, viewed) = blocking(move || view.quarantined(place)).await?.ok_or_else(unknown)?;
+    let (record, viewed) = viewed(move || view.quarantined(place)).await?.ok_or_else(unknown)?;
     let settled = match (viewed, record.organization()) {
         (None, Some(organization)) => match settled(node, organization, Place { partition, place }).await {
             Ok(settled) => settled,
@@ -387,7 +390,7 @@ async fn settled(
         return Ok(recent);
     }
     let view = view_of(node, partition)?;
-    Ok(blocking(move || view.quarantined(place)).await?.and_then(|(_, settled)| settled))
+    Ok(viewed(move || view.quarantined(place)).await?.and_then(|(_, settled)| settled))
 }
 
 fn shown(partition: PartitionId, row: &Quarantined, settled: Option<&Settled>) -> QuarantinedUsage {

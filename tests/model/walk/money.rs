@@ -13,7 +13,7 @@ use tollbook_schemas::id::{
     DisplayName, InvoiceId, KeyId, MemberId, ModelName, MovementId, OrgId, ProjectId, Reason, RechargeId,
     Reference, VoucherId,
 };
-use tollbook_schemas::policy::{Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{Tier, VoucherPolicy};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::role::Verification;
 use tollbook_schemas::sealed::SecretHash;
@@ -87,7 +87,8 @@ impl Walk {
         }
         // The last ones are those that something is left of.
         let few = known.len().min(6);
-        let place = if self.chance(700) { known.len() - 1 - self.below(few) } else { self.below(known.len()) };
+        let place =
+            if self.chance(700) { known.len() - 1 - self.below(few) } else { self.below(known.len()) };
         known[place].clone()
     }
 
@@ -188,7 +189,8 @@ impl Walk {
         let position = priced_at.map_or(at.position, |settled| settled.position);
         let usage = self.mended.get(&record.place).cloned().unwrap_or(usage);
         let organization = self.ledger.state.organization(id).unwrap();
-        let booked = self.ledger.state.as_booked(organization, &usage, UsagePlace { position, ..at }).unwrap();
+        let booked =
+            self.ledger.state.as_booked(organization, &usage, UsagePlace { position, ..at }).unwrap();
         let place = self.place();
         assert_eq!(booked.cost.to_decimal(), record.cost, "{place}: {at} as it was booked");
         assert_eq!(booked.day.date(), record.day, "{place}: {at} as it was booked");
@@ -290,14 +292,14 @@ impl Walk {
                 tpd: None,
             });
             let effective_from = self.ledger.now.plus_seconds(ahead);
-            ConfigCommand::PublishTiers(TierTable { effective_from, tiers: tiers.to_vec() })
+            ConfigCommand::PublishTiers { effective_from: Some(effective_from), tiers: tiers.to_vec() }
         };
         self.command(&Command::Config(command));
     }
 
     fn own_prices(&mut self, id: &OrgId) {
         let (currency, list) = self.price_list();
-        self.of(id, OrganizationCommand::PublishPrices { currency, list });
+        self.of(id, OrganizationCommand::PublishPrices { currency, list: list.into() });
     }
 
     /// What finance does when months are over.
