@@ -278,7 +278,7 @@ impl Walk {
             700..900 => self.rng.random_range(60..1_200),
             900..950 => self.rng.random_range(3_600..20_000),
             950..954 => self.rng.random_range(86_400..259_200),
-            // State forgets what is older than 45 days.
+            // State forgets what is older than two days.
             954 if self.chance(300) => self.rng.random_range(3_888_000..5_000_000),
             954..958 => self.to_month_end(),
             958..990 => -self.rng.random_range(0..60),

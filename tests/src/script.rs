@@ -588,7 +588,7 @@ impl Run {
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
                 }
-                Event::Partition(PartitionEvent::MonthClosed { zone, month }) => {
+                Event::Partition(PartitionEvent::MonthClosed { zone, month, until: _ }) => {
                     told.push(format!("{}:{month}", zone.name()));
                 }
                 Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {
