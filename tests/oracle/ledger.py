@@ -687,7 +687,10 @@ MONEY = {
 
 def check_policy_voucher(org, events, kinds, where):
     """Granted with the recharge that first reaches the threshold, once; withdrawn when it is no longer reached."""
-    earned = policy["amount"] > 0 and org["cumulative_recharge"] >= policy["threshold"]
+    recharged_here = sum(Decimal(event["amount"]) for event in events if event["type"] == "recharge.booked")
+    # Whoever had passed the threshold before this entry is not at it for the first time.
+    before = org["cumulative_recharge"] - recharged_here
+    earned = policy["amount"] > 0 and before < policy["threshold"] <= org["cumulative_recharge"]
     if "recharge.booked" in kinds:
         if org["policy_voucher"] is None and earned:
             complain(where, "the policy's voucher is earned and not granted")

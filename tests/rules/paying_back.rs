@@ -61,7 +61,9 @@ fn r4_7_a_reference_is_known_for_ever() {
         usage acme k1 m in=1000000 id=r2                 -> booked
         recharge acme 1 ref=later                        -> ok
         at 2027-06-20T10:00:00Z
+        money acme                                       -> recent 1
         usage acme k1 m in=1000000 id=r3                 -> booked
+        money acme                                       -> recent 0
         restart
         recharge acme 6 ref=a                            -> same
         recharge acme 7 ref=a                            -> reference_conflict
