@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::client::{ClientArgs, http_client};
+pub use self::manage::statement_table;
 use crate::bench;
 use crate::config::ServeArgs;
 use crate::demo::{self, DemoArgs};
@@ -79,7 +80,13 @@ enum Command {
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
     Spend(manage::Alone<manage::SpendArgs>),
-    /// Usage that could not be booked
+    /// What a month came to: balances, movements, usage
+    Statement(manage::Alone<manage::StatementArgs>),
+    /// Invoices and credit notes
+    Invoice(manage::Family<manage::InvoiceCommand>),
+    /// Usage that could not be booked: see it, release it, dismiss it
+    Quarantine(manage::Family<manage::QuarantineCommand>),
+    /// Single usage records: follow one, take one back
     Usage(manage::Family<manage::UsageCommand>),
     /// Prices, everybody's and organizations' own
     Price(manage::Family<manage::PriceCommand>),
@@ -175,6 +182,9 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::CreditLimit(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
+        Command::Statement(command) => Ok(command.run().await?),
+        Command::Invoice(command) => Ok(command.run().await?),
+        Command::Quarantine(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Tier(command) => Ok(command.run().await?),

@@ -7,6 +7,7 @@ mod fields;
 mod path;
 mod problem;
 mod reading;
+mod refusal;
 mod strict;
 mod write;
 
@@ -22,6 +23,7 @@ mod audit;
 mod booked;
 mod budgets;
 mod config;
+mod customer;
 mod digest;
 mod health;
 mod invitations;
@@ -45,6 +47,8 @@ mod tiers;
 mod tokens;
 mod trial_balance;
 mod usage;
+mod usage_record;
+mod usage_records;
 mod vouchers;
 
 use std::future::IntoFuture;
@@ -61,6 +65,7 @@ use self::auth::Auth;
 use self::document::{Document, Routes};
 pub use self::problem::Problem;
 pub use self::secret::new_secret;
+pub use self::statement::statement_json;
 use crate::node::Node;
 use crate::owner::told;
 
@@ -108,9 +113,11 @@ fn routes() -> Routes {
     config::routes(&mut routes);
     tokens::routes(&mut routes);
     quarantine::routes(&mut routes);
+    usage_records::routes(&mut routes);
     digest::routes(&mut routes);
     trial_balance::routes(&mut routes);
     usage::routes(&mut routes);
+    customer::routes(&mut routes);
     audit::routes(&mut routes);
     health::routes(&mut routes);
     routes

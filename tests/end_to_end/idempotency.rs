@@ -48,6 +48,11 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         "name": "Only", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": null, "tpd": null,
     });
     let in_project = format!("{project}/members/{moved}");
+    priced(api).await;
+    api.events(&[key.event("booked", MODEL), key.event("a", "none"), key.event("b", "none")]).await;
+    let quarantine: Vec<String> =
+        api.quarantine().await.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+    let mended = key.event("a", MODEL);
     vec![
         ("POST", "/v1/organizations".to_owned(), organization),
         ("POST", "/v1/organizations/imports".to_owned(), moving_in()),
@@ -73,6 +78,13 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ("DELETE", format!("{project}/api-keys/{}", key.id), json!({})),
         ("DELETE", archived, json!({})),
         ("POST", format!("{org}/recharges"), json!({ "amount": "7", "reference": "r" })),
+        (
+            "POST",
+            format!("{org}/usage-reversals"),
+            json!({ "usage": { "source": "test", "id": "booked" }, "reason": "a test" }),
+        ),
+        ("POST", format!("/v1/quarantine/{}/release", quarantine[0]), json!({ "event": mended })),
+        ("POST", format!("/v1/quarantine/{}/dismiss", quarantine[1]), json!({ "reason": "a test" })),
         ("POST", format!("{org}/refunds"), json!({ "amount": "1", "reference": "r" })),
         ("POST", format!("{org}/vouchers"), json!({ "amount": "2", "reference": "r" })),
         ("POST", format!("{org}/adjustments"), json!({ "amount": "-1", "reference": "r", "reason": "why" })),

@@ -11,6 +11,8 @@ mod members;
 mod money;
 mod organizations;
 mod projects;
+mod quarantine;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -36,6 +38,9 @@ pub(super) use self::money::{
 };
 pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
+pub(super) use self::quarantine::QuarantineCommand;
+pub use self::statement::statement_table;
+pub(super) use self::statement::{InvoiceCommand, StatementArgs};
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
 pub(super) use self::vouchers::{VoucherCommand, VoucherPolicyCommand};

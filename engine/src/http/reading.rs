@@ -88,14 +88,19 @@ pub(super) fn no_query(parts: &Parts) -> Result<(), Problem> {
 /// Waits, as long as is reasonable, until everything is applied that this node has answered for, and a position.
 async fn wait_for(node: &Node, min_position: Option<LogPosition>) -> Result<(), Problem> {
     for owner in node.owners() {
-        let partition = owner.partition();
-        wait_applied(owner, LogPosition { partition, position: node.answered(partition) }).await?;
+        settled(node, owner).await?;
     }
     let Some(at) = min_position else { return Ok(()) };
     let owner = node
         .owner(at.partition)
         .map_err(|_| Problem::parameter(MIN_POSITION, &"names no partition of this ledger"))?;
     wait_applied(owner, at).await
+}
+
+/// Waits, as long as is reasonable, until everything is applied that this node has answered for in one partition.
+pub(super) async fn settled(node: &Node, owner: &OwnerHandle) -> Result<(), Problem> {
+    let partition = owner.partition();
+    wait_applied(owner, LogPosition { partition, position: node.answered(partition) }).await
 }
 
 async fn wait_applied(owner: &OwnerHandle, at: LogPosition) -> Result<(), Problem> {

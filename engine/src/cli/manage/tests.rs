@@ -167,6 +167,31 @@ fn projects_and_keys() {
 }
 
 #[test]
+fn statements_and_invoices() {
+    let check = check::<InvoiceCommand>;
+    let path = "/v1/organizations/org_1/invoices";
+    check("issue org_1 --month 2026-10", &format!("POST {path}"), r#"{"month":"2026-10"}"#);
+    check("list org_1 --limit 2 --after 7", &format!("GET {path}?limit=2&after=7"), "");
+    check("show org_1 invoice_1", &format!("GET {path}/invoice_1"), "");
+    refused::<InvoiceCommand>("issue org_1", "--month");
+    for (line, expected) in [
+        ("org_1 --month 2026-10", "month=2026-10"),
+        ("org_1 --month 2026-10 --csv", "month=2026-10&format=csv"),
+    ] {
+        let words = std::iter::once("tollbook").chain(line.split_whitespace());
+        let parsed = <Single as Parser>::try_parse_from(words).unwrap();
+        let (request, _) = parsed.alone.command.call().unwrap().request();
+        assert_eq!(request, format!("GET /v1/organizations/org_1/statement?{expected}"));
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Single {
+    #[command(flatten)]
+    alone: Alone<StatementArgs>,
+}
+
+#[test]
 fn configuration() {
     let path = "/v1/config/quantity-limits";
     check::<QuantityCommand>("show", &format!("GET {path}"), "");
@@ -178,6 +203,43 @@ fn configuration() {
     refused::<QuantityCommand>("set --projects 20", "--enterprise-api-keys");
     check::<TokenCommand>("revoke tok_1", "DELETE /v1/tokens/tok_1", "{}");
     check::<UsageCommand>("quarantine --limit 7", "GET /v1/quarantine?limit=7", "");
+}
+
+#[test]
+fn usage() {
+    let check = self::check::<QuarantineCommand>;
+    check("list", "GET /v1/quarantine", "");
+    check("list --state all --limit 7", "GET /v1/quarantine?state=all&limit=7", "");
+    check(
+        "list --organization org_1 --state released",
+        "GET /v1/organizations/org_1/quarantine?state=released",
+        "",
+    );
+    check("show 0-17.3", "GET /v1/quarantine/0-17.3", "");
+    check("release 0-17.3", "POST /v1/quarantine/0-17.3/release", "{}");
+    check("dismiss 0-17.3 --reason test", "POST /v1/quarantine/0-17.3/dismiss", r#"{"reason":"test"}"#);
+    refused::<QuarantineCommand>("release 0-17", "0-17.3");
+    refused::<QuarantineCommand>("release 0-17.3/x", "0-17.3");
+    refused::<QuarantineCommand>("release 0-17.3 --event /nowhere", "/nowhere");
+    let check = self::check::<UsageCommand>;
+    let records = "GET /v1/organizations/org_1/usage-records";
+    check("show org_1 0-17.3", &format!("{records}?place=0-17.3"), "");
+    check("trace org_1 --source gw --id r1", &format!("{records}?source=gw&id=r1"), "");
+    check(
+        "trace org_1 --source gw --producerseq 7 --from 2026-11-01 --to 2026-11-02",
+        &format!("{records}?source=gw&producerseq=7&from=2026-11-01&to=2026-11-02"),
+        "",
+    );
+    let reversals = "POST /v1/organizations/org_1/usage-reversals";
+    check("reverse org_1 0-17.3 --reason double", reversals, r#"{"usage":"0-17.3","reason":"double"}"#);
+    check(
+        "reverse org_1 --source gw --id r1 --reason double",
+        reversals,
+        r#"{"usage":{"source":"gw","id":"r1"},"reason":"double"}"#,
+    );
+    refused::<UsageCommand>("reverse org_1 --reason double", "required");
+    refused::<UsageCommand>("reverse org_1 0-17.3 --source gw --id r1 --reason double", "cannot be used");
+    refused::<UsageCommand>("trace org_1 --source gw", "required");
 }
 
 #[test]
