@@ -4,6 +4,7 @@ mod export;
 mod fold;
 mod rebuild;
 mod source;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Write the log, or what of it is about one organization or time, for other programs
     Export(export::ExportArgs),
+    /// Follow one usage record through the whole log: accepted, duplicate, quarantined, released, reversed
+    Trace(trace::TraceArgs),
 }
 
 /// What a command found.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
                 Command::Verify(args) => verify::run(args).await,
                 Command::Rebuild(args) => rebuild::run(args).await,
                 Command::Export(args) => export::run(args).await,
+                Command::Trace(args) => trace::run(args).await,
             }
         }),
         Err(error) => Err(Failure::Check(format!("cannot start: {error}"))),
