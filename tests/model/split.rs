@@ -55,7 +55,8 @@ fn shop() -> MemoryLedger {
         list: PriceList {
             effective_from: from.parse().unwrap(),
             models: BTreeMap::from([(ModelName::parse("own").unwrap(), own(input))]),
-        },
+        }
+        .into(),
     };
     for command in [voucher, list("2018-10-31T12:00:00Z", "0.5"), list("2018-11-06T12:00:01Z", "9")] {
         ledger.command(&Command::Organization(org("acme"), command), None).unwrap();
