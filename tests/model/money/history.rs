@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::compare;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tollbook_projections::movement::{Movement, What};
@@ -256,11 +257,12 @@ impl History {
             .ledger
             .state
             .organizations()
-            .flat_map(|known| known.unsealed.iter().map(|month| (known.id.clone(), *month)))
+            .flat_map(|known| known.waiting_for_seals().map(|month| (known.id.clone(), month)))
             .collect();
         for (id, month) in due {
-            if self.command(&Command::Organization(id, Of::SealStatement { month, hash: [5; 32] })).is_some()
-            {
+            let known = self.ledger.state.organization(&id).unwrap();
+            let hash = compare::statement_of(&self.ledger, known, month).hash();
+            if self.command(&Command::Organization(id, Of::SealStatement { month, hash })).is_some() {
                 self.reach("sealed");
             }
         }
@@ -427,7 +429,11 @@ impl History {
     /// A decision that usage overtakes on its way into the log.
     fn overtaken(&mut self, customer: usize, command: &Command) -> Option<Vec<Event>> {
         let usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
-        let (topic, entry) = self.ledger.pack(&usage);
+        let (topic, mut entry) = self.ledger.pack(&usage);
+        if self.chance(200) {
+            // By another node's clock, which is ahead.
+            entry.recorded_at = entry.recorded_at.plus_seconds(self.rng.random_range(0..200_000));
+        }
         let (term, mut came) = (self.ledger.state.head().term, false);
         let outcome = self.ledger.command_overtaken(&actor_of(command), command, None, term, |ledger| {
             ledger.append(&topic, &entry).unwrap();
@@ -911,6 +917,9 @@ impl History {
             40 => number += self.rng.random_range(60_000..140_000),
             41 => return number + (1 << 20) + 70_000,
             42 => return 0,
+            // Just in the window, and just below it.
+            43..47 if number > 70_000 => return number - 65_536,
+            47..51 if number > 70_000 => return number - 65_537,
             _ => {}
         }
         self.customers[customer].counts[source] = number + 1;
