@@ -27,6 +27,7 @@ pub mod usage;
 
 pub mod first;
 pub mod sequence;
+pub mod trace;
 pub mod writers;
 
 pub mod ids;

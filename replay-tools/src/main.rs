@@ -1,9 +1,11 @@
 //! `tollbook-replay`: read-only tools for finance and support. The log is folded again, from zero, by the same code.
 
+mod books;
 mod export;
 mod fold;
 mod rebuild;
 mod source;
+mod statement;
 mod verify;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Fold the log from zero into fresh views
     Rebuild(rebuild::RebuildArgs),
+    /// An organization's statement of a month, from the log alone: to the byte what the server says
+    Statement(statement::StatementArgs),
     /// Write the log, or what of it is about one organization or time, for other programs
     Export(export::ExportArgs),
 }
@@ -36,6 +40,9 @@ enum Failure {
     /// A check failed: exit code 1.
     #[error("{0}")]
     Check(String),
+    /// The log has nothing of what was asked for: exit code 2.
+    #[error("{0}")]
+    Usage(String),
     /// The source is absent or locked: exit code 3.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
             match cli.command {
                 Command::Verify(args) => verify::run(args).await,
                 Command::Rebuild(args) => rebuild::run(args).await,
+                Command::Statement(args) => statement::run(args).await,
                 Command::Export(args) => export::run(args).await,
             }
         }),
@@ -68,6 +76,7 @@ fn complain(failure: &Failure) -> ExitCode {
     eprintln!("tollbook-replay: {failure}");
     match failure {
         Failure::Check(_) | Failure::Write(_) => ExitCode::from(1),
+        Failure::Usage(_) => ExitCode::from(2),
         Failure::Source(_) => ExitCode::from(3),
     }
 }

@@ -9,6 +9,7 @@ use tollbook_projections::view::Views;
 use tollbook_schemas::position::{PartitionId, Position};
 
 use crate::Failure;
+use crate::books::Books;
 use crate::fold::{Folded, fold};
 use crate::source::SourceArgs;
 
@@ -36,20 +37,26 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         };
         let at = viewed.as_ref().map(|state| state.head().position);
         let mut compared = None;
-        let folded = fold(&source, partition, None, FirstPlacesInMemory::default(), |state, _, _, _| {
-            if Some(state.head().position) == at {
-                compared = Some(state.digest().map_err(check)?);
-            }
-            Ok(())
-        })
-        .await?;
+        let mut books = Books::default();
+        let folded =
+            fold(&source, partition, None, FirstPlacesInMemory::default(), |state, effects, _, _| {
+                // From the first entry on, which is never usage.
+                state.report_charges();
+                books.step(state, &effects)?;
+                if Some(state.head().position) == at {
+                    compared = Some(state.digest().map_err(check)?);
+                }
+                Ok(())
+            })
+            .await?;
         conserved(&folded.state)?;
+        books.end(&folded.state)?;
         if let Some(viewed) = &viewed {
             compare(viewed, compared)?;
         } else if args.views.is_some() {
             return Err(Failure::Check(format!("there is no view of partition {partition}")));
         }
-        report(partition, &folded, at)?;
+        report(partition, &folded, at, &books)?;
     }
     Ok(())
 }
@@ -82,7 +89,12 @@ fn compare(viewed: &State, folded: Option<[u8; 32]>) -> Result<(), Failure> {
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command's output")]
-fn report(partition: PartitionId, folded: &Folded, viewed: Option<Position>) -> Result<(), Failure> {
+fn report(
+    partition: PartitionId,
+    folded: &Folded,
+    viewed: Option<Position>,
+    books: &Books,
+) -> Result<(), Failure> {
     let head = folded.state.head();
     let digest: String =
         folded.state.digest().map_err(check)?.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -91,6 +103,8 @@ fn report(partition: PartitionId, folded: &Folded, viewed: Option<Position>) -> 
     println!("digest      {digest}");
     println!("usage       {} records, {} in quarantine", head.usage_records, head.quarantined);
     println!("skipped     {} messages that were no entries, copies, or void", head.skipped);
+    println!("postings    {} sum to zero and are the trial balance", books.postings);
+    println!("statements  {} sealed, each what its seal says", books.seals);
     println!("folded      {} records a second", folded.records_per_second);
     if let Some(viewed) = viewed {
         println!("views       equal at {partition}-{viewed}");

@@ -12,6 +12,8 @@
 mod access;
 mod audit;
 mod commands;
+mod corrections;
+mod customer;
 mod events;
 mod export;
 mod idempotency;
@@ -19,6 +21,9 @@ mod import;
 mod life;
 mod limits;
 mod management;
+mod money;
+mod money_at_once;
+mod money_over_time;
 mod moving_in;
 mod partitions;
 mod payloads;

@@ -13,6 +13,7 @@
 
 mod bytes;
 mod money;
+mod months;
 mod people;
 mod split;
 mod walk;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub mod books;
 pub mod memory;
+pub mod months;
 
 pub mod oracle;
 pub mod people;

@@ -64,8 +64,13 @@ pub(super) fn visible(text: &str) -> String {
 
 /// Writes lines to standard output. A reader that has seen enough, such as `head`, is no fault.
 pub(super) fn print(lines: &str) -> io::Result<()> {
+    write(format!("{lines}\n").as_bytes())
+}
+
+/// Writes bytes to standard output as they are.
+pub(super) fn write(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{lines}").and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use tollbook_projections::books::Seal;
 use tollbook_projections::movement::Movement;
 use tollbook_projections::purse::Funds;
@@ -21,7 +22,7 @@ use super::document::{Routes, Says};
 use super::kinds::choices;
 use super::problem::Problem;
 use super::reading::Reading;
-use super::shape::{IfAny, Parts, answer, request};
+use super::shape::{IfAny, Out, Parts, Text, answer, request};
 use crate::permission::Action;
 use crate::statement::{StatementError, complete};
 
@@ -75,6 +76,16 @@ choices! {
         Open = "open",
         Closed = "closed",
         Sealed = "sealed",
+    }
+}
+
+impl MonthState {
+    const fn of(closed: bool, seal: Option<&Seal>) -> Self {
+        match (seal, closed) {
+            (Some(_), _) => Self::Sealed,
+            (None, true) => Self::Closed,
+            (None, false) => Self::Open,
+        }
     }
 }
 
@@ -244,7 +255,7 @@ impl IntoResponse for AnyFormat {
         let fields = [
             (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.csv\"", csv.name)),
-            (STATE, super::shape::Text::text(&csv.state).into_owned()),
+            (STATE, csv.state.text().into_owned()),
         ];
         let mut response = csv.bytes.into_response();
         for (name, value) in fields.into_iter().chain(seal.into_iter().flatten()) {
@@ -283,23 +294,31 @@ async fn statement(
     let view = at.node.view(owner.partition()).cloned();
     let view = view.ok_or_else(|| Problem::internal("this node has no view of the partition"))?;
     let (statement, seal) = complete(owner, view, kept).await?;
-    let partition = statement.about.partition;
-    let state = match (&seal, closed) {
-        (Some(_), _) => MonthState::Sealed,
-        (None, true) => MonthState::Closed,
-        (None, false) => MonthState::Open,
-    };
+    let state = MonthState::of(closed, seal.as_ref());
     let csv = statement.csv();
     if let Some(seal) = &seal {
         unchanged(&statement, seal, &csv)?;
     }
-    let seal = seal.map(|seal| shown_seal(partition, &seal));
+    let seal = seal.map(|seal| shown_seal(statement.about.partition, &seal));
     let as_csv = format.map_or(at.prefers_csv, |format| format == Format::Csv);
     Ok(if as_csv {
         AnyFormat::Csv(Csv { bytes: csv, name: format!("statement-{org}-{month}"), state, seal })
     } else {
         AnyFormat::Json(Box::new(shown(statement, state, seal, (start, end))))
     })
+}
+
+/// A statement as this API shows it in JSON, for tools that make it from the log. `bounds`: the month's first instant,
+/// and the first one after it.
+pub fn statement_json(
+    statement: Statement,
+    closed: bool,
+    seal: Option<&Seal>,
+    bounds: (Timestamp, Timestamp),
+) -> Result<Value, serde_json::Error> {
+    let state = MonthState::of(closed, seal);
+    let seal = seal.map(|seal| shown_seal(statement.about.partition, seal));
+    serde_json::to_value(Out(&shown(statement, state, seal, bounds)))
 }
 
 /// A sealed statement never changes (R8.3). One that did is not told as if it were the sealed one.

@@ -115,6 +115,26 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The organization whose books it is about, if it is about any.
+    pub const fn organization(&self) -> Option<&OrgId> {
+        match self {
+            Self::CellsClosed { organization, .. }
+            | Self::Moved { organization, .. }
+            | Self::MonthEnded { organization, .. }
+            | Self::Sealed { organization, .. }
+            | Self::Remembered { organization, .. }
+            | Self::Charged { organization, .. }
+            | Self::Decided { organization: Some(organization), .. } => Some(organization),
+            Self::Decided { organization: None, .. }
+            | Self::Quarantined(_)
+            | Self::Repeated { .. }
+            | Self::Settled { .. }
+            | Self::Foreign { .. }
+            | Self::Copy { .. }
+            | Self::Voided { .. } => None,
+        }
+    }
+
     /// A decision about an organization, unless it only made a request's repetition recognizable.
     pub(super) fn decided(organization: &OrgId, decision: &Decision, at: At) -> Option<Self> {
         let decided = |row| Self::Decided { organization: Some(organization.clone()), row: Box::new(row) };
@@ -168,6 +188,16 @@ pub struct Quarantined {
     pub recorded_at: Timestamp,
     /// What came.
     pub what: QuarantinedWhat,
+}
+
+impl Quarantined {
+    /// Whose it is, as far as it says.
+    pub const fn organization(&self) -> Option<&OrgId> {
+        match &self.what {
+            QuarantinedWhat::Usage(usage) => Some(&usage.organization),
+            QuarantinedWhat::Bytes(unreadable) => unreadable.organization.as_ref(),
+        }
+    }
 }
 
 /// What came and was not booked.

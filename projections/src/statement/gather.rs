@@ -26,17 +26,11 @@ impl Gathered {
     /// Keeps what an effect says of a month.
     pub fn note(&mut self, effect: &Effect) {
         match effect {
-            Effect::Moved { organization, movement } => {
-                let months = self.months(organization);
-                months.movements.entry(movement.month).or_default().push((**movement).clone());
-            }
+            Effect::Moved { organization, movement } => self.moved(organization, movement),
             Effect::CellsClosed { organization, cells, position: _ } => {
-                let months = self.months(organization);
-                months.cells.entry(cells.booked_on.month()).or_default().push(cells.clone());
+                self.cells_closed(organization, cells)
             }
-            Effect::MonthEnded { organization, ended } => {
-                self.months(organization).ended.insert(ended.month, (**ended).clone());
-            }
+            Effect::MonthEnded { organization, ended } => self.month_ended(organization, ended),
             Effect::Quarantined(_)
             | Effect::Sealed { .. }
             | Effect::Remembered { .. }
@@ -48,6 +42,23 @@ impl Gathered {
             | Effect::Voided { .. }
             | Effect::Decided { .. } => {}
         }
+    }
+
+    /// Keeps a movement.
+    pub fn moved(&mut self, organization: &OrgId, movement: &Movement) {
+        let months = self.months(organization);
+        months.movements.entry(movement.month).or_default().push(movement.clone());
+    }
+
+    /// Keeps cells of a day that is over.
+    pub fn cells_closed(&mut self, organization: &OrgId, cells: &OpenCells) {
+        let months = self.months(organization);
+        months.cells.entry(cells.booked_on.month()).or_default().push(cells.clone());
+    }
+
+    /// Keeps what a month came to.
+    pub fn month_ended(&mut self, organization: &OrgId, ended: &EndedMonth) {
+        self.months(organization).ended.insert(ended.month, ended.clone());
     }
 
     /// What was booked in a month of an organization.

@@ -1,7 +1,7 @@
 //! Keys of rows. Ids, references and codes are not empty and hold no byte below a space, so that what follows one ends
 //! with a 0 and nobody else's rows begin like these.
 
-use tollbook_schemas::id::OrgId;
+use tollbook_schemas::id::{OrgId, RechargeId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
@@ -20,6 +20,14 @@ pub(super) fn of(kind: &[u8], id: &OrgId) -> Vec<u8> {
 /// Cells booked on a day or later.
 pub(super) fn history_from(id: &OrgId, day: Day) -> Vec<u8> {
     [of(b"h", id), day_bytes(day).to_vec()].concat()
+}
+
+/// Day and position at the end of a key that [`history`] made.
+pub(super) fn history_at_end(key: &[u8]) -> Option<(Day, Position)> {
+    let (rest, position) = key.split_last_chunk()?;
+    let (_, day) = rest.split_last_chunk()?;
+    let day = Day::of_number((u32::from_be_bytes(*day) ^ 0x8000_0000).cast_signed());
+    Some((day, Position(u64::from_be_bytes(*position))))
 }
 
 pub(super) fn history(id: &OrgId, day: Day, position: Position) -> Vec<u8> {
@@ -61,6 +69,24 @@ pub(super) fn movements_by(id: &OrgId, key: &MovementKey) -> Vec<u8> {
     [of(b"k", id), key, vec![0]].concat()
 }
 
+/// From where to where the keys are that say where recharges are: all of them, or those after one.
+pub(super) fn recharges(id: &OrgId, after: Option<&RechargeId>) -> (Vec<u8>, Vec<u8>) {
+    let all = |kind: u8| [of(b"k", id), vec![kind]].concat();
+    let from = after.map_or_else(
+        || all(b'c'),
+        // No id holds a 1, and what follows one is a 0.
+        |recharge| [all(b'c').as_slice(), recharge.as_str().as_bytes(), &[1]].concat(),
+    );
+    (from, all(b'd'))
+}
+
+/// The recharge that such a key is of, and the place that it names.
+pub(super) fn recharge_of<'a>(id: &OrgId, key: &'a [u8]) -> Option<(RechargeId, &'a [u8])> {
+    let (key, place) = key.split_at_checked(key.len().checked_sub(PLACE_LENGTH)?)?;
+    let recharge = key.get(of(b"k", id).len().checked_add(1)?..key.len().checked_sub(1)?)?;
+    Some((RechargeId::parse(std::str::from_utf8(recharge).ok()?).ok()?, place))
+}
+
 pub(super) fn movement_by(id: &OrgId, key: &MovementKey, movement: &Movement) -> Vec<u8> {
     [movements_by(id, key), place_of(movement)].concat()
 }
@@ -71,6 +97,19 @@ pub(super) fn idempotency(id: &OrgId, key: &[u8; 16]) -> Vec<u8> {
 
 pub(super) fn quarantined(place: UsagePlace) -> Vec<u8> {
     [b"q".to_vec(), place_bytes(place)].concat()
+}
+
+/// That a quarantined record is of an organization.
+pub(super) fn quarantined_of(id: &OrgId, place: UsagePlace) -> Vec<u8> {
+    [of(b"u", id), place_bytes(place)].concat()
+}
+
+/// The place at the end of a key that [`quarantined_of`] made.
+pub(super) fn place_at_end(key: &[u8]) -> Option<UsagePlace> {
+    let (rest, row) = key.split_last_chunk()?;
+    let (_, position) = rest.split_last_chunk()?;
+    let position = Position(u64::from_be_bytes(*position));
+    Some(UsagePlace { position, row: u32::from_be_bytes(*row) })
 }
 
 pub(super) fn settled(place: UsagePlace) -> Vec<u8> {

@@ -19,6 +19,7 @@ pub(in super::super) struct Call {
     rows: fn(Value) -> Value,
     note: fn(&Value) -> Option<String>,
     bad_items: bool,
+    raw: bool,
 }
 
 impl Call {
@@ -30,7 +31,17 @@ impl Call {
     /// A write.
     pub(super) fn write(method: Method, path: String, body: Value, columns: &'static [&'static str]) -> Self {
         let query = Vec::new();
-        Self { method, path, query, body, columns, rows: |answer| answer, note: |_| None, bad_items: false }
+        Self {
+            method,
+            path,
+            query,
+            body,
+            columns,
+            rows: |answer| answer,
+            note: |_| None,
+            bad_items: false,
+            raw: false,
+        }
     }
 
     /// A write that removes what the path names.
@@ -57,6 +68,11 @@ impl Call {
     /// What people are told below the table, by the answer.
     pub(super) fn note(self, note: fn(&Value) -> Option<String>) -> Self {
         Self { note, ..self }
+    }
+
+    /// The answer is shown as it comes, to the byte.
+    pub(super) fn raw(self) -> Self {
+        Self { raw: true, ..self }
     }
 
     /// Faults are bad items of a list that somebody wrote.
@@ -91,6 +107,9 @@ impl Call {
             }
             other => other?,
         };
+        if self.raw {
+            return Ok(table::write(&answer.body)?);
+        }
         let parsed = caller.parse(&answer)?;
         if answer.replayed {
             remark("this was done before, with the same idempotency key; nothing was changed");
