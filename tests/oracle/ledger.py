@@ -479,7 +479,7 @@ def settle_all():
 def organization_entry(line):
     name = line["subject"].split(".org.")[1]
     where = line["position"]
-    kinds = [event["type"] for event in line["events"]]
+    before = organizations[name]["cumulative_recharge"] if name in organizations else ZERO
     for event in line["events"]:
         if event["type"] == "organization.registered":
             if name in organizations:
@@ -487,7 +487,7 @@ def organization_entry(line):
             organizations[name] = new_organization(event["time_zone"])
         else:
             organization_event(organizations[name], event, where, instant(line["recorded_at"]))
-    check_policy_voucher(organizations[name], line["events"], kinds, where)
+    check_policy_voucher(organizations[name], before, line["events"], where)
 
 
 def organization_event(org, event, where, decided):
@@ -714,19 +714,20 @@ MONEY = {
 }
 
 
-def check_policy_voucher(org, events, kinds, where):
+def check_policy_voucher(org, before, events, where):
     """Granted with the recharge that first reaches the threshold, once; withdrawn when it is no longer reached."""
-    earned = policy["amount"] > 0 and org["cumulative_recharge"] >= policy["threshold"]
-    if "recharge.booked" in kinds:
-        if org["policy_voucher"] is None and earned:
-            complain(where, "the policy's voucher is earned and not granted")
+    kinds = [event["type"] for event in events]
+    reached = before < policy["threshold"] <= org["cumulative_recharge"]
+    earned = "recharge.booked" in kinds and policy["amount"] > 0 and reached
+    if earned and org["policy_voucher"] is None:
+        complain(where, "the policy's voucher is earned and not granted")
     for event in events:
         if event["type"] == "voucher.granted" and event["origin"] == "policy":
             if not earned or Decimal(event["amount"]) != policy["amount"]:
                 complain(where, "a voucher is granted that the policy does not give")
     taken_back = "refund.booked" in kinds or "recharge.reversed" in kinds
     left = any(voucher["policy"] for voucher in org["vouchers"])
-    if taken_back and left and org["cumulative_recharge"] < policy["threshold"]:
+    if taken_back and left and org["cumulative_recharge"] < policy["threshold"] <= before:
         complain(where, "the policy's voucher is kept below the policy's threshold")
 
 
