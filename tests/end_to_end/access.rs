@@ -42,6 +42,7 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         ("POST", format!("{org}/projects")),
         ("POST", format!("{project}/api-keys")),
         ("POST", format!("{org}/recharges")),
+        ("POST", format!("{org}/invoices")),
         ("PUT", "/v1/config/prices".to_owned()),
         ("PUT", "/v1/config/billing-cycle".to_owned()),
         ("POST", "/v1/tokens".to_owned()),
@@ -59,6 +60,8 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         format!("{org}/balance"),
         format!("{org}/spend"),
         format!("{org}/log"),
+        format!("{org}/statement?month=2020-01"),
+        format!("{org}/invoices"),
         "/v1/config/prices".to_owned(),
         "/v1/config/billing-cycle".to_owned(),
         "/v1/tokens".to_owned(),
@@ -94,6 +97,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{key}", &key.id),
         ("{member}", "mem_none"),
         ("{invitation}", "inv_none"),
+        ("{invoice}", "invoice_none"),
         ("{token}", "tok_none"),
     ];
     let mut operations = 0;

@@ -22,4 +22,5 @@ mod r5;
 mod r6;
 mod r8;
 mod r9;
+mod statements;
 mod zones;
