@@ -164,7 +164,8 @@ fn at(mut command: std::process::Command, data: &Path, nats: Option<&NatsServer>
 async fn invoiced(server: &Simulated, key: &Key, recharge: &Value, invoices: &str) {
     let api = &server.api;
     let october = json!({ "month": "2026-10" });
-    let issued = api.post(invoices, &october).await.expect(201);
+    let asked = api.request("POST", invoices).header("idempotency-key", "k").json(&october);
+    let issued = api.send(asked).await.expect(201);
     assert_eq!(
         (&issued["number"], &issued["kind"], &issued["total"]),
         (&json!(1), &json!("invoice"), &json!("10"))
@@ -172,6 +173,9 @@ async fn invoiced(server: &Simulated, key: &Key, recharge: &Value, invoices: &st
     let line = json!({ "recharge": recharge["id"], "reference": "pi_1, \"x\"", "amount": "10" });
     assert_eq!(issued["lines"], json!([line]));
     assert_eq!(api.post(invoices, &october).await.refused(422), "nothing_to_invoice");
+    // Asked for again with its key, it is the same one.
+    let again = api.send(api.request("POST", invoices).header("idempotency-key", "k").json(&october)).await;
+    assert_eq!((again.expect(201), again.header("idempotent-replayed")), (issued.clone(), "true"));
     assert_eq!(api.post(invoices, &json!({ "month": "2026-11" })).await.refused(422), "month_open");
     let id = |text: &Value| text.as_str().unwrap().to_owned();
     let show = format!("{invoices}/{}", id(&issued["id"]));

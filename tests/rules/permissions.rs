@@ -6,7 +6,9 @@ use tollbook_engine::permission::{Action, may};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
-use tollbook_schemas::id::{DisplayName, InvitationId, KeyId, MemberId, ModelName, ProjectId, TokenId};
+use tollbook_schemas::id::{
+    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, ProjectId, TokenId,
+};
 use tollbook_schemas::policy::{
     Change, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope,
 };
@@ -16,6 +18,7 @@ use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::Timestamp;
 use tollbook_tests::memory::{MemoryLedger, Outcome};
+use tollbook_tests::months::close;
 use tollbook_tests::script::people::token;
 use tollbook_tests::script::{
     actor, check, create_project, issue_key, key, member, org, project, recharge, sealed,
@@ -34,6 +37,7 @@ clear IP allowlist         | v e     | e     | -      | -             | -       
 
 balance-alert threshold *  | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invoices *                 | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
+issue an invoice           | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invite                     | e       | e     | -      | -             | -              | -         | -       | -        | e        | -
 invite an administrator    | e       | e     | -      | -             | -              | -         | -       | -        | e        | -
 revoke an invitation       | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
@@ -85,8 +89,11 @@ revoke a token             | -       | -     | -      | -             | -       
 
 /// An organization with somebody in every role; every one of them who can has a key in `web`.
 const CAST: &str = "
+    at 2026-10-31T10:00:00Z
     organization beta creator=stranger
     organization acme
+    recharge acme 1 ref=october
+    at 2026-11-01T10:00:00Z
     project acme web
     project acme shop
     level acme enterprise_verified
@@ -166,6 +173,9 @@ fn attempt(action: &str, role: &str) -> Try {
         "clear IP allowlist" => C::SaveAllowlist(Vec::new()),
         "invite" => invite(OrgRole::Member),
         "invite an administrator" => invite(OrgRole::Administrator),
+        "issue an invoice" => {
+            C::IssueInvoice { invoice: InvoiceId::from_bits(1), month: "2026-10".parse().unwrap() }
+        }
         "revoke an invitation" => C::RevokeInvitation(InvitationId::parse("inv_open").unwrap()),
         "remove a member" => C::RemoveMember(member("other")),
         "promote a member" => C::SetRole { member: member("other"), role: OrgRole::Administrator },
@@ -252,6 +262,7 @@ fn cast(level: &str) -> MemoryLedger {
             _ => "ok",
         }
     ));
+    assert_eq!(close(&mut ledger), 1);
     let token = ConfigCommand::IssueToken {
         token: TokenId::from_bits(1),
         name: DisplayName::parse("a token").unwrap(),
