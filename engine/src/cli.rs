@@ -76,7 +76,9 @@ enum Command {
     Statement(manage::Alone<manage::StatementArgs>),
     /// Invoices and credit notes
     Invoice(manage::Family<manage::InvoiceCommand>),
-    /// Usage that could not be booked
+    /// Usage that could not be booked: see it, release it, dismiss it
+    Quarantine(manage::Family<manage::QuarantineCommand>),
+    /// Single usage records: follow one, take one back
     Usage(manage::Family<manage::UsageCommand>),
     /// Prices
     Price(manage::Family<manage::PriceCommand>),
@@ -162,6 +164,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Spend(command) => Ok(command.run().await?),
         Command::Statement(command) => Ok(command.run().await?),
         Command::Invoice(command) => Ok(command.run().await?),
+        Command::Quarantine(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),

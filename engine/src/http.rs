@@ -7,6 +7,7 @@ mod fields;
 mod path;
 mod problem;
 mod reading;
+mod refusal;
 mod strict;
 mod write;
 
@@ -20,6 +21,7 @@ mod allowlist;
 mod audit;
 mod budgets;
 mod config;
+mod customer;
 mod digest;
 mod health;
 mod invitations;
@@ -38,6 +40,8 @@ mod spend;
 mod statement;
 mod tokens;
 mod usage;
+mod usage_record;
+mod usage_records;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -94,8 +98,10 @@ fn routes() -> Routes {
     config::routes(&mut routes);
     tokens::routes(&mut routes);
     quarantine::routes(&mut routes);
+    usage_records::routes(&mut routes);
     digest::routes(&mut routes);
     usage::routes(&mut routes);
+    customer::routes(&mut routes);
     audit::routes(&mut routes);
     health::routes(&mut routes);
     routes

@@ -29,6 +29,7 @@ pub mod writer;
 
 pub mod nats;
 pub mod node;
+pub mod trace;
 
 pub mod cli;
 pub mod config;

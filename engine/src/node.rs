@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tollbook_projections::ids::IdReader;
 use tollbook_projections::past::Past;
 use tollbook_projections::view::View;
 use tollbook_schemas::command::{Command, OrganizationCommand};
@@ -64,6 +65,8 @@ struct Shared {
     contacts: Contacts,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
+    /// Where usage ids came first, by partition.
+    ids: Vec<IdReader>,
     erasures: Vec<Erasures>,
     clock_trusted: AtomicBool,
 }
@@ -129,6 +132,11 @@ impl Node {
     /// The view of a partition.
     pub fn view(&self, partition: PartitionId) -> Option<&View> {
         self.shared.owners.get(usize::from(partition.0)).map(|(_, view)| view)
+    }
+
+    /// Where usage ids came first in a partition, of everything that is applied.
+    pub fn ids(&self, partition: PartitionId) -> Option<&IdReader> {
+        self.shared.ids.get(usize::from(partition.0))
     }
 
     /// Has a command decided where it belongs.

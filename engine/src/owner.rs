@@ -229,7 +229,7 @@ impl Owner {
             partition,
             entries,
             position: head.position,
-            quarantined: head.quarantined,
+            quarantined: head.quarantined.saturating_sub(head.settled),
             skipped: head.skipped,
         });
         Ok(())

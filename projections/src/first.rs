@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tollbook_schemas::batch::UsageBatch;
 use tollbook_schemas::codec::{self, EncodeError};
 use tollbook_schemas::entry::Body;
+use tollbook_schemas::event::{Event, QuarantineEvent};
+use tollbook_schemas::id::{OrgId, SourceName};
 use tollbook_schemas::usage::{Occurred, Usage, UsagePlace};
 
 use crate::record::{Content, Record};
@@ -87,24 +89,40 @@ impl<P: FirstPlaces> Lookup<P> {
         &mut self.places
     }
 
-    /// Sightings of a record's rows that carry no `producerseq`, in order.
+    /// Sightings of a record's rows, and of what it releases from quarantine, that go by id ([`goes_by_id`]), in order.
     pub fn sightings(&mut self, record: &Record) -> Result<Vec<Sighting>, SightingError<P::Error>> {
         let Content::Entry(_, entry) = &record.content else { return Ok(Vec::new()) };
-        let is_new = self.writers.note(entry.id.writer, entry.id.count);
-        let Body::Usage(batch) = &entry.body else { return Ok(Vec::new()) };
-        if !is_new || batch.rows.iter().all(|row| row.producerseq.is_some()) {
+        if !self.writers.note(entry.id.writer, entry.id.count) {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
-        for (row, usage) in (0u32..).zip(batch.unpack()) {
-            if usage.producerseq.is_none() {
-                let content = content_hash(&usage).map_err(SightingError::Encode)?;
-                let here = First { place: UsagePlace { position: record.position, row }, content };
-                let first = self.places.note(key_of(&usage), here).map_err(SightingError::Places)?;
-                found.push(Sighting { first, content });
+        match &entry.body {
+            Body::Usage(batch) if batch.rows.iter().any(|row| row.producerseq.is_none()) => {
+                for (row, usage) in (0u32..).zip(batch.unpack()) {
+                    if usage.producerseq.is_none() {
+                        let place = UsagePlace { position: record.position, row };
+                        found.push(self.sighting(&usage, place)?);
+                    }
+                }
             }
+            Body::Decision(decision) => {
+                for event in &decision.events {
+                    if let Event::Quarantine(QuarantineEvent::Released { place, usage, uncounted }) = event
+                        && goes_by_id(usage, *uncounted)
+                    {
+                        found.push(self.sighting(usage, *place)?);
+                    }
+                }
+            }
+            Body::Usage(_) | Body::Unreadable(_) => {}
         }
         Ok(found)
+    }
+
+    fn sighting(&mut self, usage: &Usage, place: UsagePlace) -> Result<Sighting, SightingError<P::Error>> {
+        let content = content_hash(usage).map_err(SightingError::Encode)?;
+        let first = self.places.note(key_of(usage), First { place, content });
+        Ok(Sighting { first: first.map_err(SightingError::Places)?, content })
     }
 }
 
@@ -119,18 +137,31 @@ pub enum SightingError<E> {
     Places(E),
 }
 
+/// Whether a record that is released must be told from repetitions by its id: it carries no `producerseq`, and nobody
+/// looked at its id when it came, or at none of several that came.
+pub const fn goes_by_id(released: &Usage, uncounted: bool) -> bool {
+    uncounted && released.producerseq.is_none()
+}
+
 /// How many rows of a batch go by id.
 pub fn rows_by_id(batch: &UsageBatch) -> usize {
     batch.rows.iter().filter(|row| row.producerseq.is_none()).count()
 }
 
-fn key_of(usage: &Usage) -> UsageKey {
-    let mut hasher = Sha256::new();
-    for part in [usage.organization.as_str(), usage.source.as_str(), &usage.id] {
-        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(part.as_bytes());
+impl UsageKey {
+    /// Of the record with this id.
+    pub fn of(organization: &OrgId, source: &SourceName, id: &str) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [organization.as_str(), source.as_str(), id] {
+            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        Self(cut(hasher.finalize().into()))
     }
-    UsageKey(cut(hasher.finalize().into()))
+}
+
+fn key_of(usage: &Usage) -> UsageKey {
+    UsageKey::of(&usage.organization, &usage.source, &usage.id)
 }
 
 fn content_hash(usage: &Usage) -> Result<[u8; 16], EncodeError> {

@@ -106,12 +106,34 @@ impl IdIndex {
         Ok(())
     }
 
+    /// For looking up beside the thread that fills it.
+    pub fn reader(&self) -> IdReader {
+        IdReader(self.keyspace.clone())
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) -> Result<(), IdsError> {
         self.keyspace.clear()?;
         self.fresh.clear();
         self.through = Position::ZERO;
         Ok(())
+    }
+}
+
+/// Looks first places of one partition up, from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct IdReader(Keyspace);
+
+impl std::fmt::Debug for IdReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdReader")
+    }
+}
+
+impl IdReader {
+    /// Where an id came first, as far as [`IdIndex::keep`] was called: that is before State applies it. Blocks.
+    pub fn find(&self, key: UsageKey) -> Result<Option<First>, IdsError> {
+        self.0.get(key.0)?.map(|bytes| parse(&bytes)).transpose()
     }
 }
 
@@ -166,7 +188,10 @@ mod tests {
             assert_eq!(index.through(), Position::ZERO);
             assert_eq!(index.note(key, first(5)).unwrap(), first(5));
             assert_eq!(index.note(key, first(6)).unwrap(), first(5), "before it is kept");
+            let reader = index.reader();
+            assert_eq!(reader.find(key).unwrap(), None);
             index.keep(Position(6)).unwrap();
+            assert_eq!(reader.find(key).unwrap(), Some(first(5)), "also for who only reads");
             assert_eq!(index.note(key, first(7)).unwrap(), first(5), "and after");
             // Another partition knows nothing of it.
             let mut other = ids.partition(PartitionId(1)).unwrap();

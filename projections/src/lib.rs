@@ -26,6 +26,7 @@ pub mod statement;
 pub mod usage;
 
 pub mod first;
+pub mod trace;
 pub mod sequence;
 pub mod writers;
 

@@ -3,6 +3,7 @@
 mod corrupt;
 mod effect;
 mod restore;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tollbook_schemas::codec::{self, EncodeError};
 use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
-use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
-use tollbook_schemas::id::{NodeName, OrgId};
+use tollbook_schemas::event::{ConfigEvent, Event, KeyEvent, PartitionEvent};
+use tollbook_schemas::id::{KeyId, NodeName, OrgId};
 use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{DaySpan, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
@@ -20,10 +22,11 @@ use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 pub use self::corrupt::Corrupt;
 pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
 pub use self::restore::Restored;
+use self::secrets::Secrets;
 use crate::account::TrialBalance;
 use crate::config::{Config, Token};
 use crate::first::Sighting;
-use crate::organization::{At, Organization, Writing};
+use crate::organization::{At, Key, Organization, Writing};
 use crate::record::{Content, Hash, Record};
 use crate::writers::Writers;
 
@@ -88,6 +91,8 @@ pub struct State {
     month_end: Option<Timestamp>,
     /// Whether [`Effect::Charged`] is wanted.
     report_charges: bool,
+    /// API keys by what their secrets hash to, revoked ones too: found again from the organizations, never stored.
+    secrets: Secrets,
     /// Slots changed since [`State::take_changed`], each once.
     changed: Vec<usize>,
 }
@@ -118,6 +123,7 @@ impl State {
             expiries: BTreeSet::new(),
             month_end: None,
             report_charges: false,
+            secrets: Secrets::default(),
             changed: Vec::new(),
         }
     }
@@ -207,6 +213,15 @@ impl State {
     /// One organization.
     pub fn organization(&self, id: &OrgId) -> Option<&Organization> {
         self.slots.get(*self.index.get(id)?).map(|slot| &slot.organization)
+    }
+
+    /// The API key with a secret, whether it still works or not, and whose it is. The secret is found by its SHA-256: it
+    /// has 256 random bits, so how long that takes tells nothing about it.
+    pub fn key_by_secret(&self, secret: &SecretHash) -> Option<(&Organization, &KeyId, &Key)> {
+        let (slot, key) = self.secrets.find(secret)?;
+        let organization = self.at_slot(slot)?;
+        let (id, key) = organization.keys.get_key_value(key)?;
+        Some((organization, id, key))
     }
 
     /// All organizations, in order of id.
@@ -309,7 +324,7 @@ impl State {
                 self.quarantine_bytes(refused, at, effects);
                 Ok(())
             }
-            Body::Decision(decision) => self.apply_decision(topic, decision, at, effects),
+            Body::Decision(decision) => self.apply_decision(topic, decision, sightings, at, effects),
         }
     }
 
@@ -317,6 +332,7 @@ impl State {
         &mut self,
         topic: &Topic,
         decision: &Decision,
+        sightings: &[Sighting],
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
@@ -346,7 +362,7 @@ impl State {
                 Ok(())
             }
             Topic::Organization(id) => {
-                self.apply_to_organization(id, decision, at, effects)?;
+                self.apply_to_organization(id, decision, sightings, at, effects)?;
                 effects.extend(Effect::decided(id, decision, at));
                 Ok(())
             }
@@ -380,6 +396,7 @@ impl State {
         &mut self,
         id: &OrgId,
         decision: &Decision,
+        sightings: &[Sighting],
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
@@ -406,9 +423,14 @@ impl State {
         organization.last_decision = at.position;
         organization.advance(today, at, effects)?;
         let mut writing = Writing { at, effects, movements: 0 };
+        let mut sightings = sightings.iter();
         for event in events {
-            if !self.apply_correction(slot, event, &mut writing)? {
+            if !self.apply_correction(slot, event, &mut sightings, &mut writing)? {
                 self.change(slot).apply(event, &mut writing)?;
+            }
+            if let Event::Key(KeyEvent::Issued { key, .. }) = event {
+                let slots = &self.slots;
+                self.secrets.note(slot, key, |slot| slots.get(slot).map(|known| &known.organization));
             }
         }
         if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {

@@ -12,6 +12,7 @@
 //! n <organization> 0 <month>         what a month came to
 //! z <organization> 0 <month>         the seal of its statement
 //! q <position> <row>                 a quarantined record
+//! u <organization> 0 <position> <row>                that it is of an organization
 //! w <position> <row>                 what became of it
 //! d <position>                       rows of a usage entry that came before
 //! a <organization> 0 <position>      a decision about an organization
@@ -138,7 +139,10 @@ impl Rows {
         for effect in effects {
             match effect {
                 Effect::Quarantined(record) => {
-                    rows.push((key::quarantined(record.place), codec::encode_row(record)?))
+                    rows.push((key::quarantined(record.place), codec::encode_row(record)?));
+                    if let Some(organization) = record.organization() {
+                        rows.push((key::quarantined_of(organization, record.place), Vec::new()));
+                    }
                 }
                 Effect::CellsClosed { organization, cells, position } => {
                     let key = key::history(organization, cells.booked_on, *position);

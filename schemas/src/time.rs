@@ -123,9 +123,21 @@ impl Day {
         self.0
     }
 
+    /// The day that [`Day::number`] counts.
+    pub const fn of_number(days: i32) -> Self {
+        Self(days)
+    }
+
     /// The day after.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// So many days before.
+    #[must_use]
+    pub const fn earlier_by(self, days: u16) -> Self {
+        #[expect(clippy::as_conversions, reason = "every u16 is an i32")]
+        Self(self.0.saturating_sub(days as i32))
     }
 
     /// The month it is in.

@@ -43,6 +43,11 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     let acceptance = json!({ "token": accepted["token"], "name": "New", "email": "n@example.com" });
     let limits = json!({ "projects": 30, "api_keys": 60 });
     let in_project = format!("{project}/members/{moved}");
+    priced(api).await;
+    api.events(&[key.event("booked", MODEL), key.event("a", "none"), key.event("b", "none")]).await;
+    let quarantine: Vec<String> =
+        api.quarantine().await.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+    let mended = key.event("a", MODEL);
     vec![
         ("POST", "/v1/organizations".to_owned(), organization),
         ("POST", "/v1/organizations/imports".to_owned(), moving_in()),
@@ -68,6 +73,13 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ("DELETE", format!("{project}/api-keys/{}", key.id), json!({})),
         ("DELETE", archived, json!({})),
         ("POST", format!("{org}/recharges"), json!({ "amount": "7", "reference": "r" })),
+        (
+            "POST",
+            format!("{org}/usage-reversals"),
+            json!({ "usage": { "source": "test", "id": "booked" }, "reason": "a test" }),
+        ),
+        ("POST", format!("/v1/quarantine/{}/release", quarantine[0]), json!({ "event": mended })),
+        ("POST", format!("/v1/quarantine/{}/dismiss", quarantine[1]), json!({ "reason": "a test" })),
         ("PUT", "/v1/config/prices".to_owned(), json!({ "models": [price] })),
         ("PUT", "/v1/config/billing-cycle".to_owned(), json!({ "cycle_seconds": 30 })),
         (

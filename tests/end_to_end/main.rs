@@ -12,6 +12,8 @@
 mod access;
 mod audit;
 mod commands;
+mod corrections;
+mod customer;
 mod events;
 mod export;
 mod idempotency;

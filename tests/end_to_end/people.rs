@@ -54,7 +54,7 @@ async fn r3_everybody_may_over_http_what_the_table_says() {
     let console = system.api.with_token(&system.api.service_token(&["console"], None).await);
     let people = [&team.creator, &team.administrator, &team.member, &team.lead, &team.developer];
     // In the order of the table's columns; each row can be asked again and again.
-    let rows: [(&str, &str, Value, [bool; 5]); 17] = [
+    let rows: [(&str, &str, Value, [bool; 5]); 21] = [
         ("GET", "", json!({}), [true, true, true, true, true]),
         ("GET", "/ip-allowlist", json!({}), [true, true, false, false, false]),
         ("PUT", "/ip-allowlist", json!({ "text": "203.0.113.4" }), [true, true, false, false, false]),
@@ -64,14 +64,18 @@ async fn r3_everybody_may_over_http_what_the_table_says() {
         ("GET", "/balance", json!({}), [true, true, false, false, false]),
         ("GET", "/limits", json!({}), [true, true, false, false, false]),
         ("GET", "/spend", json!({}), [true, true, false, false, false]),
+        ("GET", "/quarantine", json!({}), [true, true, false, false, false]),
+        ("GET", "/usage-records?place=0-1.0", json!({}), [true, true, false, false, false]),
         ("GET", "/log", json!({}), [true, true, false, false, false]),
         ("PATCH", "", json!({ "name": "Acme" }), [true, true, false, false, false]),
         ("POST", "/projects", json!({ "name": "more" }), [true, true, false, false, false]),
         ("GET", "/projects/{project}", json!({}), [true, true, true, true, true]),
         ("GET", "/projects/{project}/members", json!({}), [true, true, false, true, true]),
+        ("GET", "/projects/{project}/spend", json!({}), [true, true, false, true, true]),
         ("PUT", "/projects/{project}/tpm", json!({ "limit": 7 }), [true, true, false, true, false]),
         ("POST", "/projects/{project}/api-keys", json!({ "name": "mine" }), [true, true, false, true, true]),
         // The platform's, whoever asks.
+        ("POST", "/usage-reversals", json!({ "usage": "0-1.0", "reason": "r" }), [false; 5]),
         ("POST", "/verification", json!({ "level": "verified" }), [false; 5]),
     ];
     for (method, path, body, allowed) in rows {

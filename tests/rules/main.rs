@@ -11,10 +11,15 @@
     reason = "helpers of tests: what cannot go on fails the test, and a run says what it reached"
 )]
 
+mod books;
+mod corrections;
 mod idempotency;
 mod log;
+mod own_prices;
+mod paying_back;
 mod permissions;
 mod r1;
+mod r10;
 mod r2;
 mod r3;
 mod r4;
@@ -23,4 +28,5 @@ mod r6;
 mod r8;
 mod r9;
 mod statements;
+mod vouchers;
 mod zones;

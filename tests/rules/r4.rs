@@ -12,7 +12,7 @@ const SHOP: &str = "
 ";
 
 #[track_caller]
-fn check_shop(script: &str) {
+pub(crate) fn check_shop(script: &str) {
     check(&format!("{SHOP}{script}"));
 }
 

@@ -6,13 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tollbook_engine::decide::{Decided, decide, questions};
+use tollbook_projections::account::{Account, Posting, TrialBalance};
 use tollbook_projections::books::{EndedMonth, Seal};
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
-use tollbook_projections::movement::Movement;
+use tollbook_projections::movement::{Movement, What};
+use tollbook_projections::organization::Organization;
 use tollbook_projections::past::{Past, Settled};
+use tollbook_projections::purse::Funds;
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
+use tollbook_schemas::amount::Amount;
 use tollbook_schemas::batch::BatchBuilder;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
@@ -21,7 +25,7 @@ use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
 use tollbook_schemas::id::{LedgerId, NodeName, OrgId};
 use tollbook_schemas::position::{EntryId, PartitionId, Position, WriterId};
 use tollbook_schemas::rejection::Rejection;
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{Month, Timestamp};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Unreadable, Usage, UsagePlace};
 
@@ -55,6 +59,15 @@ pub enum Outcome {
     AsItIs,
 }
 
+/// What a command is about to lead to.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// This entry.
+    Entry(Topic, Entry),
+    /// Nothing.
+    Nothing(Outcome),
+}
+
 /// The ledger.
 #[derive(Clone, Debug)]
 pub struct MemoryLedger {
@@ -78,6 +91,8 @@ pub struct MemoryLedger {
     pub seals: Vec<(OrgId, Seal)>,
     /// What became of quarantined records.
     pub settled: BTreeMap<UsagePlace, Settled>,
+    /// The sum of all postings of every organization.
+    pub posted: BTreeMap<OrgId, TrialBalance>,
     /// Records that came before.
     pub repeated: BTreeSet<UsagePlace>,
     remembered: BTreeMap<(OrgId, [u8; 16]), ([u8; 16], Position)>,
@@ -120,9 +135,11 @@ impl MemoryLedger {
     }
 
     fn empty(now: Timestamp) -> Self {
+        let mut state = State::empty(PARTITION);
+        state.report_charges();
         Self {
             log: Vec::new(),
-            state: State::empty(PARTITION),
+            state,
             now,
             history: Vec::new(),
             quarantine: Vec::new(),
@@ -132,6 +149,7 @@ impl MemoryLedger {
             seals: Vec::new(),
             settled: BTreeMap::new(),
             repeated: BTreeSet::new(),
+            posted: BTreeMap::new(),
             remembered: BTreeMap::new(),
             lookup: Lookup::new(&State::empty(PARTITION), FirstPlacesInMemory::default()),
             rows: BTreeMap::new(),
@@ -181,7 +199,12 @@ impl MemoryLedger {
                     self.audit.push((organization.clone(), (**row).clone()));
                 }
                 Effect::Moved { organization, movement } => {
+                    self.post(organization, movement.postings().unwrap());
                     self.movements.push((organization.clone(), (**movement).clone()));
+                }
+                Effect::Charged { organization, took, after, .. } => {
+                    let before = after.plus(*took).unwrap();
+                    self.post(organization, after.postings(before, Account::UsageRevenue).unwrap());
                 }
                 Effect::MonthEnded { organization, ended } => {
                     self.months.push((organization.clone(), (**ended).clone()));
@@ -200,13 +223,23 @@ impl MemoryLedger {
                     let place = |row: &u32| UsagePlace { position: *position, row: *row };
                     self.repeated.extend(rows.iter().map(place));
                 }
-                Effect::Foreign { .. }
-                | Effect::Copy { .. }
-                | Effect::Voided { .. }
-                | Effect::Charged { .. } => {}
+                Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
         }
-        Ok(effects)
+        // Only books of usage ask for these: whoever looks at effects here looks at what the world is owed.
+        Ok(effects.into_iter().filter(|effect| !matches!(effect, Effect::Charged { .. })).collect())
+    }
+
+    /// Adds the postings of one event, which sum to zero (R4.10).
+    fn post(&mut self, organization: &OrgId, postings: Vec<Posting>) {
+        let posted = self.posted.entry(organization.clone()).or_default();
+        let mut event = TrialBalance::default();
+        for posting in postings {
+            assert!(!posting.amount.is_zero(), "{posting:?} says nothing");
+            event.post(posting).unwrap();
+        }
+        assert_eq!(event.sum(), Ok(Amount::ZERO), "{organization}: {event:?}");
+        posted.add(&event).unwrap();
     }
 
     /// What a view would answer to a command's questions.
@@ -273,11 +306,28 @@ impl MemoryLedger {
         term: u64,
         meanwhile: impl FnOnce(&mut Self),
     ) -> Result<Outcome, Rejection> {
+        match self.prepare(actor, command, idempotency, term)? {
+            Prepared::Entry(topic, entry) => {
+                meanwhile(self);
+                Ok(self.book(&topic, &entry))
+            }
+            Prepared::Nothing(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Decides a command without writing its entry: others may come between.
+    pub fn prepare(
+        &mut self,
+        actor: &Actor,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        term: u64,
+    ) -> Result<Prepared, Rejection> {
         let past = self.past(command, idempotency.as_ref());
         let events = match decide(&self.state, command, actor, idempotency.as_ref(), &past, self.now)? {
             Decided::Events(events) => events,
-            Decided::Before(position) => return Ok(Outcome::Before(position)),
-            Decided::AsItIs => return Ok(Outcome::AsItIs),
+            Decided::Before(position) => return Ok(Prepared::Nothing(Outcome::Before(position))),
+            Decided::AsItIs => return Ok(Prepared::Nothing(Outcome::AsItIs)),
         };
         let cause = match command {
             Command::Organization(_, OrganizationCommand::ExpireVouchers)
@@ -292,12 +342,15 @@ impl MemoryLedger {
             Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
             _ => None,
         });
-        let decision =
-            Decision { term: taken.unwrap_or(term), actor: actor.clone(), cause, events: events.clone() };
-        let entry = self.entry(Body::Decision(decision));
-        meanwhile(self);
-        let effects = self.append(&command.topic(), &entry).expect("what was decided can be folded");
-        Ok(Outcome::Entry { position: self.state.head().position, events, effects })
+        let decision = Decision { term: taken.unwrap_or(term), actor: actor.clone(), cause, events };
+        Ok(Prepared::Entry(command.topic(), self.entry(Body::Decision(decision))))
+    }
+
+    /// Writes the entry of a decision and applies it.
+    pub fn book(&mut self, topic: &Topic, entry: &Entry) -> Outcome {
+        let effects = self.append(topic, entry).expect("what was decided can be folded");
+        let Body::Decision(decision) = &entry.body else { panic!("{entry:?} is no decision") };
+        Outcome::Entry { position: self.state.head().position, events: decision.events.clone(), effects }
     }
 
     /// A node takes the partition over.
@@ -351,6 +404,7 @@ impl MemoryLedger {
         let restored = State::restore(PARTITION, &common, self.rows.values().map(Vec::as_slice)).unwrap();
         assert_same(&restored, &self.state);
         self.state = restored;
+        self.state.report_charges();
     }
 
     /// The same log folded from nothing; `keep` says after which positions changed rows are taken.
@@ -388,7 +442,9 @@ impl MemoryLedger {
     /// What holds of every ledger at every moment.
     pub fn check(&self) {
         let mut told_apart = self.state.head().quarantined;
+        let mut all = TrialBalance::default();
         for organization in self.state.organizations() {
+            self.check_books(organization, &mut all);
             assert!(organization.purse.conserves(), "{} does not conserve money", organization.id);
             assert!(
                 !organization.purse.vouchers().is_negative(),
@@ -396,7 +452,7 @@ impl MemoryLedger {
                 organization.id
             );
             told_apart += organization.counts.booked + organization.counts.duplicates;
-            let mut consumed = tollbook_schemas::amount::Amount::ZERO;
+            let mut consumed = Amount::ZERO;
             for (_, cell) in organization.open.cells.iter() {
                 consumed = consumed.checked_add(cell.cost).unwrap();
             }
@@ -414,6 +470,43 @@ impl MemoryLedger {
             self.state.head().usage_records,
             "booked + duplicate + quarantined = accepted"
         );
+        assert_eq!(self.state.trial_balance().unwrap(), all, "the trial balance of all organizations");
+        assert_eq!(all.sum(), Ok(Amount::ZERO), "{all:?}");
+    }
+
+    /// What holds of every organization's books: postings, trial balance, months and document numbers agree.
+    fn check_books(&self, organization: &Organization, all: &mut TrialBalance) {
+        let id = &organization.id;
+        let trial = organization.purse.trial_balance().unwrap();
+        assert_eq!(trial, self.posted.get(id).cloned().unwrap_or_default(), "{id}: postings differ");
+        all.add(&trial).unwrap();
+        for voucher in organization.purse.each_voucher() {
+            assert!(voucher.left.is_positive() && voucher.left <= voucher.granted, "{id}: {voucher:?}");
+        }
+        let mine = self.movements.iter().filter(|(of, _)| of == id).map(|(_, movement)| movement);
+        let mut changes: BTreeMap<Month, Funds> = BTreeMap::new();
+        let mut documents = 0;
+        for movement in mine {
+            let change = changes.entry(movement.month).or_default();
+            *change = change.plus(movement.change).unwrap();
+            if let What::Invoice { number, .. } | What::CreditNote { number, .. } = &movement.what {
+                documents += 1;
+                assert_eq!(*number, documents, "{id}: documents are numbered without gaps");
+            }
+        }
+        assert_eq!(organization.documents, documents, "{id}: documents");
+        let mut opening = Funds::default();
+        for (_, ended) in self.months.iter().filter(|(of, _)| of == id) {
+            let change = changes.remove(&ended.month).unwrap_or_default();
+            let closing = ended.opening.plus(change).unwrap().minus(ended.usage).unwrap();
+            assert_eq!((ended.opening, ended.closing), (opening, closing), "{id}: {ended:?}");
+            opening = ended.closing;
+        }
+        let open = &organization.month;
+        let change = changes.remove(&open.month).unwrap_or_default();
+        let closing = open.opening.plus(change).unwrap().minus(open.usage).unwrap();
+        assert_eq!((open.opening, organization.purse.funds()), (opening, closing), "{id}: {open:?}");
+        assert!(changes.is_empty(), "{id}: movements of months that never were: {changes:?}");
     }
 }
 

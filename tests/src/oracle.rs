@@ -1,6 +1,8 @@
 //! An independent model of the ledger: naive, slow, on `Decimal`, lists and scans. Knows the vocabulary of `schemas` and
 //! nothing of how State is kept.
 
+pub mod money;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
@@ -8,10 +10,13 @@ use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::Idempotency;
-use tollbook_schemas::id::{KeyId, MemberId, ModelName, OrgId, ProjectId, Reference, SourceName, TokenId};
-use tollbook_schemas::price::ModelPrice;
-use tollbook_schemas::time::Timestamp;
-use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
+use tollbook_schemas::id::{KeyId, MemberId, ModelName, OrgId, ProjectId, Reason, SourceName, TokenId};
+use tollbook_schemas::policy::{TierTable, VoucherPolicy};
+use tollbook_schemas::price::{ModelPrice, PriceList};
+use tollbook_schemas::time::{Month, Timestamp};
+use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
+
+use self::money::{Around, Flow, Here, Line, OracleVoucher, month_of};
 
 /// What a command should lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +60,13 @@ pub struct Oracle {
     pub records: u64,
     /// Those that were quarantined.
     pub quarantined: u64,
-    prices: Vec<(ModelName, Timestamp, ModelPrice)>,
+    prices: Prices,
+    policy: VoucherPolicy,
+    tiers: Vec<TierTable>,
+    /// The month that is open in each zone that was ever used.
+    months: Vec<(TimeZone, Month)>,
+    /// Everything readable that was quarantined, with what became of it.
+    waiting: Vec<Waiting>,
     cycle_seconds: i64,
     closed_through: Timestamp,
     tokens: Vec<TokenId>,
@@ -63,6 +74,19 @@ pub struct Oracle {
     remembered: Vec<(Idempotency, u64)>,
     /// Every id that ever came without a count, with what it said and where.
     ids: BTreeMap<Named, (Said, (u64, u32))>,
+}
+
+/// Prices by model and the instant from which each holds.
+type Prices = Vec<(ModelName, Timestamp, ModelPrice)>;
+
+/// A quarantined record.
+#[derive(Clone, Debug)]
+struct Waiting {
+    place: (u64, u32),
+    usage: Usage,
+    reason: &'static str,
+    /// The entry that released or dismissed it, and why it was dismissed.
+    settled: Option<(u64, Option<Reason>)>,
 }
 
 /// What a record that goes by id is called.
@@ -79,14 +103,26 @@ pub struct OracleOrganization {
     pub projects: Vec<ProjectId>,
     /// Keys and their projects.
     pub keys: Vec<(KeyId, ProjectId)>,
-    /// Recharges, in order, with the entry of each.
-    pub recharges: Vec<(Reference, Decimal, u64)>,
-    /// What is left of the policy's voucher, once granted.
-    pub voucher: Option<Decimal>,
+    /// Everything that moved its money but usage, and documents.
+    pub lines: Vec<Line>,
+    /// Vouchers with something left, the oldest first.
+    pub vouchers: Vec<OracleVoucher>,
+    /// Whether the policy's voucher was granted.
+    pub policy_granted: bool,
     /// Cash.
     pub cash: Decimal,
-    /// Everything that was ever consumed.
+    /// Everything that was ever consumed, less what was taken back.
     pub spent: Decimal,
+    /// What of that was paid in cash.
+    pub spent_cash: Decimal,
+    /// How far it may go below zero.
+    pub credit_limit: Option<Decimal>,
+    /// Quarantined records that were released or dismissed.
+    pub settlements: u64,
+    moved_in_recharge: Decimal,
+    flows: Vec<Flow>,
+    sealed: Vec<Month>,
+    prices: Prices,
     /// Everything that was booked, in order.
     pub booked: Vec<BookedRecord>,
     /// How many of them were settled; the rest is pending.
@@ -116,6 +152,19 @@ pub struct BookedRecord {
     pub tokens: Tokens,
     /// What it cost.
     pub cost: Decimal,
+    /// Where it stands.
+    pub place: (u64, u32),
+    /// Whether it was taken back here.
+    pub back: bool,
+    /// Whether it was quarantined before.
+    pub released: bool,
+}
+
+impl BookedRecord {
+    /// What it adds to consumption.
+    pub fn amount(&self) -> Decimal {
+        if self.back { -self.cost } else { self.cost }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -139,6 +188,10 @@ impl Oracle {
             records: 0,
             quarantined: 0,
             prices: Vec::new(),
+            policy: VoucherPolicy::default(),
+            tiers: Vec::new(),
+            months: Vec::new(),
+            waiting: Vec::new(),
             cycle_seconds: 600,
             closed_through: now,
             tokens: Vec::new(),
@@ -147,20 +200,31 @@ impl Oracle {
         }
     }
 
-    /// What a command should lead to, whose entry would stand at `position`; it happens, unless it is `void`.
-    pub fn command(
+    /// What a command should lead to, decided after the entry at `head`.
+    pub fn ask(
+        &self,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        now: Timestamp,
+        head: u64,
+    ) -> Expected {
+        match self.expect(command, idempotency, now, head) {
+            Expected::AsItIs if idempotency.is_some() => Expected::Noted,
+            expected => expected,
+        }
+    }
+
+    /// What was expected happens in an entry at `position`, unless it is `void`.
+    pub fn book(
         &mut self,
         command: &Command,
         idempotency: Option<Idempotency>,
         now: Timestamp,
         position: u64,
         void: bool,
-    ) -> Expected {
-        let expected = match self.expect(command, idempotency, now) {
-            Expected::AsItIs if idempotency.is_some() => Expected::Noted,
-            expected => expected,
-        };
-        if expected == Expected::Noted {
+        expected: &Expected,
+    ) {
+        if *expected == Expected::Noted {
             self.recorded_at = self.recorded_at.max(now);
             let remembered = match command {
                 Command::Organization(id, _) => self
@@ -174,16 +238,21 @@ impl Oracle {
                 remembered.extend(idempotency.map(|asked| (asked, position)));
             }
         }
-        if let Expected::Entry { voucher, .. } = &expected {
+        if let Expected::Entry { voucher, .. } = expected {
             self.recorded_at = self.recorded_at.max(now);
             if !void {
                 self.happen(command, idempotency, now, position, *voucher);
             }
         }
-        expected
     }
 
-    fn expect(&self, command: &Command, idempotency: Option<Idempotency>, now: Timestamp) -> Expected {
+    fn expect(
+        &self,
+        command: &Command,
+        idempotency: Option<Idempotency>,
+        now: Timestamp,
+        head: u64,
+    ) -> Expected {
         let remembered = match command {
             Command::Organization(id, _) => self.find(id).map(|known| &known.remembered),
             Command::Config(_) => Some(&self.remembered),
@@ -204,10 +273,19 @@ impl Oracle {
         }
         match command {
             Command::Organization(id, command) => match (self.find(id), command) {
-                (Some(_), OrganizationCommand::Register { .. }) => Expected::Refused("organization_exists"),
-                (None, OrganizationCommand::Register { .. }) => entry(),
+                (Some(_), OrganizationCommand::Register { .. } | OrganizationCommand::MoveIn(_)) => {
+                    Expected::Refused("organization_exists")
+                }
+                (None, OrganizationCommand::Register { .. } | OrganizationCommand::MoveIn(_)) => entry(),
                 (None, _) => Expected::Refused("organization_not_found"),
-                (Some(organization), command) => organization.expect(command),
+                (Some(organization), command) => {
+                    let now = now.max(self.recorded_at);
+                    let closed = |month: Month| {
+                        self.months.iter().any(|(zone, open)| *zone == organization.zone && *open > month)
+                    };
+                    let around = Around { policy: &self.policy, now, head, closed: &closed };
+                    self.expect_of(organization, command, &around)
+                }
             },
             Command::Config(command) => self.expect_config(command, now),
             Command::Partition(PartitionCommand::TakeOwnership(_)) => entry(),
@@ -221,31 +299,155 @@ impl Oracle {
             },
             Command::Partition(PartitionCommand::CopyConfig { .. }) => panic!("there is one partition"),
             Command::Partition(PartitionCommand::CloseMonths) => {
-                panic!("no walk of this model closes months")
+                let over = self.months.iter().any(|(zone, open)| month_ends(zone, *open) <= now);
+                if over { entry() } else { Expected::AsItIs }
             }
         }
+    }
+
+    fn expect_of(
+        &self,
+        organization: &OracleOrganization,
+        command: &OrganizationCommand,
+        around: &Around<'_>,
+    ) -> Expected {
+        match command {
+            OrganizationCommand::PublishPrices { currency, list } => {
+                let known = |model: &ModelName| {
+                    [&organization.prices, &self.prices].iter().any(|prices| {
+                        prices.iter().any(|known| known.0 == *model)
+                    })
+                };
+                expect_prices(&organization.prices, currency, list, around.now, &known)
+            }
+            OrganizationCommand::ReleaseUsage { place, usage } => {
+                let Some(waiting) = self.waiting_of(organization, *place) else {
+                    return Expected::Refused("not_in_quarantine");
+                };
+                match &waiting.settled {
+                    Some((position, None)) => return Expected::Before(*position),
+                    Some((_, Some(_))) => return Expected::Refused("not_in_quarantine"),
+                    None => {}
+                }
+                let usage = usage.as_deref().unwrap_or(&waiting.usage);
+                if usage.organization != organization.id {
+                    Expected::Refused("not_in_quarantine")
+                } else if self.bookable(organization, usage, waiting.reason, around.now).is_ok() {
+                    entry()
+                } else {
+                    Expected::Refused("still_unbookable")
+                }
+            }
+            OrganizationCommand::DismissUsage { place, reason } => {
+                match self.waiting_of(organization, *place).map(|waiting| &waiting.settled) {
+                    Some(None) => entry(),
+                    Some(Some((position, Some(before)))) if before == reason => Expected::Before(*position),
+                    _ => Expected::Refused("not_in_quarantine"),
+                }
+            }
+            OrganizationCommand::CreateProject { .. } | OrganizationCommand::IssueKey { .. } => {
+                organization.expect(command)
+            }
+            command => organization.expect_money(command, around),
+        }
+    }
+
+    fn waiting_of(&self, organization: &OracleOrganization, place: UsagePlace) -> Option<&Waiting> {
+        let place = (place.position.0, place.row);
+        self.waiting.iter().find(|known| known.place == place && known.usage.organization == organization.id)
+    }
+
+    /// Whom a released record is charged to, and what it costs.
+    fn bookable(
+        &self,
+        organization: &OracleOrganization,
+        usage: &Usage,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(ProjectId, Option<KeyId>, Decimal), &'static str> {
+        let uncounted = ["unknown_organization", "sequence_ahead"].contains(&reason);
+        if let (true, Some(number)) = (uncounted, usage.producerseq) {
+            match organization.clone().count(&usage.source, number) {
+                Some(Fate::Duplicate) => return Err("booked since"),
+                Some(Fate::Quarantined("sequence_ahead", _)) => return Err("sequence_ahead"),
+                _ => {}
+            }
+        }
+        self.priced(organization, usage, now)
+    }
+
+    /// Whom a record is charged to, and what it costs; or why it is not booked.
+    fn priced(
+        &self,
+        organization: &OracleOrganization,
+        usage: &Usage,
+        now: Timestamp,
+    ) -> Result<(ProjectId, Option<KeyId>, Decimal), &'static str> {
+        if usage.occurred.at() > now.plus_seconds(300) {
+            return Err("ahead");
+        }
+        let (project, key) = match &usage.charged {
+            Charged::Key(id) => match organization.keys.iter().find(|(known, _)| known == id) {
+                Some((_, project)) => (project.clone(), Some(id.clone())),
+                None => return Err("unknown_key"),
+            },
+            Charged::Project(id) if organization.projects.contains(id) => (id.clone(), None),
+            Charged::Project(_) => return Err("unknown_project"),
+        };
+        let cost = cost(&organization.prices, &self.prices, usage)?;
+        if organization.spent + cost > most() {
+            return Err("absurd");
+        }
+        Ok((project, key, cost))
+    }
+
+    /// The name of the tier that a cumulative recharge reaches at an instant.
+    pub fn tier(&self, cumulative: Decimal, now: Timestamp) -> Option<String> {
+        let mut rows: Vec<(Decimal, String)> =
+            [(1, "Tier0"), (10, "Tier1"), (20, "Tier2"), (100, "Tier3"), (1_000, "Tier4"), (3_000, "Tier5")]
+                .iter()
+                .map(|(from, name)| (Decimal::from(*from), (*name).to_owned()))
+                .collect();
+        let mut since = Timestamp::from_nanos(i64::MIN);
+        for table in &self.tiers {
+            // Of two that begin at once the one that was published last holds.
+            if table.effective_from <= now && table.effective_from >= since {
+                since = table.effective_from;
+                let row = |tier: &tollbook_schemas::policy::Tier| {
+                    (tier.cumulative_recharge.to_decimal(), tier.name.to_string())
+                };
+                rows = table.tiers.iter().map(row).collect();
+            }
+        }
+        rows.into_iter().rev().find(|(from, _)| cumulative >= *from).map(|(_, name)| name)
     }
 
     fn expect_config(&self, command: &ConfigCommand, now: Timestamp) -> Expected {
         match command {
             ConfigCommand::PublishPrices { currency, list } => {
-                if currency != "USD" {
-                    return Expected::Refused("currency_mismatch");
+                let known = |model: &ModelName| self.prices.iter().any(|known| known.0 == *model);
+                expect_prices(&self.prices, currency, list, now.max(self.recorded_at), &known)
+            }
+            ConfigCommand::SetVoucherPolicy(policy) => {
+                if policy.threshold.is_negative() || policy.amount.is_negative() {
+                    Expected::Refused("amount_not_positive")
+                } else if policy.amount.to_decimal() > most() {
+                    Expected::Refused("amount_out_of_range")
+                } else if *policy == self.policy {
+                    Expected::AsItIs
+                } else {
+                    entry()
                 }
-                let earliest = now.max(self.recorded_at);
-                let same = |model: &ModelName, price: &ModelPrice| {
-                    self.prices
-                        .iter()
-                        .any(|known| known.0 == *model && known.1 == list.effective_from && known.2 == *price)
-                };
-                if list.models.iter().all(|(model, price)| same(model, price)) {
-                    return Expected::AsItIs;
+            }
+            ConfigCommand::PublishTiers(table) => {
+                let same = self.tiers.iter().rev().find(|known| known.effective_from == table.effective_from);
+                if same == Some(table) {
+                    Expected::AsItIs
+                } else if table.effective_from < now.max(self.recorded_at) {
+                    Expected::Refused("tiers_unordered")
+                } else {
+                    entry()
                 }
-                let late = list.models.iter().any(|(model, price)| {
-                    let known = self.prices.iter().any(|known| known.0 == *model);
-                    known && !same(model, price) && list.effective_from < earliest
-                });
-                if late { Expected::Refused("price_in_the_past") } else { entry() }
             }
             ConfigCommand::SetLagModel(lag) if i64::from(lag.cycle_seconds) == self.cycle_seconds => {
                 Expected::AsItIs
@@ -254,8 +456,6 @@ impl Oracle {
                 Expected::Refused("token_not_found")
             }
             ConfigCommand::SetLagModel(_)
-            | ConfigCommand::PublishTiers(_)
-            | ConfigCommand::SetVoucherPolicy(_)
             | ConfigCommand::SetDefaults(_)
             | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
@@ -273,55 +473,78 @@ impl Oracle {
     ) {
         match command {
             Command::Organization(id, command) => {
-                if let OrganizationCommand::Register { zone, creator, .. } = command {
+                let here = Here { position, at: self.recorded_at };
+                if let Some((zone, creator)) = match command {
+                    OrganizationCommand::Register { zone, creator, .. } => Some((zone, creator)),
+                    OrganizationCommand::MoveIn(new) => Some((&new.zone, &new.creator)),
+                    _ => None,
+                } {
+                    let zone = TimeZone::get(zone.name()).unwrap();
+                    let open = month_of(self.recorded_at.to_jiff().to_zoned(zone.clone()).date());
+                    if !self.months.iter().any(|(known, _)| *known == zone) {
+                        self.months.push((zone.clone(), open));
+                    }
                     self.organizations.push(OracleOrganization {
                         id: id.clone(),
                         projects: Vec::new(),
                         keys: Vec::new(),
-                        recharges: Vec::new(),
-                        voucher: None,
+                        lines: Vec::new(),
+                        vouchers: Vec::new(),
+                        policy_granted: false,
                         cash: Decimal::ZERO,
                         spent: Decimal::ZERO,
+                        spent_cash: Decimal::ZERO,
+                        credit_limit: None,
+                        settlements: 0,
+                        moved_in_recharge: Decimal::ZERO,
+                        flows: Vec::new(),
+                        sealed: Vec::new(),
+                        prices: Vec::new(),
                         booked: Vec::new(),
                         settled: 0,
                         duplicates: 0,
                         quarantined: 0,
-                        zone: TimeZone::get(zone.name()).unwrap(),
+                        zone,
                         creator: creator.clone(),
                         counts: Vec::new(),
                         remembered: Vec::new(),
                     });
                 }
+                if let OrganizationCommand::ReleaseUsage { place, usage } = command {
+                    self.release(id, *place, usage.as_deref(), here);
+                }
+                if let OrganizationCommand::DismissUsage { place, reason } = command {
+                    self.settle_waiting(id, *place, (position, Some(reason.clone())));
+                }
+                let policy = self.policy;
                 let organization = self.organizations.iter_mut().find(|known| known.id == *id).unwrap();
                 organization.remembered.extend(idempotency.map(|asked| (asked, position)));
                 match command {
-                    OrganizationCommand::Register { .. } => {}
+                    OrganizationCommand::Register { .. }
+                    | OrganizationCommand::ReleaseUsage { .. }
+                    | OrganizationCommand::DismissUsage { .. } => {}
+                    OrganizationCommand::MoveIn(new) => organization.happen_move_in(new, here, &policy),
                     OrganizationCommand::CreateProject { project, .. } => {
                         organization.projects.push(project.clone())
                     }
                     OrganizationCommand::IssueKey { key, project, .. } => {
                         organization.keys.push((key.clone(), project.clone()));
                     }
-                    OrganizationCommand::Recharge { amount, reference, .. } => {
-                        let amount = amount.to_decimal();
-                        organization.cash += amount;
-                        organization.recharges.push((reference.clone(), amount, position));
-                        if voucher.is_some() {
-                            organization.voucher = voucher;
-                        }
+                    OrganizationCommand::PublishPrices { list, .. } => {
+                        publish(&mut organization.prices, list);
                     }
-                    other => panic!("{other:?} is not about money"),
+                    command => organization.happen_money(command, here, &policy, voucher),
+                }
+                if self.cycle_seconds == 0 {
+                    self.settle();
                 }
             }
             Command::Config(command) => {
                 self.remembered.extend(idempotency.map(|asked| (asked, position)));
                 match command {
-                    ConfigCommand::PublishPrices { list, .. } => {
-                        for (model, price) in &list.models {
-                            self.prices.retain(|known| known.0 != *model || known.1 != list.effective_from);
-                            self.prices.push((model.clone(), list.effective_from, price.clone()));
-                        }
-                    }
+                    ConfigCommand::PublishPrices { list, .. } => publish(&mut self.prices, list),
+                    ConfigCommand::SetVoucherPolicy(policy) => self.policy = *policy,
+                    ConfigCommand::PublishTiers(table) => self.tiers.push(table.clone()),
                     ConfigCommand::SetLagModel(lag) => {
                         self.cycle_seconds = i64::from(lag.cycle_seconds);
                         self.closed_through = self.recorded_at;
@@ -331,22 +554,53 @@ impl Oracle {
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
-                    ConfigCommand::PublishTiers(_)
-                    | ConfigCommand::SetVoucherPolicy(_)
-                    | ConfigCommand::SetDefaults(_)
-                    | ConfigCommand::SetQuantityLimits(_) => {}
+                    ConfigCommand::SetDefaults(_) | ConfigCommand::SetQuantityLimits(_) => {}
                 }
             }
             Command::Partition(PartitionCommand::CloseCycles) => {
                 self.closed_through = self.last_boundary(now).unwrap();
                 self.settle();
             }
+            Command::Partition(PartitionCommand::CloseMonths) => {
+                for (zone, open) in &mut self.months {
+                    while month_ends(zone, *open) <= now {
+                        *open = open.next();
+                    }
+                }
+            }
             Command::Partition(
-                PartitionCommand::TakeOwnership(_)
-                | PartitionCommand::CopyConfig { .. }
-                | PartitionCommand::CloseMonths,
+                PartitionCommand::TakeOwnership(_) | PartitionCommand::CopyConfig { .. },
             ) => {}
         }
+    }
+
+    /// A released record is booked as if it came now; if it has become unbookable since, nothing happens.
+    fn release(&mut self, id: &OrgId, place: UsagePlace, mended: Option<&Usage>, here: Here) {
+        let organization = self.find(id).unwrap();
+        let waiting = self.waiting_of(organization, place).unwrap().clone();
+        let usage = mended.unwrap_or(&waiting.usage);
+        let Ok((project, key, cost)) = self.bookable(organization, usage, waiting.reason, here.at) else {
+            return;
+        };
+        let organization = self.organizations.iter_mut().find(|known| known.id == *id).unwrap();
+        if let Some(number) = usage.producerseq {
+            organization.count(&usage.source, number);
+        }
+        organization.consume(usage, (project, key, cost), waiting.place, here.at, true);
+        self.settle_waiting(id, place, (here.position, None));
+    }
+
+    fn settle_waiting(&mut self, id: &OrgId, place: UsagePlace, how: (u64, Option<Reason>)) {
+        let place = (place.position.0, place.row);
+        let waiting = self.waiting.iter_mut().find(|known| known.place == place).unwrap();
+        waiting.settled = Some(how);
+        self.organizations.iter_mut().find(|known| known.id == *id).unwrap().settlements += 1;
+    }
+
+    /// Records of an organization that wait, as they came.
+    pub fn waiting(&self, id: &OrgId) -> Vec<((u64, u32), Usage)> {
+        let mine = self.waiting.iter().filter(|known| known.usage.organization == *id);
+        mine.map(|known| (known.place, known.usage.clone())).collect()
     }
 
     fn settle(&mut self) {
@@ -377,8 +631,10 @@ impl Oracle {
                 (Fate::Booked, _) => {}
                 (Fate::Duplicate, Some(organization)) => organization.duplicates += 1,
                 (Fate::Duplicate, None) => panic!("nobody's record is no repetition"),
-                (Fate::Quarantined(..), organization) => {
+                (Fate::Quarantined(reason, _), organization) => {
                     self.quarantined += 1;
+                    let (place, usage) = ((position, row), usage.clone());
+                    self.waiting.push(Waiting { place, usage, reason, settled: None });
                     if let Some(organization) = organization {
                         organization.quarantined += 1;
                     }
@@ -434,30 +690,54 @@ impl Oracle {
             (None, None) if occurred < seconds(self.recorded_at, -62 * 86_400) => return because("too_old"),
             (None, None) => {}
         }
-        if occurred > seconds(self.recorded_at, 300) {
-            return because("ahead");
-        }
-        let (project, key) = match &usage.charged {
-            Charged::Key(id) => match organization.keys.iter().find(|(known, _)| known == id) {
-                Some((_, project)) => (project.clone(), Some(id.clone())),
-                None => return because("unknown_key"),
-            },
-            Charged::Project(id) if organization.projects.contains(id) => (id.clone(), None),
-            Charged::Project(_) => return because("unknown_project"),
-        };
-        let cost = match cost(&self.prices, usage) {
-            Ok(cost) => cost,
+        let organization = self.find(&usage.organization).unwrap();
+        let priced = match self.priced(organization, usage, self.recorded_at) {
+            Ok(priced) => priced,
             Err(reason) => return because(reason),
         };
-        if organization.spent + cost > most() {
-            return because("absurd");
-        }
-        let day = occurred.to_jiff().to_zoned(organization.zone.clone()).date();
-        let model = usage.model.clone();
-        organization.booked.push(BookedRecord { day, project, key, model, tokens: usage.tokens, cost });
-        organization.pay(cost);
+        let at = self.recorded_at;
+        let organization = self.organizations.iter_mut().find(|known| known.id == usage.organization);
+        organization.unwrap().consume(usage, priced, place, at, false);
         Fate::Booked
     }
+}
+
+/// When a month ends in a zone.
+fn month_ends(zone: &TimeZone, month: Month) -> Timestamp {
+    let next = month.next();
+    let midnight = Date::new(next.year, next.month, 1).unwrap().at(0, 0, 0, 0);
+    zone.to_ambiguous_zoned(midnight).compatible().unwrap().timestamp().try_into().unwrap()
+}
+
+fn publish(prices: &mut Prices, list: &PriceList) {
+    for (model, price) in &list.models {
+        prices.retain(|known| known.0 != *model || known.1 != list.effective_from);
+        prices.push((model.clone(), list.effective_from, price.clone()));
+    }
+}
+
+/// What publishing a list should lead to, where `known` has a price already that something may have been charged by.
+fn expect_prices(
+    prices: &Prices,
+    currency: &str,
+    list: &PriceList,
+    earliest: Timestamp,
+    known: &dyn Fn(&ModelName) -> bool,
+) -> Expected {
+    if currency != "USD" {
+        return Expected::Refused("currency_mismatch");
+    }
+    let same = |model: &ModelName, price: &ModelPrice| {
+        prices.iter().any(|known| known.0 == *model && known.1 == list.effective_from && known.2 == *price)
+    };
+    if list.models.iter().all(|(model, price)| same(model, price)) {
+        return Expected::AsItIs;
+    }
+    let late = list
+        .models
+        .iter()
+        .any(|(model, price)| known(model) && !same(model, price) && list.effective_from < earliest);
+    if late { Expected::Refused("price_in_the_past") } else { entry() }
 }
 
 fn entry() -> Expected {
@@ -465,7 +745,7 @@ fn entry() -> Expected {
 }
 
 /// What a record costs, or why it cannot be booked.
-fn cost(prices: &[(ModelName, Timestamp, ModelPrice)], usage: &Usage) -> Result<Decimal, &'static str> {
+fn cost(own: &Prices, of_all: &Prices, usage: &Usage) -> Result<Decimal, &'static str> {
     let most = 1_000_000_000_000;
     let Tokens { input, cached_input, output } = usage.tokens;
     if input > most || output > most || cached_input > input {
@@ -479,14 +759,17 @@ fn cost(prices: &[(ModelName, Timestamp, ModelPrice)], usage: &Usage) -> Result<
         let cost = cost.to_decimal();
         return if cost < Decimal::ZERO { Err("absurd") } else { Ok(cost) };
     }
-    let mut in_force: Option<&(ModelName, Timestamp, ModelPrice)> = None;
-    for price in prices {
-        let begun = price.0 == usage.model && price.1 <= usage.occurred.at();
-        if begun && in_force.is_none_or(|other| other.1 < price.1) {
-            in_force = Some(price);
+    let latest = |prices: &Prices| {
+        let mut in_force: Option<(Timestamp, ModelPrice)> = None;
+        for (model, from, price) in prices {
+            let begun = *model == usage.model && *from <= usage.occurred.at();
+            if begun && in_force.as_ref().is_none_or(|other| other.0 < *from) {
+                in_force = Some((*from, price.clone()));
+            }
         }
-    }
-    let (_, _, price) = in_force.ok_or("unknown_model")?;
+        in_force
+    };
+    let (_, price) = latest(own).or_else(|| latest(of_all)).ok_or("unknown_model")?;
     let millionth = Decimal::new(1, 6);
     let mut sum = price.input.to_decimal() * Decimal::from(input - cached_input) * millionth
         + price.cached_input.to_decimal() * Decimal::from(cached_input) * millionth
@@ -517,31 +800,7 @@ impl OracleOrganization {
                     entry()
                 }
             }
-            OrganizationCommand::Recharge { amount, reference, .. } => {
-                let amount = amount.to_decimal();
-                if amount <= Decimal::ZERO {
-                    return Expected::Refused("amount_not_positive");
-                }
-                for (known, before, position) in &self.recharges {
-                    if known == reference {
-                        let same = *before == amount;
-                        let position = *position;
-                        return if same {
-                            Expected::Before(position)
-                        } else {
-                            Expected::Refused("reference_conflict")
-                        };
-                    }
-                }
-                let recharged = self.recharged() + amount;
-                if recharged > most() {
-                    return Expected::Refused("amount_out_of_range");
-                }
-                let five = Decimal::from(5);
-                let earned = self.voucher.is_none() && recharged >= five;
-                Expected::Entry { voucher: earned.then_some(five), cycles: None }
-            }
-            other => panic!("{other:?} is not about money"),
+            other => panic!("{other:?} is not about projects"),
         }
     }
 
@@ -568,24 +827,19 @@ impl OracleOrganization {
         }
     }
 
-    fn pay(&mut self, cost: Decimal) {
-        let from_voucher = self.voucher.unwrap_or_default().min(cost);
-        self.voucher = self.voucher.map(|left| left - from_voucher);
-        self.cash -= cost - from_voucher;
-        self.spent += cost;
-    }
-
-    /// All recharges.
-    pub fn recharged(&self) -> Decimal {
-        self.recharges.iter().map(|(_, amount, _)| *amount).sum()
-    }
-
-    /// The tier by name.
-    pub fn tier(&self) -> Option<&'static str> {
-        let recharged = self.recharged();
-        let rows =
-            [(1, "Tier0"), (10, "Tier1"), (20, "Tier2"), (100, "Tier3"), (1_000, "Tier4"), (3_000, "Tier5")];
-        rows.iter().rev().find(|(from, _)| recharged >= Decimal::from(*from)).map(|(_, name)| *name)
+    fn consume(
+        &mut self,
+        usage: &Usage,
+        (project, key, cost): (ProjectId, Option<KeyId>, Decimal),
+        place: (u64, u32),
+        at: Timestamp,
+        released: bool,
+    ) {
+        let day = self.date(usage.occurred.at());
+        let (model, tokens) = (usage.model.clone(), usage.tokens);
+        let record = BookedRecord { day, project, key, model, tokens, cost, place, back: false, released };
+        self.booked.push(record);
+        self.pay(cost, at);
     }
 
     /// The local date of an instant.
@@ -598,7 +852,7 @@ impl OracleOrganization {
         let pending = self.booked[self.settled..].iter();
         pending
             .filter(|record| record.project == *project && record.day == day)
-            .map(|record| record.cost)
+            .map(BookedRecord::amount)
             .sum()
     }
 }

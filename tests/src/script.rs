@@ -65,6 +65,39 @@
 //! open-invitations acme                                   -> none|i1 …, by name
 //! ```
 //!
+//! What is about money ([`money`]); what an entry moved is told as the fold booked it:
+//!
+//! ```text
+//! refund acme 3 ref=r [of=a]                              -> ok paid 3 [withdrawn 5] [credit 2 3]|nothing_to_refund
+//! reverse acme a [1.5] ref=c [why=W]                      the recharge with reference a
+//!                                                         -> ok taken 1.5 [withdrawn 5] [credit 2 1.5]
+//! adjust acme -2 ref=j [why=W] [corrects=0-3]             -> ok|same|reference_conflict
+//! grant acme v1 5 ref=g [expires=…] [why=W]               -> ok voucher 5
+//! expire acme                                             -> ok [lost 2]|same
+//! credit acme 10|none                                     the credit limit -> ok|same
+//! own-price acme m input=…                                as `price`
+//! policy threshold=5 amount=5 [days=30]                   -> ok|same
+//! tiers Small:1 Large:50 [from=…]                         -> ok|same|tiers_unordered
+//! unuse acme r1 [why=W]                                   takes record r1 back -> ok back 1 2: cash, vouchers
+//! release acme r1 [key=k1] [model=m] [in=1]               as it came or as mended -> ok released|still_unbookable_…
+//! dismiss acme r1 [why=W]                                 -> ok dismissed W
+//! move-in acme [cash=3] [recharged=8] [granted=yes] [refs=a,b] [vouchers=v1:3@…,v2:1] [members=ann] [projects=web]
+//!         [roles=web:ann] [keys=k1:web] [key-of=ann] [zone=…] [level=…]
+//! months                                                  -> ok UTC:2026-11 …|nothing
+//! seal acme 2026-11 [hash=7]                              -> ok|same|month_open
+//! invoice acme 2026-11                                    -> ok invoice 1 a:10 b:5
+//! hold …                                                  any row of a command: decided, its entry kept back -> held
+//! book                                                    writes that entry
+//! vouchers acme                                           -> none|v1:2.5 …, in the order in which they are spent
+//! money acme                                              -> recharged 5 refunded 0 … credit none documents 0
+//! books acme                                              -> assets:received 5 …: its trial balance
+//! ledger                                                  -> the same of all organizations, and sum 0
+//! lines acme [2026-11]                                    -> none|recharge/a/5/0 …: kind, reference, cash, vouchers
+//! statement acme 2026-11                                  -> none|opening 0/0 usage 1/2 closing 3/4 ended yes closed no
+//! unsealed acme                                           -> none|2026-11 …
+//! seals acme                                              -> none|2026-11:7 …
+//! ```
+//!
 //! `same`: nothing is written. `noted`: an entry that says nothing, so that a request which changed nothing is known if
 //! it comes again.
 //!
@@ -82,7 +115,7 @@ use tollbook_projections::state::{Corrupt, Effect};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
-use tollbook_schemas::entry::{Actor, Body, Idempotency};
+use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
 use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{
     DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
@@ -90,15 +123,17 @@ use tollbook_schemas::id::{
 };
 use tollbook_schemas::policy::LagModel;
 use tollbook_schemas::position::{PartitionId, Position};
-use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::{Sealed, SecretHash};
 use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
-use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
+use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
 
-use crate::memory::{MemoryLedger, Outcome, PARTITION, actor_of, assert_audited, assert_same, ledger_id};
+use crate::memory::{
+    MemoryLedger, Outcome, PARTITION, Prepared, actor_of, assert_audited, assert_same, ledger_id,
+};
 
+pub mod money;
 pub mod people;
 
 /// When a script begins in which no row says so.
@@ -116,6 +151,9 @@ pub fn check(script: &str) -> MemoryLedger {
         stale: false,
         actor: None,
         request: None,
+        hold: false,
+        held: None,
+        places: BTreeMap::new(),
     };
     for (number, row) in (1..).zip(script.lines()) {
         let row = row.trim();
@@ -245,6 +283,12 @@ struct Run {
     actor: Option<Actor>,
     /// What it carries to make it idempotent.
     request: Option<Idempotency>,
+    /// The row at hand is decided, and its entry kept back.
+    hold: bool,
+    /// The entry that is kept back.
+    held: Option<(Command, Topic, Entry)>,
+    /// Where every record first came, by its id.
+    places: BTreeMap<(OrgId, String), (UsagePlace, Usage)>,
 }
 
 /// The words of a row: those that stand by place, and those with a name.
@@ -314,6 +358,11 @@ impl Run {
             None => (asked.trim(), false),
         };
         self.stale = stale;
+        let (asked, hold) = match asked.strip_prefix("hold ") {
+            Some(rest) => (rest.trim(), true),
+            None => (asked, false),
+        };
+        self.hold = hold;
         let (asked, actor) = match asked.strip_prefix("by ") {
             Some(rest) => {
                 let (name, rest) = rest.trim().split_once(' ').unwrap();
@@ -391,7 +440,12 @@ impl Run {
                     issue_key(org(given.word(0)), project(given.word(1)), KeyId::from_bits(id), None)
                 })
             }
-            "price" => self.price(given),
+            "price" => {
+                let list = money::price_list(&mut given, 0, self.ledger.now);
+                let currency = given.take("currency").unwrap_or("USD").to_owned();
+                given.done(1);
+                self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
+            }
             "recharge" => {
                 let reference = given.take("ref").unwrap();
                 given.done(2);
@@ -457,7 +511,10 @@ impl Run {
                 self.ledger.restart();
                 words("ok")
             }
-            _ => self.people(verb, given).ok_or("no such row")?,
+            _ => match self.money(verb, &mut given) {
+                Some(answer) => answer,
+                None => self.people(verb, given).ok_or("no such row")?,
+            },
         };
         if self.actor.is_some() || self.request.is_some() {
             return Err("by and request are for commands".into());
@@ -484,16 +541,33 @@ impl Run {
         let actor = self.actor.take().unwrap_or_else(|| actor_of(command));
         let idempotency = self.request.take();
         let term = self.ledger.state.head().term - u64::from(self.stale);
+        if self.hold {
+            return match self.ledger.prepare(&actor, command, idempotency, term) {
+                Ok(Prepared::Entry(topic, entry)) => {
+                    self.held = Some((command.clone(), topic, entry));
+                    words("held")
+                }
+                Ok(Prepared::Nothing(_)) => words("same"),
+                Err(rejection) => words(refusal(&rejection)),
+            };
+        }
         let entries = self.ledger.log.len();
         let outcome = self.ledger.command_in_term(&actor, command, idempotency, term);
         let written = self.ledger.log.len() - entries;
         assert_eq!(written, usize::from(matches!(outcome, Ok(Outcome::Entry { .. }))), "one entry, or none");
+        match outcome {
+            Ok(outcome) => self.told(command, outcome),
+            Err(rejection) => words(refusal(&rejection)),
+        }
+    }
+
+    /// What came of a command, in words.
+    fn told(&self, command: &Command, outcome: Outcome) -> Given {
         let (events, effects) = match outcome {
-            Ok(Outcome::Entry { events, effects, .. }) => (events, effects),
-            Ok(Outcome::Before(_)) => return words("same"),
-            Ok(Outcome::AsItIs) if matches!(command, Command::Partition(_)) => return words("nothing"),
-            Ok(Outcome::AsItIs) => return words("same"),
-            Err(rejection) => return words(refusal(&rejection)),
+            Outcome::Entry { events, effects, .. } => (events, effects),
+            Outcome::Before(_) => return words("same"),
+            Outcome::AsItIs if matches!(command, Command::Partition(_)) => return words("nothing"),
+            Outcome::AsItIs => return words("same"),
         };
         if let [Effect::Voided { .. }] = effects.as_slice() {
             return words("void");
@@ -514,6 +588,9 @@ impl Run {
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
                 }
+                Event::Partition(PartitionEvent::MonthClosed { zone, month }) => {
+                    told.push(format!("{}:{month}", zone.name()));
+                }
                 Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {
                     told.push(format!("from {from}"));
                 }
@@ -531,21 +608,8 @@ impl Run {
                 _ => {}
             }
         }
+        told.extend(self.moved(&effects));
         words(told.join(" "))
-    }
-
-    fn price(&mut self, mut given: Words<'_>) -> Given {
-        let mut price = |name| given.take(name).unwrap_or("0").parse::<Price>().unwrap();
-        let (input, cached_input, output) = (price("input"), price("cached"), price("output"));
-        let effective_from =
-            given.take("from").map_or(self.ledger.now, |from| from.parse::<Timestamp>().unwrap());
-        let currency = given.take("currency").unwrap_or("USD").to_owned();
-        let meters = given.meters().into_iter().map(|(name, price)| (name, price.parse().unwrap())).collect();
-        given.done(1);
-        let price = ModelPrice { input, cached_input, output, meters, max_output_tokens: None };
-        let models = BTreeMap::from([(ModelName::parse(given.word(0)).unwrap(), price)]);
-        let list = PriceList { effective_from, models };
-        self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
     }
 
     fn usage(&mut self, mut given: Words<'_>) -> Given {
@@ -589,6 +653,7 @@ impl Run {
         }
         let before = self.counted();
         let effects = self.ledger.usage(std::slice::from_ref(&usage));
+        self.came(&[usage]);
         let after = self.counted();
         let fate = [after[0] - before[0], after[1] - before[1], after[2] - before[2]];
         match (fate, fates(&effects).as_slice()) {
@@ -603,12 +668,22 @@ impl Run {
         let before = self.counted();
         let usage = self.batch.take().unwrap();
         self.ledger.usage(&usage);
+        self.came(&usage);
         let after = self.counted();
         Given::Values(vec![
             ("booked", (after[0] - before[0]).to_string()),
             ("duplicates", (after[1] - before[1]).to_string()),
             ("quarantined", (after[2] - before[2]).to_string()),
         ])
+    }
+
+    /// Notes where records came.
+    fn came(&mut self, usage: &[Usage]) {
+        let position = self.ledger.state.head().position;
+        for (row, usage) in (0..).zip(usage) {
+            let name = (usage.organization.clone(), usage.id.clone());
+            self.places.entry(name).or_insert((UsagePlace { position, row }, usage.clone()));
+        }
     }
 
     /// Booked, repeated and quarantined over all organizations.
@@ -752,6 +827,10 @@ fn refusal(rejection: &Rejection) -> String {
         Rejection::ProjectLimit { current, limit } | Rejection::KeyLimit { current, limit } => {
             format!("{} {current}/{limit}", rejection.code())
         }
+        Rejection::RefundTooLarge { left } | Rejection::ReversalTooLarge { left } => {
+            format!("{} {left}", rejection.code())
+        }
+        Rejection::StillUnbookable(why) => format!("{} {why}", rejection.code()).replace(' ', "_"),
         _ => rejection.code().to_owned(),
     }
 }
@@ -761,7 +840,7 @@ fn refused(given: &str) -> bool {
     !given.starts_with("ok")
         && !given.starts_with("cycles")
         && !given.starts_with("term")
-        && !["booked", "duplicate", "noted", "void", "skipped"].contains(&given)
+        && !["booked", "duplicate", "noted", "void", "skipped", "held"].contains(&given)
         && !given.starts_with("quarantined")
 }
 

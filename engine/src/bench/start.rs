@@ -78,19 +78,18 @@ pub(super) async fn run(options: &Start) -> Result<(), BenchError> {
     }
     let directory = Scratch::new(options.data.as_deref())?;
     let mut ledger = Ledger::make(directory.path(), options).await?;
-    for months in [0, options.months] {
-        if months > 0 || options.months == 0 {
-            ledger.live(months).await?;
-        }
-        let title = if months == 0 { "after a first day".into() } else { format!("{months} months later") };
-        report::say(&format!("Start of {} organizations, {title}\n", grouped(whole(options.organizations))));
-        starts(&mut ledger, options).await?;
-        memory(&ledger, options).await?;
-        if options.months == 0 {
-            break;
-        }
+    measure(&mut ledger, options, "after a first day").await?;
+    if options.months > 0 {
+        ledger.live(options.months).await?;
+        measure(&mut ledger, options, &format!("{} months later", options.months)).await?;
     }
     Ok(())
+}
+
+async fn measure(ledger: &mut Ledger, options: &Start, when: &str) -> Result<(), BenchError> {
+    report::say(&format!("Start of {} organizations, {when}\n", grouped(whole(options.organizations))));
+    starts(ledger, options).await?;
+    memory(ledger, options).await
 }
 
 async fn starts(ledger: &mut Ledger, options: &Start) -> Result<(), BenchError> {
@@ -129,7 +128,7 @@ async fn starts(ledger: &mut Ledger, options: &Start) -> Result<(), BenchError> 
 async fn memory(ledger: &Ledger, options: &Start) -> Result<(), BenchError> {
     let organizations = whole(options.organizations);
     let projects = organizations.saturating_mul(whole(options.projects));
-    let Rows { all, bare, history, audit, .. } = ledger.rows().await?;
+    let Rows { all, bare, history, audit, digest } = ledger.rows().await?;
     let mut taken = [Figures::default(), Figures::default()];
     for (figures, path) in taken.iter_mut().zip([&all, &bare]) {
         for _ in 0..options.runs.max(1) {
@@ -138,6 +137,9 @@ async fn memory(ledger: &Ledger, options: &Start) -> Result<(), BenchError> {
     }
     let of = |figures: &Figures, what: &str| figures.median(what);
     let [all, bare] = &taken;
+    if of(all, "digest") != digest {
+        return Err(BenchError::Different);
+    }
     let state = of(all, "state bytes");
     let of_projects = state.saturating_sub(of(bare, "state bytes"));
     report::say(&format!(

@@ -12,6 +12,7 @@ mod money;
 mod organizations;
 mod projects;
 mod statement;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -36,6 +37,7 @@ pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
 pub use self::statement::statement_table;
 pub(super) use self::statement::{InvoiceCommand, StatementArgs};
+pub(super) use self::quarantine::QuarantineCommand;
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
 use super::client::{ClientArgs, ClientError, SERVER};

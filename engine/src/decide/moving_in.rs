@@ -43,11 +43,19 @@ pub(super) fn move_in(state: &State, id: &OrgId, new: &MoveIn, now: Timestamp) -
     Ok(Decided::of(events(new, new.voucher_granted || passed)))
 }
 
-/// Whether keys and roles name projects and members that are moved in too, and each reference stands once.
+/// Whether keys and roles name projects and members that are moved in too, and each of them stands once.
 fn belongs_together(new: &MoveIn) -> Result<(), Rejection> {
-    let projects: BTreeSet<_> = new.projects.iter().map(|(project, _)| project).collect();
-    let members: BTreeSet<_> =
-        new.members.iter().map(|member| &member.member).chain([&new.creator]).collect();
+    let (mut projects, mut members) = (BTreeSet::new(), BTreeSet::from([&new.creator]));
+    if let Some((twice, _)) = new.projects.iter().find(|(project, _)| !projects.insert(project)) {
+        return Err(Rejection::ProjectExists(twice.clone()));
+    }
+    if let Some(twice) = new.members.iter().find(|member| !members.insert(&member.member)) {
+        return Err(Rejection::MemberExists(twice.member.clone()));
+    }
+    let mut keys = BTreeSet::new();
+    if let Some(twice) = new.keys.iter().find(|key| !keys.insert(&key.key)) {
+        return Err(Rejection::KeyExists(twice.key.clone()));
+    }
     let roles = new.project_roles.iter().map(|(project, member, _)| (project, member));
     for (project, member) in roles.chain(new.keys.iter().map(|key| (&key.project, &key.member))) {
         if !projects.contains(project) {

@@ -5,7 +5,7 @@ use tollbook_projections::past::{Settled, Settling};
 use tollbook_projections::state::{Quarantined, QuarantinedWhat};
 use tollbook_projections::usage::{NotBookable, bookable};
 use tollbook_schemas::event::{Event, MoneyEvent, QuarantineEvent};
-use tollbook_schemas::id::{MovementId, OrgId, Reason};
+use tollbook_schemas::id::{MovementId, Reason};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::usage::{BookedUsage, QuarantineReason, Usage, UsagePlace};
 
@@ -47,6 +47,9 @@ pub(super) fn release(case: &Case<'_>, place: UsagePlace, mended: Option<&Usage>
         return Err(Rejection::NotInQuarantine);
     }
     let uncounted = is_uncounted(&quarantined.reason);
+    if came.is_some_and(|came| !is_same(came, usage, uncounted)) {
+        return Err(Rejection::StillUnbookable("a mended record keeps its source, id and producerseq"));
+    }
     match bookable(case.state, case.organization, usage, uncounted, case.now) {
         Ok(_) => Ok(Decided::of([Event::Quarantine(QuarantineEvent::Released {
             place,
@@ -76,8 +79,8 @@ impl Case<'_> {
     /// What was quarantined at a place, if it was this organization's.
     fn quarantined(&self, place: UsagePlace) -> Result<&Quarantined, Rejection> {
         let found = self.past.quarantined.as_deref().filter(|quarantined| quarantined.place == place);
-        let of = |quarantined: &Quarantined| organization_of(quarantined) == Some(&self.organization.id);
-        found.filter(|quarantined| of(quarantined)).ok_or(Rejection::NotInQuarantine)
+        let of = |quarantined: &&Quarantined| quarantined.organization() == Some(&self.organization.id);
+        found.filter(of).ok_or(Rejection::NotInQuarantine)
     }
 
     fn settled(&self, place: UsagePlace) -> Option<&Settled> {
@@ -85,12 +88,11 @@ impl Case<'_> {
     }
 }
 
-/// Whose a quarantined record is, as far as it says.
-pub(crate) fn organization_of(quarantined: &Quarantined) -> Option<&OrgId> {
-    match &quarantined.what {
-        QuarantinedWhat::Usage(usage) => Some(&usage.organization),
-        QuarantinedWhat::Bytes(unreadable) => unreadable.organization.as_ref(),
-    }
+/// Whether a mended record is still the one that came, so that a repetition of it is recognized (R8.2). What was not
+/// counted may get another count.
+fn is_same(came: &Usage, mended: &Usage, uncounted: bool) -> bool {
+    let counts = uncounted || came.producerseq == mended.producerseq;
+    counts && came.source == mended.source && came.id == mended.id
 }
 
 /// Whether the fold quarantined a record before it looked at its `producerseq`, or could not count it.

@@ -244,7 +244,7 @@ impl Stage {
             self.say(&format!("  {run} spend {} --group-by model", second.id));
             self.say(&format!("  {run} recharge {} 80 --reference from-me", first.id));
         }
-        self.say(&format!("  {run} usage quarantine --limit 5"));
+        self.say(&format!("  {run} quarantine list --limit 5"));
         self.say(&format!("  curl -s -H \"Authorization: Bearer $TOLLBOOK_TOKEN\" {server}/v1/digest"));
         self.say(&format!(
             "\nServing on {}, on the machine's time from now on",

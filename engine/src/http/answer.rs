@@ -23,6 +23,12 @@ pub(super) trait Answer: IntoResponse {
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 
+/// A value as text.
+#[cfg(test)]
+pub(super) fn json_text(value: &impl ToJson) -> String {
+    serde_json::to_string(&Out(value)).unwrap()
+}
+
 /// A value as the body of an answer.
 pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {

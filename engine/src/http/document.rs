@@ -26,6 +26,8 @@ use super::write::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, Write};
 
 /// The security scheme of service tokens.
 const TOKEN: &str = "token";
+/// The security scheme of customers' API keys.
+const API_KEY: &str = "api_key";
 
 /// Methods that this API takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +186,14 @@ impl Routes {
     /// The routes, and the document that describes them all.
     pub(super) fn finish(mut self) -> (Router<Api>, OpenApi) {
         let report = Report::describe(&mut self.parts);
-        let mut components = ComponentsBuilder::new().security_scheme(TOKEN, bearer());
+        let mut components = ComponentsBuilder::new()
+            .security_scheme(
+                TOKEN,
+                bearer(
+                    "A service token. The first start writes one with every scope to `admin-token` in the data directory.",
+                ),
+            )
+            .security_scheme(API_KEY, bearer("A customer's API key, `sk-…`."));
         for (name, parameter) in shared_parameters(&mut self.parts) {
             components = components.parameter(name, parameter);
         }
@@ -276,10 +285,13 @@ pub(super) fn service_token() -> SecurityRequirement {
     SecurityRequirement::new(TOKEN, [""; 0])
 }
 
-fn bearer() -> SecurityScheme {
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-        "A service token. The first start writes one with every scope to `admin-token` in the data directory.",
-    ));
+/// A customer's API key is needed.
+pub(super) fn api_key() -> SecurityRequirement {
+    SecurityRequirement::new(API_KEY, [""; 0])
+}
+
+fn bearer(about: &str) -> SecurityScheme {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
     SecurityScheme::Http(scheme.build())
 }
 

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
-    DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, MemberId, MeterName, ModelName, OrgId, ProjectId,
-    Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, MemberId, MeterName, ModelName, MovementId, OrgId,
+    ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::Scope;
 use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::price::Price;
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
-use tollbook_schemas::time::{Month, Timestamp, Zone};
+use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
 use super::shape::Text;
@@ -96,6 +96,7 @@ ids! {
     InvitationId = "InvitationId", "an invitation";
     RechargeId = "RechargeId", "a recharge";
     VoucherId = "VoucherId", "a voucher";
+    MovementId = "MovementId", "a refund, a reversal or an adjustment";
     InvoiceId = "InvoiceId", "an invoice or credit note";
     TokenId = "TokenId", "a service token, not its secret";
 }
@@ -164,6 +165,9 @@ parsed! {
     Timestamp = "Time", formatted("An instant, RFC 3339; answers are in UTC.", KnownFormat::DateTime)
         .pattern(Some(format!("^{}$", rfc3339())))
         .examples(["2026-11-20T10:00:00Z"]);
+    Day = "Day", string("A calendar day of the organization's time zone.")
+        .pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"))
+        .examples(["2026-11-20"]);
     Month = "Month", string("A calendar month.").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$")).examples(["2026-11"]);
     LogPosition = "Position", string("A place in the log: partition and position.")
         .pattern(Some("^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,19})$"))

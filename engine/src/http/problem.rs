@@ -13,6 +13,7 @@ use crate::ingress::IngressError;
 use crate::log::{AppendError, ReadError};
 use crate::node::EraseError;
 use crate::owner::CommandError;
+use crate::trace::TraceError;
 
 /// Seconds after which somebody who was told 503 should try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -107,6 +108,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
+    /// No such usage record: 404.
+    pub(crate) fn usage_not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "usage_not_found", "Not found", detail)
+    }
+
+    /// A usage record that was not booked: 422.
+    pub(crate) fn usage_not_booked(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "usage_not_booked", "A rule says no", detail)
+    }
+
     /// A body of a kind that is not taken here: 415.
     pub(crate) fn media_type(detail: impl Into<String>) -> Self {
         Self::new(
@@ -125,6 +136,11 @@ impl Problem {
     /// Not now: 503 with `Retry-After`.
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Not available now", detail)
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Our own fault: 500.
@@ -192,6 +208,16 @@ impl From<EraseError> for Problem {
 impl From<ContactError> for Problem {
     fn from(error: ContactError) -> Self {
         Self::unavailable("contacts_unavailable", error.to_string())
+    }
+}
+
+impl From<TraceError> for Problem {
+    fn from(error: TraceError) -> Self {
+        match error {
+            TraceError::Owner(error) => error.into(),
+            TraceError::Log(error) => error.into(),
+            TraceError::Read(reason) => Self::internal(reason),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::State;
+use tollbook_projections::view::ViewError;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::rejection::Rejection;
@@ -87,14 +88,19 @@ pub(super) fn no_query(parts: &Parts) -> Result<(), Problem> {
 /// Waits, as long as is reasonable, until everything is applied that this node has answered for, and a position.
 async fn wait_for(node: &Node, min_position: Option<LogPosition>) -> Result<(), Problem> {
     for owner in node.owners() {
-        let partition = owner.partition();
-        wait_applied(owner, LogPosition { partition, position: node.answered(partition) }).await?;
+        settled(node, owner).await?;
     }
     let Some(at) = min_position else { return Ok(()) };
     let owner = node
         .owner(at.partition)
         .map_err(|_| Problem::parameter(MIN_POSITION, &"names no partition of this ledger"))?;
     wait_applied(owner, at).await
+}
+
+/// Waits, as long as is reasonable, until everything is applied that this node has answered for in one partition.
+pub(super) async fn settled(node: &Node, owner: &OwnerHandle) -> Result<(), Problem> {
+    let partition = owner.partition();
+    wait_applied(owner, LogPosition { partition, position: node.answered(partition) }).await
 }
 
 async fn wait_applied(owner: &OwnerHandle, at: LogPosition) -> Result<(), Problem> {
@@ -156,6 +162,14 @@ pub(super) async fn read_state<T: Send + 'static>(
     let owner = node.owner_of(organization)?;
     let found = owner.read(move |state| state.organization(&id).map(|known| read(state, known))).await?;
     found.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()).into())
+}
+
+/// Reads a view on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
+) -> Result<T, Problem> {
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| Problem::internal(error.to_string()))?;
+    read.map_err(|error| Problem::internal(error.to_string()))
 }
 
 /// How many items a page may have.

@@ -70,7 +70,7 @@ fn member(name: &'static str, about: &str, required: bool, schema: Described) ->
 }
 
 /// One metered call, as it is described; it is read without such a shape, quickly.
-struct UsageEvent;
+pub(super) struct UsageEvent;
 
 impl Shape for UsageEvent {
     fn describe(parts: &mut Parts) -> Described {

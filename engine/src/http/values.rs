@@ -1,5 +1,6 @@
 //! Shapes that every API has: lists, maps, texts, numbers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -219,6 +220,26 @@ impl Shape for i64 {
 impl ToJson for i64 {
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i64(*self)
+    }
+}
+
+/// A whole number in a string.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole(pub(super) u64);
+
+impl Text for Whole {
+    const NAME: &'static str = "WholeNumber";
+
+    fn schema() -> ObjectBuilder {
+        whole(KnownFormat::Int64, 0, INT64_MAX)
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "must be a whole number, not negative".to_owned())
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        self.0.to_string().into()
     }
 }
 

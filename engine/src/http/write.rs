@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
+use tollbook_projections::organization::Organization;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::{Actor, Idempotency};
 use tollbook_schemas::id::OrgId;
@@ -26,6 +27,7 @@ use super::shape;
 use super::shape::{Described, Out, Record, Shape, ToJson};
 use crate::node::Node;
 use crate::owner::{CommandError, Done, Role};
+use crate::permission::{self, Action};
 
 /// Makes repetitions of a write recognizable.
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -146,6 +148,13 @@ impl Author {
             done.events = self.node.events_at(done.position).await?;
         }
         Ok(done)
+    }
+
+    /// Whether whoever asks may do something in an organization: before it is said what stands in its log.
+    pub(super) async fn may(&self, organization: &OrgId, action: Action) -> Result<(), Problem> {
+        let actor = self.actor.clone();
+        let may = move |known: &Organization| permission::may(known, &actor, &action);
+        Ok(read_organization(&self.node, organization, may).await??)
     }
 
     /// Whether the caller's token may touch an organization that the path does not name.

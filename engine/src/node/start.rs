@@ -141,8 +141,10 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let mut owners: Vec<(OwnerHandle, View)> = Vec::new();
     let mut erasures = Vec::new();
     let mut writers = Vec::new();
+    let mut readers = Vec::new();
     for partition in (0..ledger.partitions).map(PartitionId) {
         let (view, state, ids) = folder.partition(partition).await?;
+        readers.push(ids.reader());
         let position = state.head().position;
         tracing::info!(%partition, from = %position, "folding the log on from the views");
         let pen = Writer::new(ledger.id.clone(), partition, writer);
@@ -175,6 +177,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         contacts,
         ingress,
         owners,
+        ids: readers,
         erasures,
         clock_trusted: AtomicBool::new(true),
     };

@@ -190,6 +190,16 @@ pub struct Quarantined {
     pub what: QuarantinedWhat,
 }
 
+impl Quarantined {
+    /// Whose it is, as far as it says.
+    pub const fn organization(&self) -> Option<&OrgId> {
+        match &self.what {
+            QuarantinedWhat::Usage(usage) => Some(&usage.organization),
+            QuarantinedWhat::Bytes(unreadable) => unreadable.organization.as_ref(),
+        }
+    }
+}
+
 /// What came and was not booked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QuarantinedWhat {

@@ -72,5 +72,7 @@ impl State {
             self.pending.insert(slot);
         }
         self.note_expiry(slot);
+        let slots = &self.slots;
+        self.secrets.note_all(slot, |slot| slots.get(slot).map(|known| &known.organization));
     }
 }

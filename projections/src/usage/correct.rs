@@ -6,6 +6,7 @@ use tollbook_schemas::id::{KeyId, ProjectId};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{AHEAD_MAX_SECONDS, BookedUsage, QuarantineReason, Usage, UsagePlace};
 
+use crate::first::{Sighting, goes_by_id};
 use super::{Payer, price, resolve_payer, spend};
 use crate::organization::{At, Organization, Writing};
 use crate::past::Settling;
@@ -100,10 +101,18 @@ impl State {
         &mut self,
         slot: usize,
         event: &Event,
+        sightings: &mut std::slice::Iter<'_, Sighting>,
         writing: &mut Writing<'_>,
     ) -> Result<bool, Corrupt> {
         match event {
             Event::Quarantine(QuarantineEvent::Released { place, usage, uncounted }) => {
+                if goes_by_id(usage, *uncounted) {
+                    let sighting = sightings.next().ok_or(Corrupt::NotLookedUp)?;
+                    // The same id came by another way, and that one counts (R8.2).
+                    if sighting.first.place != *place {
+                        return Ok(true);
+                    }
+                }
                 self.release(slot, *place, usage, *uncounted, writing)?;
                 Ok(true)
             }

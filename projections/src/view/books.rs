@@ -26,6 +26,63 @@ impl View {
         Ok(closed)
     }
 
+    /// Cells of one organization that were booked on these days, row by row, with the entry that made each a row.
+    pub fn history_within(
+        &self,
+        organization: &OrgId,
+        booked_on: std::ops::Range<Day>,
+    ) -> impl Iterator<Item = Result<(Position, OpenCells), ViewError>> + use<> {
+        let (from, until) = (booked_on.start, booked_on.end.max(booked_on.start));
+        let views = self.views.clone();
+        let rows = self.tree.range(key::history_from(organization, from)..key::history_from(organization, until));
+        rows.map(move |row| {
+            let (key, value) = row.map_err(|source| views.failed(source))?;
+            let (_, position) = key::history_at_end(&key).unwrap_or_default();
+            Ok((position, codec::decode_row(&value)?))
+        })
+    }
+
+    /// The day on which an entry was booked for an organization, if that day is over and anything was booked on it; it
+    /// is looked for from `from` on.
+    pub fn booked_on(
+        &self,
+        organization: &OrgId,
+        position: Position,
+        from: Day,
+    ) -> Result<Option<Day>, ViewError> {
+        for row in self.tree.range(key::history_from(organization, from)..end(b"h", organization)).keys() {
+            let key = row.map_err(|source| self.views.failed(source))?;
+            if let Some((day, closed_by)) = key::history_at_end(&key)
+                && closed_by > position
+            {
+                return Ok(Some(day));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Between which entries everything of an organization stands that was booked on these days: it is after the first
+    /// and before the second, which is `None` where it may be the log's last. More may stand there.
+    pub fn positions_of(
+        &self,
+        organization: &OrgId,
+        booked_on: std::ops::Range<Day>,
+    ) -> Result<(Position, Option<Position>), ViewError> {
+        let closed_by = |row: Option<sled::Result<sled::IVec>>| {
+            let key = row.transpose().map_err(|source| self.views.failed(source))?;
+            Ok::<_, ViewError>(key.and_then(|key| key::history_at_end(&key)).map(|(_, position)| position))
+        };
+        let (first, last) = (
+            key::history_from(organization, booked_on.start),
+            key::history_from(organization, booked_on.end.earlier_by(1)),
+        );
+        let before = self.tree.range(key::of(b"h", organization)..first).keys().next_back();
+        let after = self.tree.range(last..end(b"h", organization)).keys().next();
+        // The entry that closed the last day before stands in the days that are asked for itself.
+        let before = closed_by(before)?.map_or(Position::ZERO, |at| Position(at.0.saturating_sub(1)));
+        Ok((before, closed_by(after)?))
+    }
+
     /// Movements of one organization that were booked in a month, in the order of the log.
     pub fn movements(&self, organization: &OrgId, month: Month) -> Result<Vec<Movement>, ViewError> {
         let rows = self.tree.scan_prefix(key::month(b"m", organization, month));
@@ -78,6 +135,32 @@ impl View {
     ) -> Result<Option<(Quarantined, Option<Settled>)>, ViewError> {
         let Some(record) = self.row(&key::quarantined(place))? else { return Ok(None) };
         Ok(Some((record, self.row(&key::settled(place))?)))
+    }
+
+    /// Quarantined records of one organization after a place, in the order of the log, at most `limit`, with what became
+    /// of each.
+    pub fn quarantine_of(
+        &self,
+        organization: &OrgId,
+        after: Option<UsagePlace>,
+        limit: usize,
+    ) -> Result<Vec<(Quarantined, Option<Settled>)>, ViewError> {
+        let from = match after {
+            Some(place) => [key::quarantined_of(organization, place), vec![0]].concat(),
+            None => key::of(b"u", organization),
+        };
+        let mut found = Vec::new();
+        for key in self.tree.range(from..end(b"u", organization)).keys().take(limit) {
+            let key = key.map_err(|source| self.views.failed(source))?;
+            let place = key::place_at_end(&key);
+            found.extend(place.map(|place| self.quarantined(place)).transpose()?.flatten());
+        }
+        Ok(found)
+    }
+
+    /// The reversal of a usage record, if it was reversed.
+    pub fn reversal(&self, organization: &OrgId, usage: UsagePlace) -> Result<Option<Movement>, ViewError> {
+        Ok(self.movements_by(organization, &MovementKey::Usage(usage))?.pop())
     }
 
     /// Whether a row of a usage entry came before and was not booked again.

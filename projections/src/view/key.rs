@@ -22,6 +22,14 @@ pub(super) fn history_from(id: &OrgId, day: Day) -> Vec<u8> {
     [of(b"h", id), day_bytes(day).to_vec()].concat()
 }
 
+/// Day and position at the end of a key that [`history`] made.
+pub(super) fn history_at_end(key: &[u8]) -> Option<(Day, Position)> {
+    let (rest, position) = key.split_last_chunk()?;
+    let (_, day) = rest.split_last_chunk()?;
+    let day = Day::of_number((u32::from_be_bytes(*day) ^ 0x8000_0000).cast_signed());
+    Some((day, Position(u64::from_be_bytes(*position))))
+}
+
 pub(super) fn history(id: &OrgId, day: Day, position: Position) -> Vec<u8> {
     [history_from(id, day), position.0.to_be_bytes().to_vec()].concat()
 }
@@ -71,6 +79,19 @@ pub(super) fn idempotency(id: &OrgId, key: &[u8; 16]) -> Vec<u8> {
 
 pub(super) fn quarantined(place: UsagePlace) -> Vec<u8> {
     [b"q".to_vec(), place_bytes(place)].concat()
+}
+
+/// That a quarantined record is of an organization.
+pub(super) fn quarantined_of(id: &OrgId, place: UsagePlace) -> Vec<u8> {
+    [of(b"u", id), place_bytes(place)].concat()
+}
+
+/// The place at the end of a key that [`quarantined_of`] made.
+pub(super) fn place_at_end(key: &[u8]) -> Option<UsagePlace> {
+    let (rest, row) = key.split_last_chunk()?;
+    let (_, position) = rest.split_last_chunk()?;
+    let position = Position(u64::from_be_bytes(*position));
+    Some(UsagePlace { position, row: u32::from_be_bytes(*row) })
 }
 
 pub(super) fn settled(place: UsagePlace) -> Vec<u8> {

@@ -52,6 +52,8 @@ pub(super) struct Rows {
     pub(super) history: u64,
     /// Decisions.
     pub(super) audit: u64,
+    /// State's digest, as [`short`] has it.
+    pub(super) digest: u64,
 }
 
 impl Ledger {
@@ -131,9 +133,10 @@ impl Ledger {
         let written = owner.read(move |state| {
             write_rows(&to.0, state, Organization::clone)?;
             write_rows(&to.1, state, stripped)?;
-            Ok::<_, BenchError>(state.organizations().map(|known| known.id.clone()).collect::<Vec<OrgId>>())
+            let ids: Vec<OrgId> = state.organizations().map(|known| known.id.clone()).collect();
+            Ok::<_, BenchError>((ids, short(state)?))
         });
-        let organizations = written.await.map_err(BenchError::made)??;
+        let (organizations, digest) = written.await.map_err(BenchError::made)??;
         let view = node.view(P0).ok_or(BenchError::Different)?.clone();
         let (mut history, mut audit) = (0u64, 0u64);
         for id in &organizations {
@@ -144,7 +147,7 @@ impl Ledger {
         }
         drop(view);
         close(self.data(), node, running).await?;
-        Ok(Rows { all, bare, history, audit })
+        Ok(Rows { all, bare, history, audit, digest })
     }
 
     /// Every key is used once, the cycle ends, and the views have it.
@@ -197,6 +200,12 @@ pub(super) async fn open(data: &Path, clock: Clock) -> Result<(Node, Running), B
         node,
     };
     Node::start(settings, clock).await.map_err(BenchError::made)
+}
+
+/// The beginning of State's digest.
+pub(super) fn short(state: &State) -> Result<u64, BenchError> {
+    let digest = state.digest().map_err(BenchError::made)?;
+    Ok(digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
 }
 
 /// Its only partition's, once it decides.

@@ -11,7 +11,7 @@ use tollbook_schemas::time::Timestamp;
 
 use super::super::report;
 use super::super::{BenchError, whole};
-use super::make::{open, owner};
+use super::make::{open, owner, short};
 use super::say_time;
 use crate::clock::{Clock, Stopwatch};
 use crate::log::embedded::Embedded;
@@ -80,8 +80,8 @@ pub(super) fn memory(path: &Path) -> Result<(), BenchError> {
     let state = State::restore(P0, common, organizations.iter().copied()).map_err(BenchError::made)?;
     let took = watch.elapsed();
     let taken = report::resident_bytes().saturating_sub(before);
-    std::hint::black_box(&state);
-    report::say(&format!("restored µs: {}", took.as_micros()));
+    say_time("restored", took);
     report::say(&format!("state bytes: {taken}"));
+    report::say(&format!("digest: {}", short(&state)?));
     Ok(())
 }

@@ -206,6 +206,43 @@ fn configuration() {
 }
 
 #[test]
+fn usage() {
+    let check = self::check::<QuarantineCommand>;
+    check("list", "GET /v1/quarantine", "");
+    check("list --state all --limit 7", "GET /v1/quarantine?state=all&limit=7", "");
+    check(
+        "list --organization org_1 --state released",
+        "GET /v1/organizations/org_1/quarantine?state=released",
+        "",
+    );
+    check("show 0-17.3", "GET /v1/quarantine/0-17.3", "");
+    check("release 0-17.3", "POST /v1/quarantine/0-17.3/release", "{}");
+    check("dismiss 0-17.3 --reason test", "POST /v1/quarantine/0-17.3/dismiss", r#"{"reason":"test"}"#);
+    refused::<QuarantineCommand>("release 0-17", "0-17.3");
+    refused::<QuarantineCommand>("release 0-17.3/x", "0-17.3");
+    refused::<QuarantineCommand>("release 0-17.3 --event /nowhere", "/nowhere");
+    let check = self::check::<UsageCommand>;
+    let records = "GET /v1/organizations/org_1/usage-records";
+    check("show org_1 0-17.3", &format!("{records}?place=0-17.3"), "");
+    check("trace org_1 --source gw --id r1", &format!("{records}?source=gw&id=r1"), "");
+    check(
+        "trace org_1 --source gw --producerseq 7 --from 2026-11-01 --to 2026-11-02",
+        &format!("{records}?source=gw&producerseq=7&from=2026-11-01&to=2026-11-02"),
+        "",
+    );
+    let reversals = "POST /v1/organizations/org_1/usage-reversals";
+    check("reverse org_1 0-17.3 --reason double", reversals, r#"{"usage":"0-17.3","reason":"double"}"#);
+    check(
+        "reverse org_1 --source gw --id r1 --reason double",
+        reversals,
+        r#"{"usage":{"source":"gw","id":"r1"},"reason":"double"}"#,
+    );
+    refused::<UsageCommand>("reverse org_1 --reason double", "required");
+    refused::<UsageCommand>("reverse org_1 0-17.3 --source gw --id r1 --reason double", "cannot be used");
+    refused::<UsageCommand>("trace org_1 --source gw", "required");
+}
+
+#[test]
 fn what_cannot_be_undone_is_confirmed_first() {
     // Only where standard input is no terminal: whoever runs this by hand would be asked.
     if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
