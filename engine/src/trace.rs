@@ -149,7 +149,9 @@ impl<'a> Tracer<'a> {
         if place.position > self.node.owner(self.partition)?.applied() {
             return Ok(None);
         }
-        let Some(stored) = self.node.log().get(self.partition, place.position).await? else { return Ok(None) };
+        let Some(stored) = self.node.log().get(self.partition, place.position).await? else {
+            return Ok(None);
+        };
         let record = self.read(&stored);
         let Content::Entry(_, entry) = record.content else { return Ok(None) };
         let Body::Usage(batch) = entry.body else { return Ok(None) };
@@ -184,7 +186,8 @@ impl<'a> Tracer<'a> {
             let mut chunks = self.node.log().tail(self.partition, after).take(entries).chunks(CHUNK);
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk.into_iter().collect::<Result<Vec<Stored>, ReadError>>()?;
-                let (ledger, partition, wanted) = (self.node.ledger().id.clone(), self.partition, wanted.clone());
+                let (ledger, partition, wanted) =
+                    (self.node.ledger().id.clone(), self.partition, wanted.clone());
                 let decode = move || {
                     let mut found = Vec::new();
                     for stored in chunk {
@@ -210,11 +213,7 @@ impl<'a> Tracer<'a> {
     }
 
     /// What became of an occurrence. `first`: where it came first, as far as the caller knows.
-    pub async fn fate(
-        &self,
-        occurrence: &Occurrence,
-        first: Option<UsagePlace>,
-    ) -> Result<Fate, TraceError> {
+    pub async fn fate(&self, occurrence: &Occurrence, first: Option<UsagePlace>) -> Result<Fate, TraceError> {
         let place = occurrence.place;
         // Rows reach the view a little after they are applied.
         self.node.owner(self.partition)?.wait_viewed(place.position).await?;
@@ -321,6 +320,7 @@ impl<'a> Tracer<'a> {
 async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, TraceError> {
-    let read = tokio::task::spawn_blocking(read).await.map_err(|error| TraceError::Read(error.to_string()))?;
+    let read =
+        tokio::task::spawn_blocking(read).await.map_err(|error| TraceError::Read(error.to_string()))?;
     read.map_err(|error| TraceError::Read(error.to_string()))
 }

@@ -26,8 +26,8 @@ pub mod statement;
 pub mod usage;
 
 pub mod first;
-pub mod trace;
 pub mod sequence;
+pub mod trace;
 pub mod writers;
 
 pub mod ids;

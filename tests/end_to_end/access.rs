@@ -113,7 +113,11 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
             // Customers' own keys are no service tokens, and service tokens no keys.
             if operation["security"][0].get("api_key").is_some() {
                 for (scope, api) in &by_scope {
-                    assert_eq!(api.get(&path).await.expect(401)["error"]["code"], "api_key_malformed", "{scope}");
+                    assert_eq!(
+                        api.get(&path).await.expect(401)["error"]["code"],
+                        "api_key_malformed",
+                        "{scope}"
+                    );
                 }
                 continue;
             }

@@ -83,7 +83,10 @@ async fn r8_1_a_quarantined_record_is_released_once_its_cause_is_mended() {
     // Dismissed: it is seen, and is not released any more.
     let path = format!("/v1/quarantine/{second}/dismiss");
     let dismissed = api.post(&path, &json!({ "reason": "a test of ours" })).await.expect(200);
-    assert_eq!((&dismissed["state"], &dismissed["settled"]["reason"]), (&json!("dismissed"), &json!("a test of ours")));
+    assert_eq!(
+        (&dismissed["state"], &dismissed["settled"]["reason"]),
+        (&json!("dismissed"), &json!("a test of ours"))
+    );
     let again = api.post(&path, &json!({ "reason": "a test of ours" })).await;
     assert_eq!(again.header("idempotent-replayed"), "true");
     assert_eq!(api.post(&path, &json!({ "reason": "another" })).await.refused(404), "not_in_quarantine");
@@ -189,7 +192,10 @@ async fn r4_8_a_usage_reversal_brings_its_cost_back_once() {
     let reversed = answer.expect(201);
     // Cash paid 2 of everything so far, which comes back first; the rest as a voucher.
     assert_eq!(reversed["back"], json!({ "cash": "2", "vouchers": "4" }));
-    assert_eq!((&reversed["booked"]["cost"], &reversed["reason"]), (&json!("6"), &json!("booked by mistake")));
+    assert_eq!(
+        (&reversed["booked"]["cost"], &reversed["reason"]),
+        (&json!("6"), &json!("booked by mistake"))
+    );
     let balance = api.balance(&key.organization).await;
     assert_eq!((&balance["cash"], &balance["vouchers"]), (&json!("5"), &json!("4")));
     // The same record, whatever it is called, and whatever the reason: once.
@@ -213,7 +219,11 @@ async fn r4_8_a_usage_reversal_brings_its_cost_back_once() {
     // What was not booked is told what it is.
     let refused = async |usage: Value| {
         let answer = api.post(&reversals, &json!({ "usage": usage, "reason": "r" })).await;
-        (answer.status, answer.json()["code"].as_str().unwrap().to_owned(), answer.json()["detail"].to_string())
+        (
+            answer.status,
+            answer.json()["code"].as_str().unwrap().to_owned(),
+            answer.json()["detail"].to_string(),
+        )
     };
     let waiting = id(&listed(&api, "").await[0]);
     let (status, code, detail) = refused(json!(waiting)).await;
@@ -223,11 +233,21 @@ async fn r4_8_a_usage_reversal_brings_its_cost_back_once() {
     let (_, code, detail) = refused(json!(format!("{entry}.3"))).await;
     assert_eq!(code, "usage_not_booked");
     assert!(detail.contains(&format!("a repetition of {entry}.0")), "{detail}");
-    for none in [json!("0-1.0"), json!("0-999999.0"), json!("9-1.0"), json!(format!("{entry}.4")), json!({ "source": "test", "id": "none" })] {
+    for none in [
+        json!("0-1.0"),
+        json!("0-999999.0"),
+        json!("9-1.0"),
+        json!(format!("{entry}.4")),
+        json!({ "source": "test", "id": "none" }),
+    ] {
         let (status, code, _) = refused(none.clone()).await;
         assert_eq!((status, code.as_str()), (404, "usage_not_found"), "{none}");
     }
-    for (bad, fields) in [(json!("nonsense"), vec!["usage"]), (json!(7), vec!["usage"]), (json!({ "id": "1" }), vec!["usage.source"])] {
+    for (bad, fields) in [
+        (json!("nonsense"), vec!["usage"]),
+        (json!(7), vec!["usage"]),
+        (json!({ "id": "1" }), vec!["usage.source"]),
+    ] {
         let answer = api.post(&reversals, &json!({ "usage": bad, "reason": "r" })).await;
         assert_eq!(answer.faults(), fields);
     }
@@ -330,10 +350,14 @@ async fn r8_4_spend_by_booking_filters_and_pages() {
     }
     let org = format!("/v1/organizations/{}", key.organization);
     let range = format!("from={}&to={}", day(40), day(-1));
-    let get = async |path: &str, query: &str| api.get(&format!("{org}{path}?{range}&{query}")).await.expect(200);
+    let get =
+        async |path: &str, query: &str| api.get(&format!("{org}{path}?{range}&{query}")).await.expect(200);
     let requests = |spend: &Value| -> Vec<i64> {
         let buckets = spend["buckets"].as_array().unwrap().iter();
-        buckets.flat_map(|bucket| bucket["results"].as_array().unwrap()).map(|one| one["requests"].as_i64().unwrap()).collect()
+        buckets
+            .flat_map(|bucket| bucket["results"].as_array().unwrap())
+            .map(|one| one["requests"].as_i64().unwrap())
+            .collect()
     };
     assert_eq!(requests(&get("/spend", "").await), [2, 2, 2, 2, 2]);
     assert_eq!(requests(&get("/spend", "by=booked").await), [10], "all of it came today");

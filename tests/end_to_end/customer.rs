@@ -35,9 +35,8 @@ fn refused(answer: &Answer, kind: &str, code: &str) {
 #[track_caller]
 fn shown(answer: &Answer, available: &str, vouchers: &str, cash: &str) {
     assert_eq!(answer.status, 200, "{}", answer.text);
-    let data = format!(
-        r#"{{"available_balance":{available},"voucher_balance":{vouchers},"cash_balance":{cash}}}"#
-    );
+    let data =
+        format!(r#"{{"available_balance":{available},"voucher_balance":{vouchers},"cash_balance":{cash}}}"#);
     assert_eq!(answer.text, format!(r#"{{"code":0,"data":{data},"scode":"0x0","status":true}}"#));
 }
 

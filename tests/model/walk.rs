@@ -310,8 +310,7 @@ impl Walk {
         let head = self.ledger.state.head().position.0;
         let expected = self.oracle.ask(command, asked, now, head);
         let before = matches!(expected, Expected::Refused(_)).then(|| self.ledger.digest());
-        let prepared =
-            self.ledger.prepare(&actor_of(command), command, asked, term - u64::from(stale));
+        let prepared = self.ledger.prepare(&actor_of(command), command, asked, term - u64::from(stale));
         let mut position = head + 1;
         let outcome = match prepared {
             Ok(Prepared::Entry(topic, entry)) => {

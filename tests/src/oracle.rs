@@ -314,9 +314,9 @@ impl Oracle {
         match command {
             OrganizationCommand::PublishPrices { currency, list } => {
                 let known = |model: &ModelName| {
-                    [&organization.prices, &self.prices].iter().any(|prices| {
-                        prices.iter().any(|known| known.0 == *model)
-                    })
+                    [&organization.prices, &self.prices]
+                        .iter()
+                        .any(|prices| prices.iter().any(|known| known.0 == *model))
                 };
                 expect_prices(&organization.prices, currency, list, around.now, &known)
             }
@@ -568,9 +568,7 @@ impl Oracle {
                     }
                 }
             }
-            Command::Partition(
-                PartitionCommand::TakeOwnership(_) | PartitionCommand::CopyConfig { .. },
-            ) => {}
+            Command::Partition(PartitionCommand::TakeOwnership(_) | PartitionCommand::CopyConfig { .. }) => {}
         }
     }
 

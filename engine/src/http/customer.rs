@@ -134,7 +134,9 @@ async fn balance(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Cust
             Some(Found::Revoked) => return Err(Refusal::KeyRevoked),
             Some(Found::Works) => {
                 // What this node answered for is in the balance.
-                settled(&api.node, owner).await.map_err(|behind| Refusal::NotReady(behind.detail().to_owned()))?;
+                settled(&api.node, owner)
+                    .await
+                    .map_err(|behind| Refusal::NotReady(behind.detail().to_owned()))?;
                 let funds = owner.read(move |state| funds_of(state, &secret)).await?;
                 return funds.map(|funds| Json(CustomerBalance::of(funds))).ok_or(Refusal::KeyRevoked);
             }
@@ -190,7 +192,9 @@ mod tests {
         assert_eq!(shown("-0.000001", "5"), data("5", "5", "-0.00001"));
         assert_eq!(shown("-2.5", "0"), data("0", "0", "-2.5"));
         // More digits than a double has.
-        assert_eq!(shown("10000000000000000.123456", "0").split(',').nth(1).unwrap(),
-            r#""data":{"available_balance":10000000000000000.12345"#);
+        assert_eq!(
+            shown("10000000000000000.123456", "0").split(',').nth(1).unwrap(),
+            r#""data":{"available_balance":10000000000000000.12345"#
+        );
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn routes(routes: &mut Routes) {
                and even empty, before the last one.",
     };
     routes.read("/v1/quarantine", says, list);
-    let says = Says { id: "getQuarantined", summary: "See a quarantined record, and what became of it", more: "" };
+    let says =
+        Says { id: "getQuarantined", summary: "See a quarantined record, and what became of it", more: "" };
     routes.read("/v1/quarantine/{record}", says, show);
     let says = Says {
         id: "releaseQuarantined",
@@ -239,7 +240,9 @@ impl Looking {
         let mut items: Vec<QuarantinedUsage> = Vec::new();
         for owner in at.node.owners() {
             let partition = owner.partition();
-            if only.is_some_and(|only| only != partition) || after.is_some_and(|after| after.partition > partition) {
+            if only.is_some_and(|only| only != partition)
+                || after.is_some_and(|after| after.partition > partition)
+            {
                 continue;
             }
             let mut after = after.filter(|after| after.partition == partition).map(|after| after.place);
@@ -260,9 +263,9 @@ impl Looking {
                 looked_at = rows.len().saturating_add(looked_at);
                 after = rows.last().map(|(row, _)| row.place).or(after);
                 let allowed = at.caller.organizations();
-                let seen = rows.into_iter().filter(|(row, settled)| {
-                    self.wanted.wants(settled.as_ref()) && is_of(row, allowed)
-                });
+                let seen = rows
+                    .into_iter()
+                    .filter(|(row, settled)| self.wanted.wants(settled.as_ref()) && is_of(row, allowed));
                 items.extend(seen.map(|(row, settled)| shown(partition, &row, settled.as_ref())));
                 if items.len() > self.most {
                     items.truncate(self.most);

@@ -168,7 +168,8 @@ pub(super) async fn read_state<T: Send + 'static>(
 pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let read = tokio::task::spawn_blocking(read).await.map_err(|error| Problem::internal(error.to_string()))?;
+    let read =
+        tokio::task::spawn_blocking(read).await.map_err(|error| Problem::internal(error.to_string()))?;
     read.map_err(|error| Problem::internal(error.to_string()))
 }
 

@@ -113,7 +113,10 @@ impl IntoResponse for Refusal {
 /// Adds these refusals to an operation's description.
 pub(super) fn refused_as_llm_apis_do(operation: OperationBuilder, parts: &mut Parts) -> OperationBuilder {
     let about = [
-        ("401", "No key, or none that works: `api_key_missing`, `api_key_malformed`, `api_key_invalid`, `api_key_revoked`."),
+        (
+            "401",
+            "No key, or none that works: `api_key_missing`, `api_key_malformed`, `api_key_invalid`, `api_key_revoked`.",
+        ),
         ("503", "Not now: `not_ready`. The same request may be sent again."),
     ];
     about.into_iter().fold(operation, |operation, (status, about)| {

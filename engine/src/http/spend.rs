@@ -265,9 +265,8 @@ async fn project_spend(
 async fn answered(at: &At, org: &OrgId, query: SpendQuery, action: Action) -> Result<Json<Spend>, Problem> {
     let node = &at.node;
     let owner = node.owner_of(org)?;
-    let read = at.organization(org, action, |known| {
-        (known.calendar.clone(), known.open.clone(), known.history_at)
-    });
+    let read =
+        at.organization(org, action, |known| (known.calendar.clone(), known.open.clone(), known.history_at));
     let (calendar, open, history_at): (Calendar, OpenCells, Position) = read.await?;
     // What State no longer holds is in the view a little later.
     owner.wait_viewed(history_at).await?;

@@ -84,15 +84,18 @@ impl SentEvent {
     /// The record that it tells, at `now`. Errors: everything that ingress would refuse it for, by field.
     pub(super) fn usage(&self, now: Timestamp) -> Result<Usage, Problem> {
         let bytes = serde_json::to_vec(&self.0).map_err(|error| Problem::malformed(error.to_string()))?;
-        let mut read = cloudevent::parse(&bytes, Payload::One, now, None).map_err(|refused| match refused {
-            Refused::Unreadable(reason) => Problem::malformed(reason),
-            Refused::TooMany { .. } => Problem::malformed("event must be one CloudEvent"),
-            Refused::Bad(bad) => {
-                let at = |field: &str| if field == "event" { field.to_owned() } else { format!("event.{field}") };
-                let faults = bad.into_iter().map(|bad| Fault::at(&at(&bad.field), None, bad.reason));
-                Problem::fields(faults.collect())
-            }
-        })?;
+        let mut read =
+            cloudevent::parse(&bytes, Payload::One, now, None).map_err(|refused| match refused {
+                Refused::Unreadable(reason) => Problem::malformed(reason),
+                Refused::TooMany { .. } => Problem::malformed("event must be one CloudEvent"),
+                Refused::Bad(bad) => {
+                    let at = |field: &str| {
+                        if field == "event" { field.to_owned() } else { format!("event.{field}") }
+                    };
+                    let faults = bad.into_iter().map(|bad| Fault::at(&at(&bad.field), None, bad.reason));
+                    Problem::fields(faults.collect())
+                }
+            })?;
         read.pop().ok_or_else(|| Problem::malformed("event must be one CloudEvent"))
     }
 }
@@ -158,5 +161,7 @@ pub(super) fn event_of(what: &QuarantinedWhat) -> Value {
 
 /// Whether anybody limited to some organizations may see a quarantined record.
 pub(super) fn is_of(record: &Quarantined, allowed: Option<&[OrgId]>) -> bool {
-    allowed.is_none_or(|allowed| record.organization().is_some_and(|organization| allowed.contains(organization)))
+    allowed.is_none_or(|allowed| {
+        record.organization().is_some_and(|organization| allowed.contains(organization))
+    })
 }

@@ -6,8 +6,8 @@ use tollbook_schemas::id::{KeyId, ProjectId};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{AHEAD_MAX_SECONDS, BookedUsage, QuarantineReason, Usage, UsagePlace};
 
-use crate::first::{Sighting, goes_by_id};
 use super::{Payer, price, resolve_payer, spend};
+use crate::first::{Sighting, goes_by_id};
 use crate::organization::{At, Organization, Writing};
 use crate::past::Settling;
 use crate::purse::Funds;

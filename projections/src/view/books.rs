@@ -34,7 +34,8 @@ impl View {
     ) -> impl Iterator<Item = Result<(Position, OpenCells), ViewError>> + use<> {
         let (from, until) = (booked_on.start, booked_on.end.max(booked_on.start));
         let views = self.views.clone();
-        let rows = self.tree.range(key::history_from(organization, from)..key::history_from(organization, until));
+        let rows =
+            self.tree.range(key::history_from(organization, from)..key::history_from(organization, until));
         rows.map(move |row| {
             let (key, value) = row.map_err(|source| views.failed(source))?;
             let (_, position) = key::history_at_end(&key).unwrap_or_default();

@@ -87,7 +87,8 @@ impl Walk {
         }
         // The last ones are those that something is left of.
         let few = known.len().min(6);
-        let place = if self.chance(700) { known.len() - 1 - self.below(few) } else { self.below(known.len()) };
+        let place =
+            if self.chance(700) { known.len() - 1 - self.below(few) } else { self.below(known.len()) };
         known[place].clone()
     }
 
@@ -188,7 +189,8 @@ impl Walk {
         let position = priced_at.map_or(at.position, |settled| settled.position);
         let usage = self.mended.get(&record.place).cloned().unwrap_or(usage);
         let organization = self.ledger.state.organization(id).unwrap();
-        let booked = self.ledger.state.as_booked(organization, &usage, UsagePlace { position, ..at }).unwrap();
+        let booked =
+            self.ledger.state.as_booked(organization, &usage, UsagePlace { position, ..at }).unwrap();
         let place = self.place();
         assert_eq!(booked.cost.to_decimal(), record.cost, "{place}: {at} as it was booked");
         assert_eq!(booked.day.date(), record.day, "{place}: {at} as it was booked");

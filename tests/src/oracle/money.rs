@@ -390,7 +390,13 @@ impl OracleOrganization {
     }
 
     /// What follows a refund or reversal in its entry.
-    fn paid_back(&mut self, here: Here, policy: &VoucherPolicy, recharge: Option<&RechargeId>, paid: Decimal) {
+    fn paid_back(
+        &mut self,
+        here: Here,
+        policy: &VoucherPolicy,
+        recharge: Option<&RechargeId>,
+        paid: Decimal,
+    ) {
         let zero = Decimal::ZERO;
         if self.cumulative() < decimal(&policy.threshold)
             && let Some(place) = self.vouchers.iter().position(|voucher| voucher.policy)

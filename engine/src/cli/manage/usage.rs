@@ -177,7 +177,8 @@ impl FromStr for PlaceArg {
 
     fn from_str(text: &str) -> Result<Self, NoPlace> {
         let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        let parts = text.split_once('-').and_then(|(partition, rest)| Some((partition, rest.split_once('.')?)));
+        let parts =
+            text.split_once('-').and_then(|(partition, rest)| Some((partition, rest.split_once('.')?)));
         match parts {
             Some((partition, (position, row))) if [partition, position, row].into_iter().all(number) => {
                 Ok(Self(text.to_owned()))
@@ -197,8 +198,9 @@ impl Calls for UsageCommand {
     fn call(self) -> Result<Call, ManageError> {
         Ok(match self {
             Self::Quarantine(page) => Call::get("/v1/quarantine".to_owned(), quarantine::COLUMNS).page(page),
-            Self::Show { organization, place } => Call::get(organization.path("/usage-records"), WAY)
-                .query("place", Some(place.to_string())),
+            Self::Show { organization, place } => {
+                Call::get(organization.path("/usage-records"), WAY).query("place", Some(place.to_string()))
+            }
             Self::Trace(args) => Call::get(args.organization.path("/usage-records"), WAY)
                 .query("source", Some(args.source))
                 .query("id", args.id)
