@@ -375,7 +375,9 @@ fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refu
     match command {
         ConfigCommand::PublishPrices { currency, list } => config::publish_prices(state, currency, list, now),
         ConfigCommand::SetLagModel(lag) => Ok(config::set_lag_model(state.config(), *lag)),
-        ConfigCommand::PublishTiers(table) => config::publish_tiers(state, table, now),
+        ConfigCommand::PublishTiers { effective_from, tiers } => {
+            config::publish_tiers(state, *effective_from, tiers, now)
+        }
         ConfigCommand::SetVoucherPolicy(policy) => config::set_voucher_policy(state.config(), *policy),
         ConfigCommand::SetDefaults(defaults) => config::set_defaults(state.config(), *defaults),
         ConfigCommand::SetQuantityLimits(limits) => Ok(config::set_quantity_limits(state.config(), *limits)),

@@ -42,6 +42,11 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     let (accepted, revoked) = (invite().await, invite().await);
     let acceptance = json!({ "token": accepted["token"], "name": "New", "email": "n@example.com" });
     let limits = json!({ "projects": 30, "api_keys": 60 });
+    let recharge = api.recharge(&key.organization, "3", "before").await;
+    let reversals = format!("{org}/recharges/{}/reversals", recharge["id"].as_str().unwrap());
+    let tier = json!({
+        "name": "Only", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": null, "tpd": null,
+    });
     let in_project = format!("{project}/members/{moved}");
     priced(api).await;
     api.events(&[key.event("booked", MODEL), key.event("a", "none"), key.event("b", "none")]).await;
@@ -80,7 +85,24 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ),
         ("POST", format!("/v1/quarantine/{}/release", quarantine[0]), json!({ "event": mended })),
         ("POST", format!("/v1/quarantine/{}/dismiss", quarantine[1]), json!({ "reason": "a test" })),
+        ("POST", format!("{org}/refunds"), json!({ "amount": "1", "reference": "r" })),
+        ("POST", format!("{org}/vouchers"), json!({ "amount": "2", "reference": "r" })),
+        ("POST", format!("{org}/adjustments"), json!({ "amount": "-1", "reference": "r", "reason": "why" })),
+        ("POST", reversals, json!({ "reference": "r", "reason": "why" })),
+        ("PUT", format!("{org}/credit-limit"), json!({ "limit": "50" })),
+        ("PUT", format!("{org}/prices"), json!({ "models": [price] })),
         ("PUT", "/v1/config/prices".to_owned(), json!({ "models": [price] })),
+        ("PUT", "/v1/config/tiers".to_owned(), json!({ "tiers": [tier] })),
+        (
+            "PUT",
+            "/v1/config/voucher-policy".to_owned(),
+            json!({ "threshold": "6", "amount": "6", "expires_after_days": 30 }),
+        ),
+        (
+            "PUT",
+            "/v1/config/defaults".to_owned(),
+            json!({ "balance_alert_threshold": null, "max_output_tokens": 100 }),
+        ),
         ("PUT", "/v1/config/billing-cycle".to_owned(), json!({ "cycle_seconds": 30 })),
         (
             "PUT",
@@ -105,6 +127,7 @@ fn comparable(mut answer: Value) -> Value {
         "creator",
         "verification",
         "tier",
+        "balance",
         "limits",
         "quantities",
     ] {

@@ -474,7 +474,7 @@ impl Walk {
 
     fn publish_prices(&mut self) {
         let (currency, list) = self.price_list();
-        let command = Command::Config(ConfigCommand::PublishPrices { currency, list });
+        let command = Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() });
         self.command(&command);
         if self.chance(200) {
             // Once more: nothing to do.
@@ -1009,7 +1009,7 @@ fn name_of(command: &Command) -> &'static str {
         | Command::Config(ConfigCommand::SetQuantityLimits(_) | ConfigCommand::SetDefaults(_)) => {
             panic!("no walk of this model does {command:?}")
         }
-        Command::Config(ConfigCommand::PublishTiers(_)) => "tiers published",
+        Command::Config(ConfigCommand::PublishTiers { .. }) => "tiers published",
         Command::Config(ConfigCommand::SetVoucherPolicy(_)) => "voucher policy set",
         Command::Partition(PartitionCommand::CloseMonths) => "months closed",
         Command::Config(ConfigCommand::PublishPrices { .. }) => "prices published",

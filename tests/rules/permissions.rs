@@ -7,10 +7,12 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
 use tollbook_schemas::id::{
-    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, ProjectId, TokenId,
+    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, ProjectId, Reason,
+    RechargeId, Reference, TokenId, VoucherId,
 };
 use tollbook_schemas::policy::{
-    Change, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope,
+    Change, Defaults, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier,
+    VoucherPolicy,
 };
 use tollbook_schemas::price::{ModelPrice, PriceList};
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
@@ -79,8 +81,16 @@ recharge                   | -       | -     | -      | -             | -       
 set the level              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 override limits            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 erase personal data        | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
-vouchers, refunds *        | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+refund                     | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+take a recharge back       | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+grant a voucher            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+adjust cash                | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+credit limit               | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+prices of its own          | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 publish prices             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+tiers                      | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+voucher policy             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+defaults                   | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 billing cycle              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 quantity limits            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 issue a token              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
@@ -168,7 +178,6 @@ fn attempt(action: &str, role: &str) -> Try {
         "project's spend, members *" => {
             return Try::Ask(|l, a| ask(l, a, Action::SeeProjectFigures(project("web"))));
         }
-        "vouchers, refunds *" => return Try::Ask(|l, a| ask(l, a, Action::Operate)),
         "save IP allowlist" => C::SaveAllowlist(vec!["1.1.1.1/32".parse().unwrap()]),
         "clear IP allowlist" => C::SaveAllowlist(Vec::new()),
         "invite" => invite(OrgRole::Member),
@@ -217,25 +226,76 @@ fn attempt(action: &str, role: &str) -> Try {
             rates: RateOverride::default(),
         },
         "erase personal data" => C::EraseContacts,
+        "refund" => C::Refund {
+            refund: MovementId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            recharge: Some(RechargeId::from_bits(7)),
+            note: InvoiceId::from_bits(1),
+        },
+        "take a recharge back" => C::ReverseRecharge {
+            reversal: MovementId::from_bits(1),
+            recharge: RechargeId::from_bits(7),
+            amount: None,
+            reference: reference(),
+            reason: reason(),
+            note: InvoiceId::from_bits(1),
+        },
+        "grant a voucher" => C::GrantVoucher {
+            voucher: VoucherId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            expires_at: None,
+            reason: None,
+        },
+        "adjust cash" => C::Adjust {
+            adjustment: MovementId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            reason: reason(),
+            corrects: None,
+        },
+        "credit limit" => C::SetCreditLimit(Some(Amount::whole(1))),
+        "prices of its own" => C::PublishPrices { currency: "USD".into(), list: prices().into() },
         _ => return Try::Command(Command::Config(config(action))),
     };
     Try::Command(Command::Organization(org("acme"), command))
 }
 
+fn reference() -> Reference {
+    Reference::parse("r").unwrap()
+}
+
+fn reason() -> Reason {
+    Reason::parse("why").unwrap()
+}
+
+fn prices() -> PriceList {
+    let price = ModelPrice {
+        input: "1".parse().unwrap(),
+        cached_input: "1".parse().unwrap(),
+        output: "1".parse().unwrap(),
+        meters: BTreeMap::new(),
+        max_output_tokens: None,
+    };
+    let models = BTreeMap::from([(ModelName::parse("m").unwrap(), price)]);
+    PriceList { effective_from: Timestamp::EPOCH, models }
+}
+
 fn config(action: &str) -> ConfigCommand {
     match action {
-        "publish prices" => {
-            let price = ModelPrice {
-                input: "1".parse().unwrap(),
-                cached_input: "1".parse().unwrap(),
-                output: "1".parse().unwrap(),
-                meters: BTreeMap::new(),
-                max_output_tokens: None,
-            };
-            let models = BTreeMap::from([(ModelName::parse("m").unwrap(), price)]);
-            let list = PriceList { effective_from: Timestamp::EPOCH, models };
-            ConfigCommand::PublishPrices { currency: "USD".into(), list }
+        "publish prices" => ConfigCommand::PublishPrices { currency: "USD".into(), list: prices().into() },
+        "tiers" => {
+            let name = DisplayName::parse("Only").unwrap();
+            let cumulative_recharge = Amount::whole(1);
+            let tier = Tier { name, cumulative_recharge, concurrency: None, rpm: None, tpm: None, tpd: None };
+            ConfigCommand::PublishTiers { effective_from: None, tiers: vec![tier] }
         }
+        "voucher policy" => ConfigCommand::SetVoucherPolicy(VoucherPolicy {
+            threshold: Amount::whole(1),
+            ..VoucherPolicy::default()
+        }),
+        "defaults" => ConfigCommand::SetDefaults(Defaults { max_output_tokens: 1, ..Defaults::default() }),
         "billing cycle" => ConfigCommand::SetLagModel(LagModel { cycle_seconds: 60, delay_seconds: 0 }),
         "quantity limits" => {
             let limit = QuantityLimit { projects: 1, api_keys: 1 };
@@ -271,6 +331,7 @@ fn cast(level: &str) -> MemoryLedger {
         secret: SecretHash([1; 32]),
     };
     ledger.command(&Command::Config(token), None).unwrap();
+    ledger.command(&recharge(org("acme"), Amount::whole(3), "first", 7), None).unwrap();
     ledger
 }
 

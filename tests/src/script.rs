@@ -444,7 +444,7 @@ impl Run {
                 let list = money::price_list(&mut given, 0, self.ledger.now);
                 let currency = given.take("currency").unwrap_or("USD").to_owned();
                 given.done(1);
-                self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
+                self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
             }
             "recharge" => {
                 let reference = given.take("ref").unwrap();

@@ -16,7 +16,7 @@ use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::{At, Limit, Reading, blocking, read_organization};
+use super::reading::{At, Limit, Reading, read_organization, viewed};
 use super::shape::{IfAny, Text, answer, request};
 use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
@@ -254,7 +254,7 @@ impl Looking {
             loop {
                 let wanted = self.most.saturating_add(1).saturating_sub(items.len());
                 let (view, organization) = (view.clone(), self.organization.clone());
-                let rows = blocking(move || match &organization {
+                let rows = viewed(move || match &organization {
                     Some(organization) => view.quarantine_of(organization, after, wanted),
                     None => view.quarantine(after, wanted),
                 });
@@ -366,7 +366,7 @@ async fn find(node: &Node, Place { partition, place }: Place) -> Result<Found, P
     // Rows reach the view a little after they are applied.
     owner.wait_viewed(place.position).await?;
     let view = view_of(node, partition)?;
-    let (record, viewed) = blocking(move || view.quarantined(place)).await?.ok_or_else(unknown)?;
+    let (record, viewed) = viewed(move || view.quarantined(place)).await?.ok_or_else(unknown)?;
     let settled = match (viewed, record.organization()) {
         (None, Some(organization)) => match settled(node, organization, Place { partition, place }).await {
             Ok(settled) => settled,
@@ -390,7 +390,7 @@ async fn settled(
         return Ok(recent);
     }
     let view = view_of(node, partition)?;
-    Ok(blocking(move || view.quarantined(place)).await?.and_then(|(_, settled)| settled))
+    Ok(viewed(move || view.quarantined(place)).await?.and_then(|(_, settled)| settled))
 }
 
 fn shown(partition: PartitionId, row: &Quarantined, settled: Option<&Settled>) -> QuarantinedUsage {

@@ -16,7 +16,7 @@ use tollbook_schemas::id::{
     DisplayName, InvoiceId, KeyId, MeterName, ModelName, MovementId, NodeName, OrgId, ProjectId, Reason,
     RechargeId, Reference, SourceName, VoucherId,
 };
-use tollbook_schemas::policy::{LagModel, Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{LagModel, Tier, VoucherPolicy};
 use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::role::Verification;
@@ -618,7 +618,10 @@ impl History {
     fn publish(&mut self, models: &[usize], from: Timestamp) {
         let list = self.price_list(models, from);
         let currency = "USD".to_owned();
-        if self.command(&Command::Config(ConfigCommand::PublishPrices { currency, list })).is_some() {
+        if self
+            .command(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
+            .is_some()
+        {
             self.edges.push(from);
             self.reach("prices published");
         }
@@ -629,7 +632,7 @@ impl History {
         let models = [self.below(MODELS)];
         let from = self.begin();
         let list = self.price_list(&models, from);
-        if self.of(customer, Of::PublishPrices { currency: "USD".into(), list }).is_some() {
+        if self.of(customer, Of::PublishPrices { currency: "USD".into(), list: list.into() }).is_some() {
             self.edges.push(from);
             self.reach("own prices published");
         }
@@ -688,7 +691,7 @@ impl History {
                 };
                 let (first, second) = (self.amount(3), self.amount(30));
                 let tiers = vec![tier("Small", first), tier("Large", first.checked_add(second).unwrap())];
-                ConfigCommand::PublishTiers(TierTable { effective_from: self.begin(), tiers })
+                ConfigCommand::PublishTiers { effective_from: Some(self.begin()), tiers }
             }
         };
         if self.command(&Command::Config(command)).is_some() {
