@@ -10,9 +10,12 @@ use tollbook_schemas::entry::Actor;
 use tollbook_schemas::id::{InvoiceId, MovementId, OrgId, Reason, RechargeId, Reference};
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{Answer, Api, DEADLINE, Key, Simulated, System, amount};
+use tollbook_tests::system::{Answer, Api, DEADLINE, Key, System, Timed, amount};
 
 use super::{MODEL, priced};
+
+/// Two hours before the month ends.
+const BEGIN: &str = "2026-10-31T22:00:00Z";
 
 fn path(key: &Key, month: &str) -> String {
     format!("/v1/organizations/{}/statement?month={month}", key.organization)
@@ -47,9 +50,10 @@ fn event(key: &Key, id: &str, time: &str) -> Value {
     event
 }
 
-async fn a_month_ends(data: &Path, nats: Option<&NatsServer>) {
-    let server = Simulated::start(data, nats, "2026-10-31T22:00:00Z").await;
-    let api = &server.api;
+async fn a_month_ends(mut server: Timed, nats: Option<&NatsServer>) {
+    let api = server.api.clone();
+    let api = &api;
+    let data = &server.data();
     priced(api).await;
     let key = api.customer("Acme").await;
     let recharge = api.recharge(&key.organization, "10", "pi_1, \"x\"").await;
@@ -88,7 +92,7 @@ async fn a_month_ends(data: &Path, nats: Option<&NatsServer>) {
     assert_eq!(api.post(&invoices, &october).await.refused(422), "month_open");
 
     // The month ends, and nothing else happens: it is closed and sealed as it was.
-    server.at("2026-11-01T00:00:00Z");
+    server.until("2026-11-01T00:00:00Z");
     let statement = sealed(api, &key, "2026-10").await;
     let bytes = csv(api, &key, "2026-10").await;
     assert_eq!(bytes.text, before.text);
@@ -161,7 +165,7 @@ fn at(mut command: std::process::Command, data: &Path, nats: Option<&NatsServer>
 }
 
 /// The invoice of the closed month, and a chargeback's credit note.
-async fn invoiced(server: &Simulated, key: &Key, recharge: &Value, invoices: &str) {
+async fn invoiced(server: &Timed, key: &Key, recharge: &Value, invoices: &str) {
     let api = &server.api;
     let october = json!({ "month": "2026-10" });
     let asked = api.request("POST", invoices).header("idempotency-key", "k").json(&october);
@@ -190,7 +194,7 @@ async fn invoiced(server: &Simulated, key: &Key, recharge: &Value, invoices: &st
         note: InvoiceId::from_bits(1),
     };
     let command = Command::Organization(OrgId::parse(&key.organization).unwrap(), reversal);
-    server.node.decide(command, Actor::Operator { token: None }, None).await.unwrap();
+    server.node().decide(command, Actor::Operator { token: None }, None).await.unwrap();
     let all = api.all(invoices).await;
     assert_eq!((all.len(), &all[0]), (2, &issued));
     let note = &all[1];
@@ -208,13 +212,11 @@ async fn invoiced(server: &Simulated, key: &Key, recharge: &Value, invoices: &st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r8_3_a_month_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    a_month_ends(directory.path(), None).await;
+    a_month_ends(Timed::start(BEGIN).await, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r8_3_a_month_ends_on_jetstream() {
     let nats = NatsServer::start().await;
-    let directory = tempfile::tempdir().unwrap();
-    a_month_ends(directory.path(), Some(&nats)).await;
+    a_month_ends(Timed::start_on(&nats, BEGIN).await, Some(&nats)).await;
 }

@@ -8,7 +8,7 @@ use tollbook_schemas::time::{Month, Zone};
 use tollbook_tests::eventually;
 use tollbook_tests::months::before;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{Api, DEADLINE, Key, Simulated, System, SystemBuilder};
+use tollbook_tests::system::{Api, DEADLINE, Key, System, SystemBuilder, Timed};
 
 use super::load::prepared;
 
@@ -27,7 +27,7 @@ fn digest(text: &str) -> String {
 }
 
 /// Organizations with something booked in the month before this one, and their statements then.
-async fn last_month(server: &Simulated, month: Month) -> Vec<(String, String)> {
+async fn last_month(server: &Timed, month: Month) -> Vec<(String, String)> {
     let api = &server.api;
     let key = prepared(api).await;
     let mut organizations = vec![key.organization.clone()];
@@ -52,14 +52,18 @@ async fn kills_at_a_month_end(builder: SystemBuilder, nats: Option<&NatsServer>,
     let seed: u64 = rand::rng().random();
     println!("seed={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let directory = tempfile::tempdir().unwrap();
     let month = before(Zone::utc().day(Clock::System.now()).month());
-    let server = Simulated::start(directory.path(), nats, &format!("{month}-15T10:00:00Z")).await;
+    let middle = format!("{month}-15T10:00:00Z");
+    let mut server = match nats {
+        Some(nats) => Timed::start_on(nats, &middle).await,
+        None => Timed::start(&middle).await,
+    };
+    let data = server.data();
     let statements = last_month(&server, month).await;
     server.stop().await;
 
     // The machine's clock is a month later: the first start closes the month at once.
-    let builder = builder.data(directory.path());
+    let builder = builder.data(&data);
     for _ in 0..kills {
         let mut killed = builder.clone().spawn();
         let (mut looks, moment) = (0, random.random_range(0..15));
@@ -69,10 +73,7 @@ async fn kills_at_a_month_end(builder: SystemBuilder, nats: Option<&NatsServer>,
         })
         .await;
         killed.kill();
-        println!(
-            "killed {moment} looks after it owned the partition: {}",
-            sealed_by_now(directory.path(), nats).await
-        );
+        println!("killed {moment} looks after it owned the partition: {}", sealed_by_now(&data, nats).await);
     }
     let system = builder.start().await;
     for (organization, before) in &statements {
@@ -95,7 +96,7 @@ async fn kills_at_a_month_end(builder: SystemBuilder, nats: Option<&NatsServer>,
         assert_eq!(statement["seal"]["sha256"], digest(before));
     }
     drop(system);
-    let told = sealed_by_now(directory.path(), nats).await;
+    let told = sealed_by_now(&data, nats).await;
     assert_eq!(told, format!("statements  {ORGANIZATIONS} sealed, each what its seal says"));
 }
 

@@ -2,7 +2,6 @@
 
 mod api;
 mod binary;
-mod simulated;
 mod timed;
 
 use std::fs::{self, File};
@@ -14,7 +13,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use self::api::{Answer, Api, Key, Totals, amount};
-pub use self::simulated::Simulated;
 pub use self::timed::Timed;
 use crate::eventually;
 use crate::nats::NatsServer;
