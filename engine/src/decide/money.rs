@@ -63,6 +63,8 @@ pub(super) struct NewVoucher<'a> {
 }
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// Most vouchers that one entry says to have expired.
+const EXPIRED_MAX: usize = 1_000;
 
 pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
     positive(new.amount)?;
@@ -222,6 +224,8 @@ pub(super) fn grant_voucher(case: &Case<'_>, new: &NewVoucher<'_>) -> Refusable 
 pub(super) fn expire_vouchers(case: &Case<'_>) -> Decided {
     let vouchers = case.organization.purse.each_voucher().iter();
     let due = vouchers.take_while(|voucher| voucher.expires_at.is_some_and(|at| at <= case.now));
+    // The next entry takes the rest.
+    let due = due.take(EXPIRED_MAX);
     Decided::of(
         due.map(|voucher| Event::Money(MoneyEvent::VoucherExpired { voucher: voucher.voucher.clone() })),
     )
