@@ -112,6 +112,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{invitation}", "inv_none"),
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
+        ("{invoice}", "invoice_none"),
         ("{recharge}", "rch_none"),
     ];
     let mut operations = 0;
