@@ -48,6 +48,7 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         ("POST", format!("{org}/adjustments")),
         ("PUT", format!("{org}/credit-limit")),
         ("PUT", format!("{org}/prices")),
+        ("POST", format!("{org}/invoices")),
         ("PUT", "/v1/config/prices".to_owned()),
         ("PUT", "/v1/config/tiers".to_owned()),
         ("PUT", "/v1/config/voucher-policy".to_owned()),
@@ -71,6 +72,8 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         format!("{org}/prices"),
         format!("{org}/spend"),
         format!("{org}/log"),
+        format!("{org}/statement?month=2020-01"),
+        format!("{org}/invoices"),
         "/v1/config/prices".to_owned(),
         "/v1/config/tiers".to_owned(),
         "/v1/config/voucher-policy".to_owned(),
@@ -110,10 +113,12 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{key}", &key.id),
         ("{member}", "mem_none"),
         ("{invitation}", "inv_none"),
+        ("{invoice}", "invoice_none"),
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
         ("{invoice}", "invoice_none"),
         ("{recharge}", "rch_none"),
+        ("{invoice}", "invoice_none"),
     ];
     let mut operations = 0;
     for (template, methods) in document["paths"].as_object().unwrap() {

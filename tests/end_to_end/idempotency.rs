@@ -156,8 +156,8 @@ async fn the_same_request_again_answers_the_same_also_after_a_restart() {
         .values()
         .map(|path| path.as_object().unwrap().keys().filter(|method| *method != "get").count())
         .sum::<usize>();
-    // Usage comes at two paths, and is recognized by its own ids.
-    assert_eq!(writes.len(), described - 2, "every write that is described");
+    // Usage comes at two paths, and is recognized by its own ids; an invoice needs a month that is over.
+    assert_eq!(writes.len(), described - 3, "every write that is described");
     let mut firsts = Vec::new();
     for (index, (method, path, body)) in writes.iter().enumerate() {
         let first = keyed(&api, &format!("key-{index}"), method, path, body).await;

@@ -2,6 +2,7 @@
 
 mod api;
 mod binary;
+mod simulated;
 mod timed;
 
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use self::api::{Answer, Api, Key, Totals, amount};
+pub use self::simulated::Simulated;
 pub use self::timed::Timed;
 use crate::eventually;
 use crate::nats::NatsServer;
@@ -182,9 +184,14 @@ impl System {
 
     /// A command of `tollbook-replay` on this server's embedded log; the server must be stopped.
     pub async fn replay(&self, args: &[&str]) -> Ran {
-        let mut command = Self::clean(binary::replay());
+        let mut command = Self::replay_command();
         command.args(args).arg("--data").arg(&self.data);
         Self::output(command).await
+    }
+
+    /// `tollbook-replay`, with nothing of this process's environment that it would read.
+    pub fn replay_command() -> Command {
+        Self::clean(binary::replay())
     }
 
     /// The binary, with nothing of this process's environment that it would read.
