@@ -116,6 +116,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{invoice}", "invoice_none"),
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
+        ("{invoice}", "invoice_none"),
         ("{recharge}", "rch_none"),
         ("{invoice}", "invoice_none"),
     ];
