@@ -66,8 +66,16 @@ enum Command {
     Project(manage::Family<manage::ProjectCommand>),
     /// API keys
     Key(manage::Family<manage::KeyCommand>),
-    /// Book a recharge
+    /// Book a recharge; list recharges, take one back
     Recharge(manage::Alone<manage::RechargeArgs>),
+    /// Pay unused cash back
+    Refund(manage::Alone<manage::RefundArgs>),
+    /// Vouchers
+    Voucher(manage::Family<manage::VoucherCommand>),
+    /// Correct an organization's cash
+    Adjust(manage::Alone<manage::AdjustArgs>),
+    /// Set how far below zero an organization may go
+    CreditLimit(manage::Alone<manage::CreditLimitArgs>),
     /// An organization's balance
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
@@ -80,14 +88,22 @@ enum Command {
     Quarantine(manage::Family<manage::QuarantineCommand>),
     /// Single usage records: follow one, take one back
     Usage(manage::Family<manage::UsageCommand>),
-    /// Prices
+    /// Prices, everybody's and organizations' own
     Price(manage::Family<manage::PriceCommand>),
+    /// The tier table
+    Tier(manage::Family<manage::TierCommand>),
+    /// Which recharges earn a voucher
+    VoucherPolicy(manage::Family<manage::VoucherPolicyCommand>),
+    /// What holds where an organization or a model says nothing else
+    Defaults(manage::Family<manage::DefaultsCommand>),
     /// The billing cycle, by which budgets learn of consumption
     Cycle(manage::Family<manage::CycleCommand>),
     /// Who configured the whole ledger when: prices, cycle, quantity limits, tokens
     Log(manage::Alone<manage::LedgerLogArgs>),
     /// How many projects and API keys an organization may have
     QuantityLimits(manage::Family<manage::QuantityCommand>),
+    /// Every account's balance, over all organizations
+    TrialBalance(manage::Alone<manage::TrialBalanceArgs>),
     /// Service tokens
     Token(manage::Family<manage::TokenCommand>),
     /// Measure this machine: folding, appending, ingesting
@@ -160,6 +176,10 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Project(command) => Ok(command.run().await?),
         Command::Key(command) => Ok(command.run().await?),
         Command::Recharge(command) => Ok(command.run().await?),
+        Command::Refund(command) => Ok(command.run().await?),
+        Command::Voucher(command) => Ok(command.run().await?),
+        Command::Adjust(command) => Ok(command.run().await?),
+        Command::CreditLimit(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
         Command::Statement(command) => Ok(command.run().await?),
@@ -167,9 +187,13 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Quarantine(command) => Ok(command.run().await?),
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
+        Command::Tier(command) => Ok(command.run().await?),
+        Command::VoucherPolicy(command) => Ok(command.run().await?),
+        Command::Defaults(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),
         Command::Log(command) => Ok(command.run().await?),
         Command::QuantityLimits(command) => Ok(command.run().await?),
+        Command::TrialBalance(command) => Ok(command.run().await?),
         Command::Token(command) => Ok(command.run().await?),
         Command::Bench(command) => Ok(bench::run(command).await?),
     }

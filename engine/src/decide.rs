@@ -78,9 +78,14 @@ impl<'a> Case<'a> {
 
     /// Movements that a key finds, in the order of the log.
     fn movements<'b>(&self, key: &'b MovementKey) -> impl Iterator<Item = &'a Movement> + use<'a, 'b> {
+        self.all_movements().filter(move |movement| movement.answers(key))
+    }
+
+    /// What State remembers, and before it what was looked up for this command.
+    fn all_movements(&self) -> impl Iterator<Item = &'a Movement> + use<'a> {
         let recent = &self.organization.recent;
         let older = self.past.movements.iter().filter(|movement| movement.position <= recent.dropped());
-        older.chain(recent.movements()).filter(move |movement| movement.answers(key))
+        older.chain(recent.movements())
     }
 
     /// The first of them.
@@ -375,7 +380,9 @@ fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refu
     match command {
         ConfigCommand::PublishPrices { currency, list } => config::publish_prices(state, currency, list, now),
         ConfigCommand::SetLagModel(lag) => Ok(config::set_lag_model(state.config(), *lag)),
-        ConfigCommand::PublishTiers(table) => config::publish_tiers(state, table, now),
+        ConfigCommand::PublishTiers { effective_from, tiers } => {
+            config::publish_tiers(state, *effective_from, tiers, now)
+        }
         ConfigCommand::SetVoucherPolicy(policy) => config::set_voucher_policy(state.config(), *policy),
         ConfigCommand::SetDefaults(defaults) => config::set_defaults(state.config(), *defaults),
         ConfigCommand::SetQuantityLimits(limits) => Ok(config::set_quantity_limits(state.config(), *limits)),

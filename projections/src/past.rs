@@ -107,6 +107,11 @@ impl Recent {
         self.movements.push_back(movement);
     }
 
+    /// Leaves a movement to the view from the start.
+    pub(crate) fn leave(&mut self, movement: &Movement) {
+        self.dropped = self.dropped.max(movement.position);
+    }
+
     pub(crate) fn remember(&mut self, idempotency: &Idempotency, position: Position, at: Timestamp) {
         self.idempotency.insert(idempotency.key, (at, idempotency.content, position));
     }

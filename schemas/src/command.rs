@@ -1,20 +1,21 @@
 //! Intents: what somebody or the engine itself wants recorded. Ids and secrets' hashes are made by the caller, so that
 //! deciding stays pure.
 
+use std::collections::BTreeMap;
+
 use ipnet::Ipv4Net;
 
 use crate::amount::Amount;
 use crate::event::ConfigEvent;
 use crate::id::{
-    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, MovementId, NodeName, OrgId, ProjectId, Reason,
-    RechargeId, Reference, TokenId, VoucherId,
+    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, NodeName, OrgId, ProjectId,
+    Reason, RechargeId, Reference, TokenId, VoucherId,
 };
 use crate::policy::{
-    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, TierTable,
-    VoucherPolicy,
+    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier, VoucherPolicy,
 };
 use crate::position::LogPosition;
-use crate::price::PriceList;
+use crate::price::{ModelPrice, PriceList};
 use crate::role::{OrgRole, ProjectRole, Verification};
 use crate::sealed::{Sealed, SecretHash};
 use crate::time::{Month, Timestamp, Zone};
@@ -261,7 +262,7 @@ pub enum OrganizationCommand {
         /// The currency they are meant in.
         currency: String,
         /// The prices.
-        list: PriceList,
+        list: NewPrices,
     },
     /// Take a booked usage record back (R4.8).
     ReverseUsage {
@@ -373,6 +374,21 @@ pub struct MovedInKey {
     pub hint: String,
 }
 
+/// Prices to publish; a list with its begin is one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPrices {
+    /// When they begin; `None`: when they are recorded, which only the decision knows.
+    pub effective_from: Option<Timestamp>,
+    /// By model.
+    pub models: BTreeMap<ModelName, ModelPrice>,
+}
+
+impl From<PriceList> for NewPrices {
+    fn from(list: PriceList) -> Self {
+        Self { effective_from: Some(list.effective_from), models: list.models }
+    }
+}
+
 /// Something about the whole ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigCommand {
@@ -381,14 +397,19 @@ pub enum ConfigCommand {
         /// The currency they are meant in.
         currency: String,
         /// The prices.
-        list: PriceList,
+        list: NewPrices,
     },
     /// Set the billing cycle (R6.3).
     SetLagModel(LagModel),
     /// Set how many projects and API keys organizations may have (R1.2).
     SetQuantityLimits(QuantityLimits),
     /// Publish a tier table (R5).
-    PublishTiers(TierTable),
+    PublishTiers {
+        /// When it begins to hold; `None`: when it is recorded.
+        effective_from: Option<Timestamp>,
+        /// Its rows.
+        tiers: Vec<Tier>,
+    },
     /// Set when a voucher is granted for recharging (R4.5).
     SetVoucherPolicy(VoucherPolicy),
     /// Set what holds where an organization or model says nothing else.

@@ -198,9 +198,17 @@ pub enum Rejection {
     /// Prices in another currency than the ledger's (R1.5).
     #[error("the ledger's currency is {0}")]
     CurrencyMismatch(String),
-    /// A tier table that does not rise, or begins in the past.
-    #[error("tiers must rise strictly by cumulative recharge, and may not begin before they are recorded")]
-    TiersUnordered,
+    /// A row of a tier table that does not lie above the one before it, or the first not above nothing (R5.1).
+    #[error("{0} must begin at more cumulative recharge than the tier before it, the first at more than 0")]
+    TiersUnordered(DisplayName),
+    /// A tier table that would begin before it is recorded.
+    #[error(
+        "tiers may not begin before they are recorded, at {now}; leave effective_from out or in the future"
+    )]
+    TiersInThePast {
+        /// The earliest begin.
+        now: Timestamp,
+    },
     /// A month that has not ended.
     #[error("the month is not closed yet")]
     MonthOpen,
@@ -260,7 +268,8 @@ impl Rejection {
             Self::ExpiryPassed => "expiry_passed",
             Self::PriceInThePast { .. } => "price_in_the_past",
             Self::CurrencyMismatch(_) => "currency_mismatch",
-            Self::TiersUnordered => "tiers_unordered",
+            Self::TiersUnordered(_) => "tiers_unordered",
+            Self::TiersInThePast { .. } => "tiers_in_the_past",
             Self::MonthOpen => "month_open",
             Self::NothingToInvoice => "nothing_to_invoice",
             Self::NotInQuarantine => "not_in_quarantine",
@@ -312,7 +321,8 @@ impl Rejection {
             | Self::ExpiryPassed
             | Self::PriceInThePast { .. }
             | Self::CurrencyMismatch(_)
-            | Self::TiersUnordered
+            | Self::TiersUnordered(_)
+            | Self::TiersInThePast { .. }
             | Self::MonthOpen
             | Self::NothingToInvoice
             | Self::StillUnbookable(_) => RejectionKind::Refused,

@@ -42,7 +42,16 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         ("POST", format!("{org}/projects")),
         ("POST", format!("{project}/api-keys")),
         ("POST", format!("{org}/recharges")),
+        ("POST", format!("{org}/recharges/rch_none/reversals")),
+        ("POST", format!("{org}/refunds")),
+        ("POST", format!("{org}/vouchers")),
+        ("POST", format!("{org}/adjustments")),
+        ("PUT", format!("{org}/credit-limit")),
+        ("PUT", format!("{org}/prices")),
         ("PUT", "/v1/config/prices".to_owned()),
+        ("PUT", "/v1/config/tiers".to_owned()),
+        ("PUT", "/v1/config/voucher-policy".to_owned()),
+        ("PUT", "/v1/config/defaults".to_owned()),
         ("PUT", "/v1/config/billing-cycle".to_owned()),
         ("POST", "/v1/tokens".to_owned()),
         ("DELETE", "/v1/tokens/tok_none".to_owned()),
@@ -57,9 +66,16 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         format!("{project}/api-keys"),
         format!("{project}/budgets"),
         format!("{org}/balance"),
+        format!("{org}/recharges"),
+        format!("{org}/vouchers"),
+        format!("{org}/prices"),
         format!("{org}/spend"),
         format!("{org}/log"),
         "/v1/config/prices".to_owned(),
+        "/v1/config/tiers".to_owned(),
+        "/v1/config/voucher-policy".to_owned(),
+        "/v1/config/defaults".to_owned(),
+        "/v1/trial-balance".to_owned(),
         "/v1/config/billing-cycle".to_owned(),
         "/v1/tokens".to_owned(),
         format!("/v1/api-keys/{}", key.id),
@@ -96,6 +112,8 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{invitation}", "inv_none"),
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
+        ("{recharge}", "rch_none"),
+        ("{invoice}", "invoice_none"),
     ];
     let mut operations = 0;
     for (template, methods) in document["paths"].as_object().unwrap() {
@@ -185,7 +203,12 @@ async fn a_token_limited_to_organizations_reaches_no_other() {
     let seen = auditor.all("/v1/organizations").await;
     assert_eq!((seen.len(), &seen[0]["id"]), (1, &json!(ours.organization)));
     auditor.balance(&ours.organization).await;
-    for path in ["", "/projects", "/balance", "/spend"] {
+    assert_eq!(
+        auditor.get("/v1/trial-balance").await.refused(403),
+        "forbidden",
+        "it is of all organizations"
+    );
+    for path in ["", "/projects", "/balance", "/recharges", "/vouchers", "/prices", "/spend"] {
         let path = format!("/v1/organizations/{}{path}", theirs.organization);
         assert_eq!(auditor.get(&path).await.refused(403), "forbidden", "{path}");
     }
@@ -216,6 +239,7 @@ async fn an_operator_limited_to_organizations_does_nothing_to_the_whole_ledger()
         ("POST", "/v1/tokens", json!({ "name": "all", "scopes": ["operator"] })),
         ("PUT", "/v1/config/prices", json!({ "models": [price] })),
         ("PUT", "/v1/config/billing-cycle", json!({ "cycle_seconds": 0 })),
+        ("PUT", "/v1/config/defaults", json!({ "balance_alert_threshold": "1", "max_output_tokens": 1 })),
     ];
     for (method, path, body) in cases {
         assert_eq!(limited.write(method, path, &body).await.refused(403), "forbidden", "{method} {path}");

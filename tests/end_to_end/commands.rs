@@ -103,6 +103,58 @@ async fn the_commands_do_what_the_api_does() {
 }
 
 #[tokio::test]
+async fn the_commands_move_money() {
+    let system = System::start().await;
+    let org = system.api.organization("Acme").await;
+    let run = async |line: &str| {
+        let line = line.replace("ORG", &org);
+        let ran = system.run(&line.split(' ').collect::<Vec<_>>()).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.err);
+        ran
+    };
+    let recharged = run("recharge ORG 12 --reference a --json").await.json();
+    let recharge = recharged["id"].as_str().unwrap();
+    let refunded = run(&format!("refund ORG 2 --reference a --recharge {recharge}")).await;
+    assert_eq!((value(&refunded, "requested"), value(&refunded, "paid")), ("2", "2"));
+    let again = system.run(&["refund", &org, "2", "--reference", "a", "--recharge", recharge]).await;
+    assert_eq!((again.code, &again.out), (Some(0), &refunded.out));
+    let reversed =
+        run(&format!("recharge reverse ORG {recharge} --amount 6 --reference b --reason stolen")).await;
+    assert_eq!((value(&reversed, "withdrawn_voucher.amount"), value(&reversed, "balance.cash")), ("5", "4"));
+    let listed = run("recharge list ORG").await;
+    assert_eq!(cells(&listed)[1][2..6], ["12", "2", "6", "4"], "{}", listed.out);
+    assert_eq!(value(&run("adjust ORG -1.5 --reference c --reason twice").await, "amount"), "-1.5");
+    run("voucher grant ORG 3 --reference d --expires-at 2099-01-01T00:00:00Z --reason sorry").await;
+    let listed = run("voucher list ORG").await;
+    assert_eq!(cells(&listed)[1][1..5], ["3", "3", "2099-01-01T00:00:00Z", "false"], "{}", listed.out);
+    assert_eq!(value(&run("credit-limit ORG 100").await, "credit_limit"), "100");
+    assert_eq!(value(&run("credit-limit ORG none").await, "credit_limit"), "–");
+    let own = run("price set m --org ORG --input 1 --cached-input 1 --output 1 --meter image=2").await;
+    assert_eq!(cells(&own).len(), 2, "{}", own.out);
+    assert_eq!(cells(&run("price list").await).len(), 1, "not everybody's");
+    assert!(run("price list --org ORG --json").await.out.contains("\"image\":\"2\""));
+    let tiers = run("tier show").await;
+    assert_eq!(cells(&tiers)[2], ["Tier1", "10", "50", "200", "2000000", "unlimited"]);
+    let mut table = run("tier show --json").await.json();
+    table.as_object_mut().unwrap().retain(|name, _| name == "tiers");
+    table["tiers"][0]["rpm"] = json!(5);
+    let file = system.scratch().join("tiers.json");
+    fs::write(&file, table.to_string()).unwrap();
+    let set = run(&format!("tier set --file {}", file.display())).await;
+    assert_eq!(cells(&set)[1][3], "5");
+    let set = run("voucher-policy set --threshold 5 --amount 6 --expires-after-days 30").await;
+    assert_eq!((value(&set, "amount"), value(&set, "expires_after_days")), ("6", "30"));
+    let set = run("defaults set --balance-alert-threshold none --max-output-tokens 100").await;
+    assert_eq!(value(&set, "balance_alert_threshold"), "–");
+    let trial = run("trial-balance").await;
+    let rows = cells(&trial);
+    assert_eq!(
+        (rows[1][..].to_vec(), rows[12][..].to_vec()),
+        (vec!["assets:received", "12"], vec!["sum", "0"])
+    );
+}
+
+#[tokio::test]
 async fn what_the_server_refuses_ends_with_1_and_what_clap_refuses_with_2() {
     let system = System::start().await;
     let org = system.api.organization("Acme").await;
@@ -199,7 +251,21 @@ fn the_families_explain_themselves() {
     let mut command = tollbook_engine::cli::Cli::command().term_width(100);
     command.build();
     let mut found = String::new();
-    for family in ["org", "allowlist", "member", "project", "key", "quantity-limits"] {
+    let families = [
+        "org",
+        "allowlist",
+        "member",
+        "project",
+        "key",
+        "recharge",
+        "voucher",
+        "price",
+        "tier",
+        "voucher-policy",
+        "defaults",
+        "quantity-limits",
+    ];
+    for family in families {
         let family = command.find_subcommand(family).unwrap();
         for one in family.get_subcommands().filter(|one| one.get_name() != "help") {
             // What all have is the same everywhere.

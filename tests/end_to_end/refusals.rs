@@ -12,7 +12,8 @@ use tollbook_tests::system::{Answer, Api, System};
 use super::{MODEL, priced};
 
 /// Prefixes of ids.
-const PREFIXES: [&str; 10] = ["org", "proj", "mem", "ak", "tok", "rech", "vouch", "ledger", "inv", "sk"];
+const PREFIXES: [&str; 12] =
+    ["org", "proj", "mem", "ak", "tok", "rch", "mov", "vou", "invoice", "ledger", "inv", "sk"];
 
 /// Compares an answer with its file.
 fn check_golden(name: &str, answer: &Answer) -> Result<(), String> {
@@ -127,6 +128,12 @@ async fn fields_that_are_not_right_are_all_named() {
         "max_output_tokens": "many", "colour": "red",
     });
     let creator = json!({ "name": "", "email": 3, "role": "owner" });
+    let tier = json!({
+        "name": "Tier0", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": 1, "tpd": null,
+    });
+    let wrong_tier = json!({
+        "name": "", "cumulative_recharge": 1, "concurrency": 0, "rpm": "3", "tpm": 1.5, "colour": "red",
+    });
     let cases = vec![
         ("organization_empty", post("/v1/organizations", json!({}))),
         (
@@ -152,6 +159,58 @@ async fn fields_that_are_not_right_are_all_named() {
         (
             "recharge_too_precise",
             post(&in_org("recharges"), json!({ "amount": "1.0000000000001", "reference": "a" })),
+        ),
+        ("refund_empty", post(&in_org("refunds"), json!({}))),
+        (
+            "refund_wrong",
+            post(
+                &in_org("refunds"),
+                json!({ "amount": 5, "reference": " ", "recharge": "pay_1", "reason": "r" }),
+            ),
+        ),
+        ("reversal_empty", post(&in_org("recharges/rch_1/reversals"), json!({}))),
+        (
+            "reversal_wrong",
+            post(&in_org("recharges/rch_1/reversals"), json!({ "amount": 5, "reference": 1, "reason": "" })),
+        ),
+        ("adjustment_empty", post(&in_org("adjustments"), json!({}))),
+        (
+            "adjustment_wrong",
+            post(
+                &in_org("adjustments"),
+                json!({ "amount": "-0.0000000000001", "reference": "a", "reason": 1, "corrects": "seventeen" }),
+            ),
+        ),
+        ("voucher_empty", post(&in_org("vouchers"), json!({}))),
+        (
+            "voucher_wrong",
+            post(
+                &in_org("vouchers"),
+                json!({ "amount": 5.5, "reference": "a", "expires_at": "tomorrow", "reason": "a\nb" }),
+            ),
+        ),
+        ("credit_limit_empty", put(&in_org("credit-limit"), json!({}))),
+        ("credit_limit_number", put(&in_org("credit-limit"), json!({ "limit": 5 }))),
+        ("own_prices_wrong", put(&in_org("prices"), json!({ "models": [wrong_price] }))),
+        ("tiers_empty", put("/v1/config/tiers", json!({}))),
+        ("tiers_none", put("/v1/config/tiers", json!({ "tiers": [] }))),
+        (
+            "tiers_wrong",
+            put("/v1/config/tiers", json!({ "tiers": [wrong_tier, 7], "effective_from": "soon" })),
+        ),
+        ("tiers_twice", put("/v1/config/tiers", json!({ "tiers": [tier, tier] }))),
+        ("voucher_policy_empty", put("/v1/config/voucher-policy", json!({}))),
+        (
+            "voucher_policy_wrong",
+            put(
+                "/v1/config/voucher-policy",
+                json!({ "threshold": "-1", "amount": 5, "expires_after_days": 0 }),
+            ),
+        ),
+        ("defaults_empty", put("/v1/config/defaults", json!({}))),
+        (
+            "defaults_wrong",
+            put("/v1/config/defaults", json!({ "balance_alert_threshold": "-1", "max_output_tokens": 0 })),
         ),
         ("prices_empty", put("/v1/config/prices", json!({}))),
         ("prices_none", put("/v1/config/prices", json!({ "models": [] }))),
@@ -194,6 +253,8 @@ async fn queries_that_are_not_right() {
         ("query_to", in_org("spend?to=2026-02-30")),
         ("query_group_by", in_org("spend?group_by=project,colour")),
         ("query_partition", "/v1/digest?partition=1".to_owned()),
+        ("query_trial_balance", "/v1/trial-balance?partition=x".to_owned()),
+        ("query_recharges_after", in_org("recharges?after=pay_1")),
         ("query_quarantine_after", "/v1/quarantine?after=x".to_owned()),
         ("query_unknown", in_org("spend?form=2026-11-20&limit=0&colour=red")),
         ("query_unknown_everywhere", in_org("balance?limit=1")),
@@ -304,6 +365,23 @@ async fn rules_that_say_no() {
     let price = json!({ "model": MODEL, "input": "1", "cached_input": "1", "output": "1" });
     let prices = |body: Value| api.request("PUT", "/v1/config/prices").json(&body);
     let idempotency = |key: &str| recharge("1", "x").header("idempotency-key", key);
+    let in_org = |method: &str, path: &str, body: Value| {
+        api.request(method, &format!("/v1/organizations/{org}/{path}")).json(&body)
+    };
+    let taken = api.all(&format!("/v1/organizations/{org}/recharges")).await.remove(0)["id"].clone();
+    let empty = api.request("POST", &format!("/v1/organizations/{}/refunds", key.organization));
+    let reversals =
+        |recharge: &str, body: Value| in_org("POST", &format!("recharges/{recharge}/reversals"), body);
+    let tiers = |from: &str, when: Option<&str>| {
+        let tier = json!({
+            "name": "Tier0", "cumulative_recharge": from, "concurrency": 1, "rpm": 1, "tpm": 1, "tpd": null,
+        });
+        api.request("PUT", "/v1/config/tiers").json(&json!({ "tiers": [tier], "effective_from": when }))
+    };
+    let adjustment = |amount: &str, corrects: Option<&str>| {
+        let body = json!({ "amount": amount, "reference": "a", "reason": "r", "corrects": corrects });
+        in_org("POST", "adjustments", body)
+    };
     check(
         api,
         vec![
@@ -324,6 +402,94 @@ async fn rules_that_say_no() {
                 "price_in_the_past",
             ),
             ("currency", prices(json!({ "models": [price], "currency": "EUR" })), 422, "currency_mismatch"),
+            (
+                "refund_zero",
+                in_org("POST", "refunds", json!({ "amount": "0", "reference": "a" })),
+                422,
+                "amount_not_positive",
+            ),
+            (
+                "refund_of_nothing",
+                empty.json(&json!({ "amount": "1", "reference": "a" })),
+                422,
+                "nothing_to_refund",
+            ),
+            (
+                "refund_too_large",
+                in_org("POST", "refunds", json!({ "amount": "7.01", "reference": "a", "recharge": taken })),
+                422,
+                "refund_too_large",
+            ),
+            (
+                "refund_of_unknown_recharge",
+                in_org("POST", "refunds", json!({ "amount": "1", "reference": "a", "recharge": "rch_none" })),
+                404,
+                "recharge_not_found",
+            ),
+            (
+                "reversal_too_large",
+                reversals(
+                    taken.as_str().unwrap(),
+                    json!({ "amount": "7.01", "reference": "a", "reason": "r" }),
+                ),
+                422,
+                "reversal_too_large",
+            ),
+            (
+                "reversal_of_unknown_recharge",
+                reversals("rch_none", json!({ "reference": "a", "reason": "r" })),
+                404,
+                "recharge_not_found",
+            ),
+            (
+                "reversal_of_no_id",
+                reversals("pay-1", json!({ "reference": "a", "reason": "r" })),
+                404,
+                "not_found",
+            ),
+            ("adjustment_zero", adjustment("0", None), 422, "amount_zero"),
+            ("adjustment_huge", adjustment("-9999999999999999999", None), 400, "invalid_fields"),
+            ("adjustment_of_unknown_entry", adjustment("1", Some("0-99999")), 404, "entry_not_found"),
+            (
+                "voucher_zero",
+                in_org("POST", "vouchers", json!({ "amount": "0", "reference": "a" })),
+                422,
+                "amount_not_positive",
+            ),
+            (
+                "voucher_expired",
+                in_org(
+                    "POST",
+                    "vouchers",
+                    json!({ "amount": "1", "reference": "a", "expires_at": "2026-01-01T00:00:00Z" }),
+                ),
+                422,
+                "expiry_passed",
+            ),
+            (
+                "credit_limit_negative",
+                in_org("PUT", "credit-limit", json!({ "limit": "-1" })),
+                422,
+                "amount_not_positive",
+            ),
+            (
+                "own_price_in_the_past",
+                in_org(
+                    "PUT",
+                    "prices",
+                    json!({ "models": [price], "effective_from": "2026-01-01T00:00:00Z" }),
+                ),
+                422,
+                "price_in_the_past",
+            ),
+            (
+                "own_currency",
+                in_org("PUT", "prices", json!({ "models": [price], "currency": "EUR" })),
+                422,
+                "currency_mismatch",
+            ),
+            ("tiers_unordered", tiers("0", None), 422, "tiers_unordered"),
+            ("tiers_in_the_past", tiers("1", Some("2026-01-01T00:00:00Z")), 422, "tiers_in_the_past"),
             ("idempotency_key_empty", idempotency(""), 400, "malformed"),
             ("idempotency_key_long", idempotency(&"k".repeat(257)), 400, "malformed"),
         ],

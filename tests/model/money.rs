@@ -27,6 +27,7 @@ const EVENTS: u64 = 100_000;
 const REACHED: &[&str] = &[
     "adjusted",
     "another zone",
+    "another zone, too late",
     "charged back",
     "configured",
     "copy",

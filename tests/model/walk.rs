@@ -280,7 +280,7 @@ impl Walk {
             700..900 => self.rng.random_range(60..1_200),
             900..950 => self.rng.random_range(3_600..20_000),
             950..954 => self.rng.random_range(86_400..259_200),
-            // State forgets what is older than 45 days.
+            // State forgets what is older than two days.
             954 if self.chance(300) => self.rng.random_range(3_888_000..5_000_000),
             954..958 => self.to_month_end(),
             958..990 => -self.rng.random_range(0..60),
@@ -478,7 +478,7 @@ impl Walk {
 
     fn publish_prices(&mut self) {
         let (currency, list) = self.price_list();
-        let command = Command::Config(ConfigCommand::PublishPrices { currency, list });
+        let command = Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() });
         self.command(&command);
         if self.chance(200) {
             // Once more: nothing to do.
@@ -1017,7 +1017,7 @@ fn name_of(command: &Command) -> &'static str {
         | Command::Config(ConfigCommand::SetQuantityLimits(_) | ConfigCommand::SetDefaults(_)) => {
             panic!("no walk of this model does {command:?}")
         }
-        Command::Config(ConfigCommand::PublishTiers(_)) => "tiers published",
+        Command::Config(ConfigCommand::PublishTiers { .. }) => "tiers published",
         Command::Config(ConfigCommand::SetVoucherPolicy(_)) => "voucher policy set",
         Command::Partition(PartitionCommand::CloseMonths) => "months closed",
         Command::Config(ConfigCommand::PublishPrices { .. }) => "prices published",

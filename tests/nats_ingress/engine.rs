@@ -205,7 +205,7 @@ async fn seed(node: &Node) {
     };
     let project = OrganizationCommand::CreateProject { project: ProjectId::parse("proj_a").unwrap(), name };
     for command in [
-        Command::Config(ConfigCommand::PublishPrices { currency: "USD".to_owned(), list }),
+        Command::Config(ConfigCommand::PublishPrices { currency: "USD".to_owned(), list: list.into() }),
         Command::Organization(org(), register),
         Command::Organization(org(), project),
     ] {

@@ -99,9 +99,9 @@ def texts(value):
 
 
 def names_twice(case):
-    """JSON Schema cannot say that models of prices, and projects of an invitation, differ by their names."""
+    """JSON Schema cannot say that models of prices, projects of an invitation, and tiers differ by their names."""
     body = case.body if isinstance(case.body, dict) else {}
-    for items, name in (("models", "model"), ("projects", "project")):
+    for items, name in (("models", "model"), ("projects", "project"), ("tiers", "name")):
         listed = body.get(items) if isinstance(body.get(items), list) else []
         names = [json.dumps(item.get(name)) for item in listed if isinstance(item, dict)]
         if len(names) > len(set(names)):

@@ -8,6 +8,9 @@ balances, vouchers, tiers, spend, statements, a trial balance, and complaints ab
 from the rules and not from the engine, slowly and plainly, so that both can be compared. Needs Python 3.9 and tzdata.
 """
 
+import csv
+import hashlib
+import io
 import json
 import re
 import sys
@@ -43,6 +46,13 @@ def instant(text):
     seconds, fraction = TIME.fullmatch(text).groups()
     at = datetime.fromisoformat(seconds).replace(tzinfo=timezone.utc)
     return int(at.timestamp()) * SECOND + int((fraction or "").ljust(9, "0"))
+
+
+def shown_instant(at):
+    """As it is written everywhere: UTC, with the digits it needs."""
+    text = datetime.fromtimestamp(at // SECOND, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f"{at % SECOND:09}".rstrip("0")
+    return text + ("." + fraction if fraction else "") + "Z"
 
 
 def zone_day(zone, at):
@@ -92,12 +102,14 @@ organizations = {}  # by id
 prices = {}  # model -> {from: price}
 tiers = {}  # from -> rows
 policy = {}
+currency = None
 cycle = 0
 now = 0  # the latest recorded time
 term = 0
 entries = set()  # ids of entries that were seen
 created = False
 first_seen = {}  # (organization, source, id) -> (content, where)
+booked_at = {}  # where -> as what a record was charged
 quarantine = {}  # where -> [reason, organization, record]
 usage_records = 0
 complaints = []
@@ -105,7 +117,7 @@ complaints = []
 
 def begin():
     global cycle, now, term, created, usage_records
-    for kept in (organizations, prices, tiers, entries, first_seen, quarantine):
+    for kept in (organizations, prices, tiers, entries, first_seen, booked_at, quarantine):
         kept.clear()
     policy.update(threshold=Decimal(5), amount=Decimal(5), days=None)
     cycle, now, term, created, usage_records = 600, 0, 0, False, 0
@@ -179,14 +191,27 @@ def post(org, account, amount):
     org["totals"][account] += amount
 
 
-def move(org, where, kind, identity, reference, account, cash=ZERO, voucher=ZERO):
-    """A movement whose figures were already added to the balance."""
+def move(org, where, kind, event, account, identity=None, cash=ZERO, vouchers=ZERO, about=None, memo=None):
+    """A line of the books. The figures stand in the balance already, and `open_month` was asked before they did."""
     after = balance(org)
-    books = open_month(org)  # opened before the change by `begin`
+    books = open_month(org)
     books["closing"] = after
-    post(org, account, cash + voucher)
+    post(org, account, cash + vouchers)
     books["movements"].append(
-        {"position": where, "kind": kind, "id": identity, "reference": reference, "cash": cash, "vouchers": voucher}
+        {
+            "position": where,
+            "time": shown_instant(now),
+            "kind": kind,
+            "id": identity,
+            "relates_to": about,
+            "number": event.get("number"),
+            "reference": event.get("reference"),
+            "reason": event.get("reason"),
+            "memo": memo,
+            "cash": cash,
+            "vouchers": vouchers,
+            "after": after,
+        }
     )
 
 
@@ -331,7 +356,7 @@ def judge(org, usage, where):
         return fault
     if org["spent"] + cost > MOST:
         return "absurd"
-    book(org, usage, project, key, cost, occurred)
+    book(org, usage, project, key, cost, occurred, where)
     return "booked"
 
 
@@ -362,7 +387,7 @@ def add(cell, some):
             cell[name] = cell.get(name, 0) + figure
 
 
-def book(org, usage, project, key, cost, occurred):
+def book(org, usage, project, key, cost, occurred, where):
     """Charges and counts one record."""
     books = open_month(org)
     cash, vouchers = charge(org, cost)
@@ -372,6 +397,7 @@ def book(org, usage, project, key, cost, occurred):
     post(org, "income:usage", -cost)
     day = day_in(org["zones"], occurred).isoformat()
     consume(org, day, project, usage["model"], key, figures(usage, 1), cost)
+    booked_at[where] = (org, day, project, usage["model"], key, figures(usage, 1), cost)
 
 
 def usage_entry(line):
@@ -398,7 +424,7 @@ def hold(where, reason, organization, record):
 # ---- decisions ---------------------------------------------------------------------------------------------------
 
 
-def publish(book, event, where, org=None):
+def publish(book, event, where, decided, org=None):
     """Prices merge by model and instant. Nothing that was charged may come to cost something else."""
     begin = instant(event["effective_from"])
     for row in event["models"]:
@@ -406,12 +432,12 @@ def publish(book, event, where, org=None):
         price["meters"] = {meter: Decimal(each) for meter, each in row["meters"].items()}
         history = book.setdefault(row["model"], {})
         known = bool(history) or (org is not None and row["model"] in prices)
-        if known and begin < now and history.get(begin) != price:
+        if known and begin < decided and history.get(begin) != price:
             complain(where, f"the price of {row['model']} changes in the past")
         history[begin] = price
 
 
-def config_event(event, where):
+def config_event(event, where, decided):
     global created, term, cycle, now
     kind = event["type"]
     if kind == "ledger.created":
@@ -419,7 +445,7 @@ def config_event(event, where):
     elif kind == "partition.ownership_taken":
         term = event["term"]
     elif kind == "config.prices_published":
-        publish(prices, event, where)
+        publish(prices, event, where, decided)
     elif kind == "config.tiers_published":
         rows = [(row["name"], Decimal(row["cumulative_recharge"])) for row in event["tiers"]]
         tiers[instant(event["effective_from"])] = rows
@@ -431,10 +457,15 @@ def config_event(event, where):
         if cycle == 0:
             settle_all()
     elif kind == "billing_cycle.closed":
+        through = instant(event["through"])
+        if cycle == 0 or through > now or through % (cycle * SECOND):
+            complain(where, f"no billing cycle ends at {event['through']}")
         settle_all()
     elif kind == "month.closed":
         # Nothing is booked in that month from here on.
         ended = zone_midnight(event["time_zone"], first_of(month_after(event["month"])))
+        if ended > now:
+            complain(where, f"{event['month']} is closed before it is over in {event['time_zone']}")
         now = max(now, ended)
 
 
@@ -448,18 +479,18 @@ def settle_all():
 def organization_entry(line):
     name = line["subject"].split(".org.")[1]
     where = line["position"]
-    kinds = [event["type"] for event in line["events"]]
+    before = organizations[name]["cumulative_recharge"] if name in organizations else ZERO
     for event in line["events"]:
         if event["type"] == "organization.registered":
             if name in organizations:
                 complain(where, f"{name} is registered twice")
             organizations[name] = new_organization(event["time_zone"])
         else:
-            organization_event(organizations[name], event, where)
-    check_policy_voucher(organizations[name], line["events"], kinds, where)
+            organization_event(organizations[name], event, where, instant(line["recorded_at"]))
+    check_policy_voucher(organizations[name], before, line["events"], where)
 
 
-def organization_event(org, event, where):
+def organization_event(org, event, where, decided):
     kind = event["type"]
     if kind == "organization.time_zone_changed":
         following = month_after(month_of(day_in(org["zones"], now)))
@@ -467,7 +498,7 @@ def organization_event(org, event, where):
     elif kind == "organization.credit_limit_set":
         org["credit_limit"] = event["limit"]
     elif kind == "organization.prices_published":
-        publish(org["prices"], event, where, org)
+        publish(org["prices"], event, where, decided, org)
     elif kind == "project.created":
         org["projects"].add(event["project"])
     elif kind == "api_key.issued":
@@ -483,13 +514,14 @@ def recharged(org, event, where):
     org["recharges"][event["recharge"]] = [amount, ZERO, None]
     org["cash"] += amount
     org["cumulative_recharge"] += amount
-    move(org, where, "recharge", event["recharge"], event["reference"], "assets:received", cash=amount)
+    move(org, where, "recharge", event, "assets:received", event["recharge"], cash=amount)
 
 
 def refunded(org, event, where):
     """Unused cash only: the lesser of the request and of what there is here."""
     once(org, where, "refund", event["reference"])
-    paid = min(Decimal(event["requested"]), max(org["cash"], ZERO))
+    requested = Decimal(event["requested"])
+    paid = min(requested, max(org["cash"], ZERO))
     if event["recharge"] is not None:
         recharge = org["recharges"][event["recharge"]]
         recharge[1] += paid
@@ -497,7 +529,8 @@ def refunded(org, event, where):
             complain(where, "more is refunded than was recharged")
     org["cash"] -= paid
     org["cumulative_recharge"] -= paid
-    move(org, where, "refund", event["refund"], event["reference"], "assets:refunded", cash=-paid)
+    about = event["recharge"]
+    move(org, where, "refund", event, "assets:refunded", event["refund"], cash=-paid, about=about, memo=requested)
 
 
 def recharge_reversed(org, event, where):
@@ -509,18 +542,16 @@ def recharge_reversed(org, event, where):
         complain(where, "more is charged back than was recharged")
     org["cash"] -= amount
     org["cumulative_recharge"] -= amount
-    move(
-        org, where, "recharge_reversal", event["reversal"], event["reference"], "assets:charged_back", cash=-amount
-    )
+    identity, about = event["reversal"], event["recharge"]
+    move(org, where, "recharge_reversal", event, "assets:charged_back", identity, cash=-amount, about=about)
 
 
 def adjusted(org, event, where):
     amount = Decimal(event["amount"])
     once(org, where, "adjustment", event["reference"])
     org["cash"] += amount
-    move(
-        org, where, "adjustment", event["adjustment"], event["reference"], "expenses:adjustments", cash=amount
-    )
+    identity, about = event["adjustment"], event["corrects"]
+    move(org, where, "adjustment", event, "expenses:adjustments", identity, cash=amount, about=about)
 
 
 def voucher_granted(org, event, where):
@@ -534,7 +565,7 @@ def voucher_granted(org, event, where):
             complain(where, "the policy's voucher is granted twice")
         org["policy_voucher"] = identity
     grant(org, identity, amount, expires, where, event["origin"] == "policy")
-    move(org, where, "voucher_grant", identity, event["reference"], account, voucher=amount)
+    move(org, where, "voucher_grant", event, account, identity, vouchers=amount)
 
 
 def voucher_expired(org, event, where):
@@ -543,14 +574,14 @@ def voucher_expired(org, event, where):
             complain(where, f"{event['voucher']} expires too early")
     left = take_voucher(org, event["voucher"])
     if left:
-        move(org, where, "voucher_expiry", event["voucher"], None, "income:breakage", voucher=-left)
+        move(org, where, "voucher_expiry", event, "income:breakage", event["voucher"], vouchers=-left)
 
 
 def voucher_withdrawn(org, event, where):
     if org["cumulative_recharge"] < Decimal(event["below"]):
         left = take_voucher(org, event["voucher"])
         if left:
-            move(org, where, "voucher_withdrawal", event["voucher"], None, "expenses:promotion", voucher=-left)
+            move(org, where, "voucher_withdrawal", event, "expenses:promotion", event["voucher"], vouchers=-left)
 
 
 def usage_reversed(org, event, where):
@@ -560,6 +591,9 @@ def usage_reversed(org, event, where):
     if event["usage"] in org["reversed"]:
         complain(where, f"{event['usage']} is taken back twice")
     org["reversed"].add(event["usage"])
+    said = (org, booked["day"], booked["project"], booked["model"], booked["api_key"], figures(booked, 1), cost)
+    if booked_at.get(event["usage"]) != said:
+        complain(where, f"{event['usage']} is taken back and was not booked so")
     cash = min(cost, org["spent_cash"])
     rest = cost - cash
     org["cash"] += cash
@@ -571,17 +605,7 @@ def usage_reversed(org, event, where):
     books = open_month(org)
     books["usage"][0] -= cash
     books["usage"][1] -= rest
-    books["closing"] = balance(org)
-    books["movements"].append(
-        {
-            "position": where,
-            "kind": "usage_reversal",
-            "id": event["reversal"],
-            "reference": None,
-            "cash": ZERO,
-            "vouchers": ZERO,
-        }
-    )
+    move(org, where, "usage_reversal", event, "income:usage", event["reversal"], about=event["usage"], memo=cost)
     consume(
         org, booked["day"], booked["project"], booked["model"], booked["api_key"], figures(booked, -1), -cost
     )
@@ -595,7 +619,8 @@ def moved_in(org, event, where):
         org["policy_voucher"] = "before"
     for reference in event["references"]:
         once(org, where, "recharge", reference)
-    move(org, where, "opening_balance", None, None, "equity:moved_in", cash=cash)
+    memo = Decimal(event["cumulative_recharge"])
+    move(org, where, "opening_balance", event, "equity:moved_in", cash=cash, memo=memo)
 
 
 def invoice_issued(org, event, where):
@@ -604,6 +629,8 @@ def invoice_issued(org, event, where):
     if event["month"] in org["invoiced"]:
         complain(where, f"{event['month']} is invoiced twice")
     org["invoiced"].add(event["month"])
+    if event["month"] >= month_of(day_in(org["zones"], now)):
+        complain(where, f"{event['month']} is invoiced before it is over")
     for row in event["recharges"]:
         recharge = org["recharges"][row["recharge"]]
         if recharge[2] is not None:
@@ -611,14 +638,16 @@ def invoice_issued(org, event, where):
         recharge[2] = event["invoice"]
         if Decimal(row["amount"]) != recharge[0] - recharge[1]:
             complain(where, f"{row['recharge']} is invoiced with {row['amount']}")
-    move(org, where, "invoice", event["invoice"], None, "assets:received")
+    memo = sum((Decimal(row["amount"]) for row in event["recharges"]), ZERO)
+    move(org, where, "invoice", event, "assets:received", event["invoice"], about=event["month"], memo=memo)
 
 
 def credit_note_issued(org, event, where):
     returned = [m for books in org["months"].values() for m in books["movements"] if m["id"] == event["movement"]]
     if returned and returned[0]["cash"] < 0:
         next_document(org, event, where)
-        move(org, where, "credit_note", event["credit_note"], None, "assets:refunded")
+        identity, about, memo = event["credit_note"], event["invoice"], -returned[0]["cash"]
+        move(org, where, "credit_note", event, "assets:refunded", identity, about=about, memo=memo)
 
 
 def next_document(org, event, where):
@@ -650,6 +679,10 @@ def released(org, event, where):
         told = counted(org, usage["source"], int(usage["producerseq"]))
         if told in ("duplicate", "sequence_ahead"):
             return  # it came again since and was booked, or could be once more
+    if "producerseq" not in usage and held[0] in UNCOUNTED:
+        identity = (usage["organization"], usage["source"], usage["id"])
+        if first_seen.setdefault(identity, (content(usage), event["id"]))[1] != event["id"]:
+            return  # the same id came by another way, and that one counts
     project, key, fault = payer(org, usage)
     cost, unpriced = (None, None) if fault else cost_of(org, usage, occurred)
     if fault or unpriced or occurred > now + AHEAD or org["spent"] + cost > MOST:
@@ -658,7 +691,7 @@ def released(org, event, where):
         count(org, usage["source"], int(usage["producerseq"]))
     org["settled"] += 1
     del quarantine[event["id"]]
-    book(org, usage, project, key, cost, occurred)
+    book(org, usage, project, key, cost, occurred, event["id"])
 
 
 def dismissed(org, event, where):
@@ -685,22 +718,20 @@ MONEY = {
 }
 
 
-def check_policy_voucher(org, events, kinds, where):
+def check_policy_voucher(org, before, events, where):
     """Granted with the recharge that first reaches the threshold, once; withdrawn when it is no longer reached."""
-    recharged_here = sum(Decimal(event["amount"]) for event in events if event["type"] == "recharge.booked")
-    # Whoever had passed the threshold before this entry is not at it for the first time.
-    before = org["cumulative_recharge"] - recharged_here
-    earned = policy["amount"] > 0 and before < policy["threshold"] <= org["cumulative_recharge"]
-    if "recharge.booked" in kinds:
-        if org["policy_voucher"] is None and earned:
-            complain(where, "the policy's voucher is earned and not granted")
+    kinds = [event["type"] for event in events]
+    reached = before < policy["threshold"] <= org["cumulative_recharge"]
+    earned = "recharge.booked" in kinds and policy["amount"] > 0 and reached
+    if earned and org["policy_voucher"] is None:
+        complain(where, "the policy's voucher is earned and not granted")
     for event in events:
         if event["type"] == "voucher.granted" and event["origin"] == "policy":
             if not earned or Decimal(event["amount"]) != policy["amount"]:
                 complain(where, "a voucher is granted that the policy does not give")
     taken_back = "refund.booked" in kinds or "recharge.reversed" in kinds
     left = any(voucher["policy"] for voucher in org["vouchers"])
-    if taken_back and left and org["cumulative_recharge"] < policy["threshold"]:
+    if taken_back and left and org["cumulative_recharge"] < policy["threshold"] <= before:
         complain(where, "the policy's voucher is kept below the policy's threshold")
 
 
@@ -744,7 +775,7 @@ def follow(line):
         organization_entry(line)
     else:
         for event in line["events"]:
-            config_event(event, line["position"])
+            config_event(event, line["position"], instant(line["recorded_at"]))
 
 
 # ---- what it came to ---------------------------------------------------------------------------------------------
@@ -788,21 +819,72 @@ def tier_of(recharge):
     return reached[-1] if reached else None
 
 
-def statement(org, month, usage):
+def statement(name, org, month, usage):
     books = org["months"][month]
-    movements = [{**m, "cash": text(m["cash"]), "vouchers": text(m["vouchers"])} for m in books["movements"]]
-    changed = [sum((m[purse] for m in books["movements"]), ZERO) for purse in ("cash", "vouchers")]
-    for purse in (0, 1):
-        if books["opening"][purse] + changed[purse] - books["usage"][purse] != books["closing"][purse]:
-            complain(month, "a statement does not add up")
-    rows_of = [{name: row[name] for name in row if name != "month"} for row in usage if row["month"] == month]
+    lines = [line for line in usage if line["month"] == month]
+    for number, purse in enumerate(("cash", "vouchers")):
+        moved = sum((line[purse] for line in books["movements"]), ZERO)
+        if books["opening"][number] + moved - books["usage"][number] != books["closing"][number]:
+            complain(month, f"the statement of {name} does not add up")
+    document = statement_csv(name, month, books, lines)
+    sha256 = hashlib.sha256(document).hexdigest()
+    if org["sealed"].get(month, sha256) != sha256:
+        complain(month, f"the statement of {name} is not the one that was sealed")
     return {
         "opening": pair(books["opening"]),
-        "movements": movements,
+        "movements": [shown_movement(line) for line in books["movements"]],
         "usage": pair(books["usage"]),
-        "usage_rows": rows_of,
+        "usage_rows": [{part: line[part] for part in line if part != "month"} for line in lines],
         "closing": pair(books["closing"]),
+        "sha256": sha256,
     }
+
+
+def shown_movement(line):
+    amounts = {name: text(line[name]) for name in ("cash", "vouchers")}
+    memo = None if line["memo"] is None else text(line["memo"])
+    return {**line, **amounts, "memo": memo, "after": pair(line["after"])}
+
+
+COLUMNS = (
+    "organization month currency line position time kind id relates_to number reference reason memo cash vouchers"
+    " cash_after vouchers_after usage_month project model requests input_tokens cached_input_tokens output_tokens"
+    " meters cost"
+).split()
+
+
+def statement_csv(name, month, books, usage):
+    """To the byte, because that is what is sealed."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\r\n")
+
+    def put(line, **fields):
+        lead = {"organization": name, "month": month, "currency": currency, "line": line}
+        writer.writerow({**lead, **{field: value for field, value in fields.items() if value is not None}})
+
+    def amounts(cash, vouchers, suffix=""):
+        return {"cash" + suffix: text(cash), "vouchers" + suffix: text(vouchers)}
+
+    writer.writeheader()
+    put("opening", **amounts(*books["opening"], "_after"))
+    for line in books["movements"]:
+        fields = {field: shown for field, shown in shown_movement(line).items() if field != "after"}
+        put("movement", **{**fields, **amounts(*line["after"], "_after")})
+    total = {"requests": 0, "input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0, "meters": {}, "cost": ZERO}
+    for line in usage:
+        fields = {field: line[field] for field in ("project", "model")}
+        counts = {field: line[field] for field in total}
+        put("usage", usage_month=line["occurred_in"], **{**fields, **counts, "meters": shown_meters(line["meters"])})
+        add(total, {**counts, "cost": Decimal(line["cost"])})
+    took = {**total, "meters": shown_meters(total["meters"]), "cost": text(total["cost"])}
+    put("used", **amounts(-books["usage"][0], -books["usage"][1]), **took)
+    put("closing", **amounts(*books["closing"], "_after"))
+    return out.getvalue().encode()
+
+
+def shown_meters(meters):
+    some = {meter: units for meter, units in sorted(meters.items()) if units}
+    return json.dumps(some, separators=(",", ":"), ensure_ascii=False) if some else ""
 
 
 def spend_of(amounts):
@@ -811,10 +893,10 @@ def spend_of(amounts):
     ]
 
 
-def shown_organization(org):
+def shown_organization(name, org):
     cash, vouchers = balance(org)
-    by_occurrence = ("month", "project", "model", "occurred_in")
-    usage = rows(org, by_occurrence, lambda month, day, project, model, key: (month, project, model, day[:7]))
+    by_occurrence = ("month", "occurred_in", "project", "model")
+    usage = rows(org, by_occurrence, lambda month, day, project, model, key: (month, day[:7], project, model))
     spend = rows(org, ("day", "project", "model", "api_key"), lambda month, *cell: tuple(cell))
     return {
         "today": day_in(org["zones"], now).isoformat(),
@@ -836,7 +918,7 @@ def shown_organization(org):
         "pending": spend_of(org["pending"]),
         "settled_spend": spend_of(org["settled_spend"]),
         "spend": spend,
-        "statements": {month: statement(org, month, usage) for month in sorted(org["months"]) if used(org, month)},
+        "statements": {month: statement(name, org, month, usage) for month in sorted(org["months"]) if used(org, month)},
     }
 
 
@@ -860,7 +942,7 @@ def trial_balance():
 def shown_partition(books, number):
     books["partitions"][number] = {"recorded_at": now, "term": term, "usage_records": usage_records}
     books["quarantine"].update((where, held[0]) for where, held in quarantine.items())
-    books["organizations"].update((name, shown_organization(org)) for name, org in sorted(organizations.items()))
+    books["organizations"].update((name, shown_organization(name, org)) for name, org in sorted(organizations.items()))
     for account, amount in trial_balance().items():
         books["trial_balance"][account] += amount
 
@@ -869,6 +951,7 @@ def main():
     books = {"partitions": {}, "quarantine": {}, "organizations": {}, "complaints": complaints}
     books["trial_balance"] = dict.fromkeys(ACCOUNTS, ZERO)
     partition = None
+    global currency
     with open(sys.argv[1]) if sys.argv[1:] else sys.stdin as lines:
         for line in map(json.loads, lines):
             if line.get("type") != "partition":
@@ -876,7 +959,7 @@ def main():
                 continue
             if partition is not None:
                 shown_partition(books, partition)
-            partition = str(line["partition"])
+            partition, currency = str(line["partition"]), line["currency"]
             begin()
     shown_partition(books, partition)
     if sum(books["trial_balance"].values(), ZERO) != 0:

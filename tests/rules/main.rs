@@ -44,5 +44,6 @@ mod r5;
 mod r6;
 mod r8;
 mod r9;
+mod releases;
 mod vouchers;
 mod zones;

@@ -3,18 +3,25 @@
 use std::collections::BTreeMap;
 
 use tollbook_engine::permission::{Action, may};
+use tollbook_projections::state::QuarantinedWhat;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
-use tollbook_schemas::id::{DisplayName, InvitationId, KeyId, MemberId, ModelName, ProjectId, TokenId};
-use tollbook_schemas::policy::{
-    Change, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope,
+use tollbook_schemas::id::{
+    DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, ProjectId, Reason,
+    RechargeId, Reference, TokenId, VoucherId,
 };
+use tollbook_schemas::policy::{
+    Change, Defaults, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier,
+    VoucherPolicy,
+};
+use tollbook_schemas::position::Position;
 use tollbook_schemas::price::{ModelPrice, PriceList};
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{Day, Timestamp};
+use tollbook_schemas::usage::{BookedUsage, Extras, UsagePlace};
 use tollbook_tests::memory::{MemoryLedger, Outcome};
 use tollbook_tests::script::people::token;
 use tollbook_tests::script::{
@@ -75,8 +82,19 @@ recharge                   | -       | -     | -      | -             | -       
 set the level              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 override limits            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 erase personal data        | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
-vouchers, refunds *        | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+release usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+dismiss usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+reverse usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+refund                     | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+take a recharge back       | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+grant a voucher            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+adjust cash                | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+credit limit               | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+prices of its own          | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 publish prices             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+tiers                      | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+voucher policy             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+defaults                   | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 billing cycle              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 quantity limits            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 issue a token              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
@@ -115,6 +133,8 @@ const CAST: &str = "
     by creator remove acme removed                  -> ok revoked of_removed member_removed
     invite acme open
     allow acme 8.8.8.8
+    usage acme of_creator none in=1 cost=1 id=r1    -> booked
+    usage acme of_creator none in=1 id=r2           -> quarantined unknown_model
 ";
 
 const LEVELS: [(&str, &str); 3] = [("u", "unverified"), ("v", "verified"), ("e", "enterprise_verified")];
@@ -129,8 +149,10 @@ fn ask(ledger: &MemoryLedger, actor: &Actor, action: Action) -> Result<(), Rejec
     may(ledger.state.organization(&org("acme")).unwrap(), actor, &action)
 }
 
-fn attempt(action: &str, role: &str) -> Try {
+fn attempt(ledger: &MemoryLedger, action: &str, role: &str) -> Try {
     use OrganizationCommand as C;
+    let QuarantinedWhat::Usage(waiting) = &ledger.quarantine[0].what else { panic!("no usage") };
+    let held = (ledger.quarantine[0].place, waiting);
     let (web, name) = (project("web"), DisplayName::parse("new").unwrap());
     let invite = |role| C::Invite {
         invitation: InvitationId::from_bits(1),
@@ -161,7 +183,6 @@ fn attempt(action: &str, role: &str) -> Try {
         "project's spend, members *" => {
             return Try::Ask(|l, a| ask(l, a, Action::SeeProjectFigures(project("web"))));
         }
-        "vouchers, refunds *" => return Try::Ask(|l, a| ask(l, a, Action::Operate)),
         "save IP allowlist" => C::SaveAllowlist(vec!["1.1.1.1/32".parse().unwrap()]),
         "clear IP allowlist" => C::SaveAllowlist(Vec::new()),
         "invite" => invite(OrgRole::Member),
@@ -207,25 +228,97 @@ fn attempt(action: &str, role: &str) -> Try {
             rates: RateOverride::default(),
         },
         "erase personal data" => C::EraseContacts,
+        "release usage" => {
+            let mut usage = held.1.clone();
+            usage.extras = Some(Box::new(Extras { cost: Some(Amount::whole(1)), ..Extras::default() }));
+            C::ReleaseUsage { place: held.0, usage: Some(Box::new(usage)) }
+        }
+        "dismiss usage" => C::DismissUsage { place: held.0, reason: Reason::parse("a test").unwrap() },
+        "reverse usage" => C::ReverseUsage {
+            reversal: MovementId::from_bits(1),
+            // It stands before the one that waits.
+            usage: UsagePlace { position: Position(held.0.position.0 - 1), row: 0 },
+            booked: Box::new(BookedUsage {
+                day: Day::default(),
+                project: web,
+                key: None,
+                model: held.1.model.clone(),
+                tokens: held.1.tokens,
+                meters: BTreeMap::new(),
+                cost: Amount::whole(1),
+            }),
+            reason: Reason::parse("a test").unwrap(),
+        },
+        "refund" => C::Refund {
+            refund: MovementId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            recharge: Some(RechargeId::from_bits(7)),
+            note: InvoiceId::from_bits(1),
+        },
+        "take a recharge back" => C::ReverseRecharge {
+            reversal: MovementId::from_bits(1),
+            recharge: RechargeId::from_bits(7),
+            amount: None,
+            reference: reference(),
+            reason: reason(),
+            note: InvoiceId::from_bits(1),
+        },
+        "grant a voucher" => C::GrantVoucher {
+            voucher: VoucherId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            expires_at: None,
+            reason: None,
+        },
+        "adjust cash" => C::Adjust {
+            adjustment: MovementId::from_bits(1),
+            amount: Amount::whole(1),
+            reference: reference(),
+            reason: reason(),
+            corrects: None,
+        },
+        "credit limit" => C::SetCreditLimit(Some(Amount::whole(1))),
+        "prices of its own" => C::PublishPrices { currency: "USD".into(), list: prices().into() },
         _ => return Try::Command(Command::Config(config(action))),
     };
     Try::Command(Command::Organization(org("acme"), command))
 }
 
+fn reference() -> Reference {
+    Reference::parse("r").unwrap()
+}
+
+fn reason() -> Reason {
+    Reason::parse("why").unwrap()
+}
+
+fn prices() -> PriceList {
+    let price = ModelPrice {
+        input: "1".parse().unwrap(),
+        cached_input: "1".parse().unwrap(),
+        output: "1".parse().unwrap(),
+        meters: BTreeMap::new(),
+        max_output_tokens: None,
+    };
+    let models = BTreeMap::from([(ModelName::parse("m").unwrap(), price)]);
+    PriceList { effective_from: Timestamp::EPOCH, models }
+}
+
 fn config(action: &str) -> ConfigCommand {
     match action {
-        "publish prices" => {
-            let price = ModelPrice {
-                input: "1".parse().unwrap(),
-                cached_input: "1".parse().unwrap(),
-                output: "1".parse().unwrap(),
-                meters: BTreeMap::new(),
-                max_output_tokens: None,
-            };
-            let models = BTreeMap::from([(ModelName::parse("m").unwrap(), price)]);
-            let list = PriceList { effective_from: Timestamp::EPOCH, models };
-            ConfigCommand::PublishPrices { currency: "USD".into(), list }
+        "publish prices" => ConfigCommand::PublishPrices { currency: "USD".into(), list: prices().into() },
+        "tiers" => {
+            let name = DisplayName::parse("Only").unwrap();
+            let cumulative_recharge = Amount::whole(1);
+            let tier = Tier { name, cumulative_recharge, concurrency: None, rpm: None, tpm: None, tpd: None };
+            ConfigCommand::PublishTiers { effective_from: None, tiers: vec![tier] }
         }
+        "voucher policy" => ConfigCommand::SetVoucherPolicy(VoucherPolicy {
+            threshold: Amount::whole(1),
+            ..VoucherPolicy::default()
+        }),
+        "defaults" => ConfigCommand::SetDefaults(Defaults { max_output_tokens: 1, ..Defaults::default() }),
         "billing cycle" => ConfigCommand::SetLagModel(LagModel { cycle_seconds: 60, delay_seconds: 0 }),
         "quantity limits" => {
             let limit = QuantityLimit { projects: 1, api_keys: 1 };
@@ -260,6 +353,7 @@ fn cast(level: &str) -> MemoryLedger {
         secret: SecretHash([1; 32]),
     };
     ledger.command(&Command::Config(token), None).unwrap();
+    ledger.command(&recharge(org("acme"), Amount::whole(3), "first", 7), None).unwrap();
     ledger
 }
 
@@ -296,7 +390,7 @@ fn r3_the_permission_table() {
 }
 
 fn tried(action: &str, role: &str, level: &str, ledger: &MemoryLedger, expected: bool) -> Result<(), String> {
-    let command = match attempt(action, role) {
+    let command = match attempt(ledger, action, role) {
         Try::Ask(ask) => {
             return match (ask(ledger, &actor(role)), expected) {
                 (Ok(()), true) => Ok(()),

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
-use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
+use tollbook_schemas::command::{Command, ConfigCommand, NewPrices, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::Idempotency;
 use tollbook_schemas::id::{KeyId, MemberId, ModelName, OrgId, ProjectId, Reason, SourceName, TokenId};
 use tollbook_schemas::policy::{TierTable, VoucherPolicy};
-use tollbook_schemas::price::{ModelPrice, PriceList};
+use tollbook_schemas::price::ModelPrice;
 use tollbook_schemas::time::{Month, Timestamp};
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
 
@@ -87,6 +87,22 @@ struct Waiting {
     reason: &'static str,
     /// The entry that released or dismissed it, and why it was dismissed.
     settled: Option<(u64, Option<Reason>)>,
+}
+
+/// Reasons for which nobody looked at a record's number when it came, or could not count it.
+const UNCOUNTED: [&str; 2] = ["unknown_organization", "sequence_ahead"];
+
+impl Waiting {
+    fn is_uncounted(&self) -> bool {
+        UNCOUNTED.contains(&self.reason)
+    }
+
+    /// Whether a mended record is still the one that came.
+    fn is_mended_by(&self, usage: &Usage) -> bool {
+        let (came, mended) = (self.usage.producerseq, usage.producerseq);
+        let recounted = self.reason == "sequence_ahead" && mended.is_some();
+        (came == mended || recounted) && usage.source == self.usage.source && usage.id == self.usage.id
+    }
 }
 
 /// What a record that goes by id is called.
@@ -332,6 +348,8 @@ impl Oracle {
                 let usage = usage.as_deref().unwrap_or(&waiting.usage);
                 if usage.organization != organization.id {
                     Expected::Refused("not_in_quarantine")
+                } else if !waiting.is_mended_by(usage) {
+                    Expected::Refused("still_unbookable")
                 } else if self.bookable(organization, usage, waiting.reason, around.now).is_ok() {
                     entry()
                 } else {
@@ -365,7 +383,7 @@ impl Oracle {
         reason: &str,
         now: Timestamp,
     ) -> Result<(ProjectId, Option<KeyId>, Decimal), &'static str> {
-        let uncounted = ["unknown_organization", "sequence_ahead"].contains(&reason);
+        let uncounted = UNCOUNTED.contains(&reason);
         if let (true, Some(number)) = (uncounted, usage.producerseq) {
             match organization.clone().count(&usage.source, number) {
                 Some(Fate::Duplicate) => return Err("booked since"),
@@ -439,11 +457,12 @@ impl Oracle {
                     entry()
                 }
             }
-            ConfigCommand::PublishTiers(table) => {
-                let same = self.tiers.iter().rev().find(|known| known.effective_from == table.effective_from);
-                if same == Some(table) {
+            ConfigCommand::PublishTiers { effective_from, tiers } => {
+                let from = effective_from.expect("walks say when");
+                let same = self.tiers.iter().rev().find(|known| known.effective_from == from);
+                if same.is_some_and(|same| same.tiers == *tiers) {
                     Expected::AsItIs
-                } else if table.effective_from < now.max(self.recorded_at) {
+                } else if from < now.max(self.recorded_at) {
                     Expected::Refused("tiers_unordered")
                 } else {
                     entry()
@@ -544,7 +563,10 @@ impl Oracle {
                 match command {
                     ConfigCommand::PublishPrices { list, .. } => publish(&mut self.prices, list),
                     ConfigCommand::SetVoucherPolicy(policy) => self.policy = *policy,
-                    ConfigCommand::PublishTiers(table) => self.tiers.push(table.clone()),
+                    ConfigCommand::PublishTiers { effective_from, tiers } => {
+                        let effective_from = effective_from.expect("walks say when");
+                        self.tiers.push(TierTable { effective_from, tiers: tiers.clone() });
+                    }
                     ConfigCommand::SetLagModel(lag) => {
                         self.cycle_seconds = i64::from(lag.cycle_seconds);
                         self.closed_through = self.recorded_at;
@@ -577,6 +599,13 @@ impl Oracle {
         let organization = self.find(id).unwrap();
         let waiting = self.waiting_of(organization, place).unwrap().clone();
         let usage = mended.unwrap_or(&waiting.usage);
+        if waiting.is_uncounted() && usage.producerseq.is_none() {
+            let name = (usage.organization.clone(), usage.source.clone(), usage.id.clone());
+            // The same id came by another way, and that one counts.
+            if self.ids.get(&name).is_some_and(|(_, first)| *first != waiting.place) {
+                return;
+            }
+        }
         let Ok((project, key, cost)) = self.bookable(organization, usage, waiting.reason, here.at) else {
             return;
         };
@@ -707,10 +736,11 @@ fn month_ends(zone: &TimeZone, month: Month) -> Timestamp {
     zone.to_ambiguous_zoned(midnight).compatible().unwrap().timestamp().try_into().unwrap()
 }
 
-fn publish(prices: &mut Prices, list: &PriceList) {
+fn publish(prices: &mut Prices, list: &NewPrices) {
+    let from = list.effective_from.expect("walks say when");
     for (model, price) in &list.models {
-        prices.retain(|known| known.0 != *model || known.1 != list.effective_from);
-        prices.push((model.clone(), list.effective_from, price.clone()));
+        prices.retain(|known| known.0 != *model || known.1 != from);
+        prices.push((model.clone(), from, price.clone()));
     }
 }
 
@@ -718,23 +748,22 @@ fn publish(prices: &mut Prices, list: &PriceList) {
 fn expect_prices(
     prices: &Prices,
     currency: &str,
-    list: &PriceList,
+    list: &NewPrices,
     earliest: Timestamp,
     known: &dyn Fn(&ModelName) -> bool,
 ) -> Expected {
     if currency != "USD" {
         return Expected::Refused("currency_mismatch");
     }
+    let from = list.effective_from.expect("walks say when");
     let same = |model: &ModelName, price: &ModelPrice| {
-        prices.iter().any(|known| known.0 == *model && known.1 == list.effective_from && known.2 == *price)
+        prices.iter().any(|known| known.0 == *model && known.1 == from && known.2 == *price)
     };
     if list.models.iter().all(|(model, price)| same(model, price)) {
         return Expected::AsItIs;
     }
-    let late = list
-        .models
-        .iter()
-        .any(|(model, price)| known(model) && !same(model, price) && list.effective_from < earliest);
+    let late =
+        list.models.iter().any(|(model, price)| known(model) && !same(model, price) && from < earliest);
     if late { Expected::Refused("price_in_the_past") } else { entry() }
 }
 

@@ -446,7 +446,7 @@ impl Run {
                 let list = money::price_list(&mut given, 0, self.ledger.now);
                 let currency = given.take("currency").unwrap_or("USD").to_owned();
                 given.done(1);
-                self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list }))
+                self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
             }
             "recharge" => {
                 let reference = given.take("ref").unwrap();
@@ -590,7 +590,7 @@ impl Run {
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
                 }
-                Event::Partition(PartitionEvent::MonthClosed { zone, month }) => {
+                Event::Partition(PartitionEvent::MonthClosed { zone, month, until: _ }) => {
                     told.push(format!("{}:{month}", zone.name()));
                 }
                 Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {

@@ -2,6 +2,7 @@
 
 mod api;
 mod binary;
+mod timed;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use self::api::{Answer, Api, Key, Totals, amount};
+pub use self::timed::Timed;
 use crate::eventually;
 use crate::nats::NatsServer;
 

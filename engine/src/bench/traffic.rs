@@ -172,8 +172,10 @@ impl Traffic {
             prices.insert(model.clone(), price);
         }
         let list = PriceList { effective_from: Timestamp::EPOCH, models: prices };
-        let mut commands =
-            vec![Command::Config(ConfigCommand::PublishPrices { currency: currency.to_owned(), list })];
+        let mut commands = vec![Command::Config(ConfigCommand::PublishPrices {
+            currency: currency.to_owned(),
+            list: list.into(),
+        })];
         for (number, customer) in (0u128..).zip(&self.customers) {
             let mut about = |command| commands.push(Command::Organization(customer.id.clone(), command));
             about(register(number)?);

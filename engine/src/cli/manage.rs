@@ -17,6 +17,7 @@ mod statement;
 mod tests;
 mod tokens;
 mod usage;
+mod vouchers;
 
 use std::fmt;
 use std::io;
@@ -29,10 +30,12 @@ use reqwest::header::HeaderValue;
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
 use self::call::Call;
-pub(super) use self::config::{CycleCommand, PriceCommand, QuantityCommand};
+pub(super) use self::config::{CycleCommand, DefaultsCommand, PriceCommand, QuantityCommand, TierCommand};
 pub(super) use self::keys::KeyCommand;
 pub(super) use self::members::MemberCommand;
-pub(super) use self::money::{BalanceArgs, RechargeArgs};
+pub(super) use self::money::{
+    AdjustArgs, BalanceArgs, CreditLimitArgs, RechargeArgs, RefundArgs, TrialBalanceArgs,
+};
 pub(super) use self::organizations::OrgCommand;
 pub(super) use self::projects::ProjectCommand;
 pub(super) use self::quarantine::QuarantineCommand;
@@ -40,6 +43,7 @@ pub use self::statement::statement_table;
 pub(super) use self::statement::{InvoiceCommand, StatementArgs};
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
+pub(super) use self::vouchers::{VoucherCommand, VoucherPolicyCommand};
 use super::client::{ClientArgs, ClientError, SERVER};
 use super::refusal::BadItems;
 

@@ -1,13 +1,12 @@
 //! Prices, tiers, policies, the billing cycle, tokens.
 
-use std::collections::BTreeSet;
-
 use tollbook_projections::config::{Config, PriceBook};
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
+use tollbook_schemas::command::NewPrices;
 use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
 use tollbook_schemas::id::{ModelName, TokenId};
-use tollbook_schemas::policy::{Defaults, LagModel, QuantityLimits, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{Defaults, LagModel, QuantityLimits, Tier, TierTable, VoucherPolicy};
 use tollbook_schemas::price::PriceList;
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
@@ -16,23 +15,35 @@ use super::money::within;
 use super::{Case, Decided, Refusable};
 
 /// A model's first price may begin in the past; a change may not begin before it is recorded (R4.11).
-pub(super) fn publish_prices(state: &State, currency: &str, list: &PriceList, now: Timestamp) -> Refusable {
+pub(super) fn publish_prices(state: &State, currency: &str, new: &NewPrices, now: Timestamp) -> Refusable {
     let book = &state.config().prices;
     in_currency(state.config(), currency)?;
     // The fold clamps recorded times, so a change must not begin before the latest of them either.
-    changes_begin(book, list, |model| book.history(model).is_some(), now.max(state.head().recorded_at))?;
-    let changed = !book.contains(list);
-    Ok(Decided::of(changed.then(|| Event::Config(ConfigEvent::PricesPublished(list.clone())))))
+    let earliest = now.max(state.head().recorded_at);
+    let list = begun(book, new, earliest);
+    changes_begin(book, &list, |model| book.history(model).is_some(), earliest)?;
+    let changed = !book.contains(&list);
+    Ok(Decided::of(changed.then_some(Event::Config(ConfigEvent::PricesPublished(list)))))
 }
 
 /// An organization's own price list, which wins (R4.11): where the ledger has a price, its first one is a change too.
-pub(super) fn publish_own_prices(case: &Case<'_>, currency: &str, list: &PriceList) -> Refusable {
+pub(super) fn publish_own_prices(case: &Case<'_>, currency: &str, new: &NewPrices) -> Refusable {
     let (own, of_all) = (&case.organization.prices, &case.state.config().prices);
     in_currency(case.state.config(), currency)?;
     let known = |model: &ModelName| own.history(model).is_some() || of_all.history(model).is_some();
-    changes_begin(own, list, known, case.now)?;
-    let changed = !own.contains(list);
-    Ok(Decided::of(changed.then(|| Event::Organization(OrganizationEvent::PricesPublished(list.clone())))))
+    let list = begun(own, new, case.now);
+    changes_begin(own, &list, known, case.now)?;
+    let changed = !own.contains(&list);
+    Ok(Decided::of(changed.then_some(Event::Organization(OrganizationEvent::PricesPublished(list)))))
+}
+
+/// The list with its begin: where none was told, prices that are in force already are no change.
+fn begun(book: &PriceBook, new: &NewPrices, now: Timestamp) -> PriceList {
+    let mut models = new.models.clone();
+    if new.effective_from.is_none() {
+        models.retain(|model, price| book.at(model, now) != Some(price));
+    }
+    PriceList { effective_from: new.effective_from.unwrap_or(now), models }
 }
 
 fn in_currency(config: &Config, currency: &str) -> Result<(), Rejection> {
@@ -61,28 +72,40 @@ fn changes_begin(
     Ok(())
 }
 
-/// A tier table counts from an instant on, which may not be past (R5).
-pub(super) fn publish_tiers(state: &State, table: &TierTable, now: Timestamp) -> Refusable {
-    let known = &state.config().tiers;
-    if known.get(&table.effective_from) == Some(table) {
+/// A tier table counts from an instant on, which may not be past (R5). Names are told apart by whoever sends them.
+pub(super) fn publish_tiers(
+    state: &State,
+    effective_from: Option<Timestamp>,
+    tiers: &[Tier],
+    now: Timestamp,
+) -> Refusable {
+    let config = state.config();
+    let now = now.max(state.head().recorded_at);
+    let as_it_is = match effective_from {
+        Some(from) => config.tiers.get(&from).is_some_and(|known| known.tiers == tiers),
+        None => config.tiers_at(now).tiers == tiers,
+    };
+    if as_it_is {
         return Ok(Decided::AsItIs);
     }
-    let rises = table.tiers.windows(2).all(|pair| match pair {
-        [low, high] => low.cumulative_recharge < high.cumulative_recharge,
-        _short => true,
-    });
-    let (first, mut names) = (table.tiers.first(), BTreeSet::new());
-    let sound = first.is_some_and(|first| first.cumulative_recharge.is_positive())
-        && table.tiers.iter().all(|tier| names.insert(&tier.name));
-    if !rises || !sound || table.effective_from < now.max(state.head().recorded_at) {
-        return Err(Rejection::TiersUnordered);
+    let mut below = Amount::ZERO;
+    for tier in tiers {
+        if tier.cumulative_recharge <= below {
+            return Err(Rejection::TiersUnordered(tier.name.clone()));
+        }
+        below = tier.cumulative_recharge;
     }
-    Ok(Decided::of([Event::Config(ConfigEvent::TiersPublished(table.clone()))]))
+    let effective_from = effective_from.unwrap_or(now);
+    if effective_from < now {
+        return Err(Rejection::TiersInThePast { now });
+    }
+    let table = TierTable { effective_from, tiers: tiers.to_vec() };
+    Ok(Decided::of([Event::Config(ConfigEvent::TiersPublished(table))]))
 }
 
 /// A later change of the policy grants nothing backwards (R4.5).
 pub(super) fn set_voucher_policy(config: &Config, policy: VoucherPolicy) -> Refusable {
-    if policy.threshold.is_negative() || policy.amount.is_negative() {
+    if !policy.threshold.is_positive() || policy.amount.is_negative() {
         return Err(Rejection::AmountNotPositive);
     }
     within(Amount::ZERO, policy.amount)?;

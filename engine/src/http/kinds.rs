@@ -253,6 +253,31 @@ choices! {
     }
 }
 
+/// An amount that may be nothing, and not less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotNegative(pub(super) Amount);
+
+impl Text for NotNegative {
+    const NAME: &'static str = "AmountNotNegative";
+
+    fn schema() -> ObjectBuilder {
+        string("Money of the ledger's currency, not below 0, exact: a decimal number with at most 12 places.")
+            .pattern(Some(format!("^{AMOUNT}$")))
+            .examples(["5"])
+    }
+
+    fn of(text: &str) -> Result<Self, String> {
+        if text.starts_with('-') {
+            return Err("must not be negative".to_owned());
+        }
+        Amount::of(text).map(Self)
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        self.0.to_string().into()
+    }
+}
+
 /// An e-mail address, as far as a server can know: something, one @, and a host of labels with a dot, or `localhost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Email(pub(super) String);

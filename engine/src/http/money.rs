@@ -1,25 +1,30 @@
-//! Recharges and balances.
+//! Recharges, balances and credit limits.
 
-use tollbook_projections::organization::Organization;
-use tollbook_projections::state::State;
+use tollbook_projections::movement::{MovementKey, MovementKind, What};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::OrganizationCommand;
-use tollbook_schemas::event::{Event, MoneyEvent};
-use tollbook_schemas::id::{DisplayName, OrgId, RechargeId, Reference, VoucherId};
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::id::{OrgId, RechargeId, Reference, VoucherId};
 
 use super::answer::Json;
+use super::booked::{Balance, Seen, balance_of, booked, only};
 use super::document::{Routes, Says, Verb};
 use super::problem::Problem;
-use super::reading::{Reading, read_state};
-use super::shape::{IfAny, answer, request};
-use super::write::{Created, Write};
+use super::reading::Reading;
+use super::shape::{IfAny, OrNull, answer, request};
+use super::write::{Changed, Created, Write};
 use crate::clock;
-use crate::node::Node;
 use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Money", "What an organization has paid, was given, and has left.");
+    let says = Says { id: "getBalance", summary: "See the balance", more: "" };
+    routes.read("/v1/organizations/{org}/balance", says, balance);
+    let says = Says {
+        id: "setCreditLimit",
+        summary: "Set how far below zero an organization may go, or remove that",
+        more: "Requests are admitted while vouchers, cash and credit together are more than 0.",
+    };
+    routes.write(Verb::Put, "/v1/organizations/{org}/credit-limit", says, set_credit_limit);
     let says = Says {
         id: "recharge",
         summary: "Book a recharge",
@@ -27,8 +32,6 @@ pub(super) fn routes(routes: &mut Routes) {
                that earns the policy's voucher brings it.",
     };
     routes.write(Verb::Post, "/v1/organizations/{org}/recharges", says, recharge);
-    let says = Says { id: "getBalance", summary: "See the balance", more: "" };
-    routes.read("/v1/organizations/{org}/balance", says, balance);
 }
 
 request! {
@@ -38,6 +41,14 @@ request! {
         amount: Amount,
         /// The payment's own, so that it is booked once.
         reference: Reference,
+    }
+}
+
+request! {
+    /// A credit limit to set.
+    pub(super) struct NewCreditLimit {
+        /// How far below zero the organization may go; more than 0, or null: not at all.
+        limit: OrNull<Amount>,
     }
 }
 
@@ -67,31 +78,10 @@ answer! {
     }
 }
 
-answer! {
-    /// What an organization has.
-    pub(super) struct Balance {
-        /// Cash.
-        cash: Amount,
-        /// What is left of vouchers.
-        vouchers: Amount,
-        /// Held for requests in progress.
-        held: Amount,
-        /// What may be used: cash and vouchers.
-        available: Amount,
-        /// How far below zero it may go.
-        credit_limit: Option<Amount>,
-        /// All that was ever recharged.
-        cumulative_recharge: Amount,
-        /// The tier that this earns; null below the first.
-        tier: Option<DisplayName>,
-        /// The ledger's currency.
-        currency: String,
-    }
-}
-
 async fn recharge(
     Write { path: org, body, author }: Write<OrgId, NewRecharge>,
 ) -> Result<Created<Recharge>, Problem> {
+    let key = MovementKey::Reference(MovementKind::Recharge, body.reference.clone());
     let command = OrganizationCommand::Recharge {
         recharge: RechargeId::from_bits(clock::new_id_bits()),
         amount: body.amount,
@@ -99,18 +89,23 @@ async fn recharge(
         voucher: VoucherId::from_bits(clock::new_id_bits()),
     };
     let done = author.decide(&org, command).await?;
-    let (mut recharged, mut voucher) = (None, None);
-    for event in &done.events {
-        if let Event::Money(MoneyEvent::Recharged { recharge, amount, reference }) = event {
-            recharged = Some((recharge.clone(), *amount, reference.clone()));
-        } else if let Event::Money(MoneyEvent::VoucherGranted { voucher: id, amount, .. }) = event {
-            voucher = Some(GrantedVoucher { id: id.clone(), amount: *amount });
-        }
-    }
-    let (id, amount, reference) =
-        recharged.ok_or_else(|| Problem::internal("the entry recharged nothing"))?;
-    let balance = balance_of(&author.node, &org).await?;
+    let (movements, balance) = booked(&author.node, &org, &done, key).await?;
+    let (id, amount, reference) = only(&movements, |movement| {
+        let What::Recharge { recharge } = &movement.what else { return None };
+        Some((recharge.clone(), movement.change.cash, movement.reference.clone()?))
+    })?;
+    let voucher = movements.iter().find_map(|movement| {
+        let What::VoucherGrant { voucher, .. } = &movement.what else { return None };
+        Some(GrantedVoucher { id: voucher.clone(), amount: movement.change.vouchers })
+    });
     Ok(Created::new(done, Recharge { id, amount, reference, voucher: IfAny(voucher), balance }))
+}
+
+async fn set_credit_limit(
+    Write { path: org, body, author }: Write<OrgId, NewCreditLimit>,
+) -> Result<Changed<Balance>, Problem> {
+    let done = author.decide(&org, OrganizationCommand::SetCreditLimit(body.limit.0)).await?;
+    Ok(Changed::new(done, balance_of(&author.node, &org).await?))
 }
 
 async fn balance(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<Balance>, Problem> {
@@ -119,37 +114,4 @@ async fn balance(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<B
         at.state(&org, Action::SeeOrganizationFigures, move |state, known| seen.balance(state, known))
             .await?,
     ))
-}
-
-/// The balance as it is now, for whoever has just changed it.
-pub(super) async fn balance_of(node: &Node, org: &OrgId) -> Result<Balance, Problem> {
-    let seen = Seen::by(node);
-    read_state(node, org, move |state, known| seen.balance(state, known)).await
-}
-
-/// What a balance depends on besides State.
-struct Seen {
-    now: Timestamp,
-    currency: String,
-}
-
-impl Seen {
-    fn by(node: &Node) -> Self {
-        Self { now: node.clock().now(), currency: node.ledger().currency.clone() }
-    }
-
-    fn balance(self, state: &State, known: &Organization) -> Balance {
-        let purse = &known.purse;
-        let tiers = state.config().tiers_at(self.now.max(state.head().recorded_at));
-        Balance {
-            cash: purse.cash(),
-            vouchers: purse.vouchers(),
-            held: Amount::ZERO,
-            available: purse.available(),
-            credit_limit: None,
-            cumulative_recharge: purse.cumulative_recharge(),
-            tier: tiers.tier(purse.cumulative_recharge()).map(|tier| tier.name.clone()),
-            currency: self.currency,
-        }
-    }
 }

@@ -12,9 +12,9 @@ use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Timestamp, Zone};
 use utoipa::openapi::schema::ObjectBuilder;
 
+use super::booked::{Balance, balance_of};
 use super::document::{Routes, Says, Verb};
 use super::kinds::{Email, string};
-use super::money::{Balance, balance_of};
 use super::problem::{Fault, Problem};
 use super::shape::{Text, answer, request};
 use super::write::{Created, Write};

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use tollbook_schemas::id::{InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, TokenId};
+use tollbook_schemas::id::{InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
@@ -57,6 +57,10 @@ impl PathId for MemberId {
 
 impl PathId for InvitationId {
     const WHAT: &'static str = "invitation";
+}
+
+impl PathId for RechargeId {
+    const WHAT: &'static str = "recharge";
 }
 
 impl PathId for InvoiceId {

@@ -1,23 +1,24 @@
-//! Prices of the whole ledger.
+//! Prices of the whole ledger, and organizations' own.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tollbook_projections::config::{PriceBook, PriceHistory, Published};
-use tollbook_schemas::command::ConfigCommand;
-use tollbook_schemas::id::{MeterName, ModelName};
+use tollbook_schemas::command::{ConfigCommand, NewPrices as Wanted, OrganizationCommand};
+use tollbook_schemas::id::{MeterName, ModelName, OrgId};
 use tollbook_schemas::position::PartitionId;
-use tollbook_schemas::price::{ModelPrice, Price, PriceList};
+use tollbook_schemas::price::{ModelPrice, Price};
 use tollbook_schemas::time::Timestamp;
 use utoipa::openapi::schema::ArrayBuilder;
 
 use super::answer::Json;
 use super::document::{Routes, Says, Verb};
 use super::problem::{Fault, Problem};
-use super::reading::Reading;
+use super::reading::{Reading, read_organization};
 use super::shape::{Described, FromJson, Parts, Shape, answer, request};
 use super::write::{Changed, Write};
 use crate::node::Node;
+use crate::permission::Action;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Configuration", "What holds for the whole ledger.");
@@ -30,6 +31,26 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.write(Verb::Put, "/v1/config/prices", says, publish);
     let says = Says { id: "getPrices", summary: "See all prices", more: "" };
     routes.read("/v1/config/prices", says, show);
+}
+
+const OWN_PRICES: &str = "/v1/organizations/{org}/prices";
+
+/// Of the family that balances begin.
+pub(super) fn routes_of_organizations(routes: &mut Routes) {
+    let says = Says {
+        id: "publishOwnPrices",
+        summary: "Publish prices of an organization's own",
+        more: "Its own price of a model wins from when it begins; what is not in its list costs what everybody pays, and a \
+               model may stand only here. Prices merge by model and time, and nothing published disappears. Where nobody had \
+               a price of a model yet, its own first one may begin in the past; a change may not.",
+    };
+    routes.write(Verb::Put, OWN_PRICES, says, publish_own);
+    let says = Says {
+        id: "getOwnPrices",
+        summary: "See all prices of an organization's own",
+        more: "Everybody's prices are not among them.",
+    };
+    routes.read(OWN_PRICES, says, show_own);
 }
 
 request! {
@@ -127,11 +148,7 @@ answer! {
 
 async fn publish(Write { body, author, .. }: Write<(), NewPrices>) -> Result<Changed<Prices>, Problem> {
     let node = &author.node;
-    let list = PriceList {
-        effective_from: body.effective_from.unwrap_or_else(|| node.clock().now()),
-        models: body.models.0,
-    };
-    let currency = body.currency.unwrap_or_else(|| node.ledger().currency.clone());
+    let (currency, list) = body.wanted(node);
     let done = author.configure(ConfigCommand::PublishPrices { currency, list }).await?;
     Ok(Changed::new(done, published(node).await?))
 }
@@ -141,21 +158,50 @@ async fn show(Reading { at, .. }: Reading<()>) -> Result<Json<Prices>, Problem> 
 }
 
 async fn published(node: &Node) -> Result<Prices, Problem> {
-    let book: PriceBook = node.owner(PartitionId(0))?.read(|state| state.config().prices.clone()).await?;
-    let dated = |(model, history): (&ModelName, &PriceHistory)| {
-        let model = model.clone();
-        history
-            .iter()
-            .map(move |(from, Published { price, .. })| DatedPrice {
-                model: model.clone(),
-                effective_from: *from,
-                input: price.input,
-                cached_input: price.cached_input,
-                output: price.output,
-                meters: price.meters.clone(),
-                max_output_tokens: price.max_output_tokens,
-            })
-            .collect::<Vec<_>>()
-    };
-    Ok(Prices { currency: node.ledger().currency.clone(), models: book.models().flat_map(dated).collect() })
+    let book = node.owner(PartitionId(0))?.read(|state| state.config().prices.clone()).await?;
+    Ok(Prices::of(node, &book))
+}
+
+async fn publish_own(
+    Write { path: org, body, author }: Write<OrgId, NewPrices>,
+) -> Result<Changed<Prices>, Problem> {
+    let node = &author.node;
+    let (currency, list) = body.wanted(node);
+    let done = author.decide(&org, OrganizationCommand::PublishPrices { currency, list }).await?;
+    let book = read_organization(node, &org, |known| known.prices.clone()).await?;
+    Ok(Changed::new(done, Prices::of(node, &book)))
+}
+
+async fn show_own(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<Prices>, Problem> {
+    let read = at.organization(&org, Action::SeeOrganizationFigures, |known| known.prices.clone());
+    Ok(Json(Prices::of(&at.node, &read.await?)))
+}
+
+impl NewPrices {
+    /// Its currency, the ledger's unless it says so, and its prices.
+    fn wanted(self, node: &Node) -> (String, Wanted) {
+        let currency = self.currency.unwrap_or_else(|| node.ledger().currency.clone());
+        (currency, Wanted { effective_from: self.effective_from, models: self.models.0 })
+    }
+}
+
+impl Prices {
+    fn of(node: &Node, book: &PriceBook) -> Self {
+        let dated = |(model, history): (&ModelName, &PriceHistory)| {
+            let model = model.clone();
+            history
+                .iter()
+                .map(move |(from, Published { price, .. })| DatedPrice {
+                    model: model.clone(),
+                    effective_from: *from,
+                    input: price.input,
+                    cached_input: price.cached_input,
+                    output: price.output,
+                    meters: price.meters.clone(),
+                    max_output_tokens: price.max_output_tokens,
+                })
+                .collect::<Vec<_>>()
+        };
+        Self { currency: node.ledger().currency.clone(), models: book.models().flat_map(dated).collect() }
+    }
 }

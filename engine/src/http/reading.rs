@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::State;
-use tollbook_projections::view::ViewError;
+use tollbook_projections::view::{View, ViewError};
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::rejection::Rejection;
@@ -164,12 +164,18 @@ pub(super) async fn read_state<T: Send + 'static>(
     found.ok_or_else(|| Rejection::OrganizationUnknown(organization.clone()).into())
 }
 
-/// Reads a view on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
+/// The view of an organization's partition.
+pub(super) fn view_of(node: &Node, organization: &OrgId) -> Result<View, Problem> {
+    let view = node.view(node.partition_of(organization)).cloned();
+    view.ok_or_else(|| Problem::internal("this node has no view of the partition"))
+}
+
+/// Reads from a view, which blocks.
+pub(super) async fn viewed<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let read =
-        tokio::task::spawn_blocking(read).await.map_err(|error| Problem::internal(error.to_string()))?;
+    let read = tokio::task::spawn_blocking(read).await;
+    let read = read.map_err(|error| Problem::internal(error.to_string()))?;
     read.map_err(|error| Problem::internal(error.to_string()))
 }
 

@@ -1,7 +1,7 @@
 //! Rows that finance reads, and those that decisions look up.
 
 use tollbook_schemas::codec;
-use tollbook_schemas::id::OrgId;
+use tollbook_schemas::id::{OrgId, RechargeId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
@@ -94,6 +94,34 @@ impl View {
     pub fn movements_with(&self, organization: &OrgId, one: &Movement) -> Result<Vec<Movement>, ViewError> {
         let rows = self.tree.scan_prefix(key::movements_of_entry(organization, one));
         rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
+    }
+
+    /// Recharges of one organization after one of them, in the order of ids, at most `limit`: each with whatever was
+    /// paid back of it or issued about it, in the order of the log.
+    pub fn recharges(
+        &self,
+        organization: &OrgId,
+        after: Option<&RechargeId>,
+        limit: usize,
+    ) -> Result<Vec<(RechargeId, Vec<Movement>)>, ViewError> {
+        let (from, end) = key::recharges(organization, after);
+        let mut found: Vec<(RechargeId, Vec<Movement>)> = Vec::new();
+        for row in self.tree.range(from..end) {
+            let (key, _) = row.map_err(|source| self.views.failed(source))?;
+            let Some((recharge, place)) = key::recharge_of(organization, &key) else { continue };
+            if found.last().is_none_or(|(last, _)| *last != recharge) {
+                if found.len() == limit {
+                    break;
+                }
+                found.push((recharge, Vec::new()));
+            }
+            if let (Some((_, movements)), Some(movement)) =
+                (found.last_mut(), self.row(&key::movement_at(organization, place))?)
+            {
+                movements.push(movement);
+            }
+        }
+        Ok(found)
     }
 
     /// What the last month up to `month` came to in which anything was booked, of those that are over.

@@ -1,7 +1,7 @@
 //! Keys of rows. Ids, references and codes are not empty and hold no byte below a space, so that what follows one ends
 //! with a 0 and nobody else's rows begin like these.
 
-use tollbook_schemas::id::OrgId;
+use tollbook_schemas::id::{OrgId, RechargeId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
@@ -67,6 +67,24 @@ pub(super) fn movements_by(id: &OrgId, key: &MovementKey) -> Vec<u8> {
         MovementKey::Number(number) => [b"n".as_slice(), &number.to_be_bytes()].concat(),
     };
     [of(b"k", id), key, vec![0]].concat()
+}
+
+/// From where to where the keys are that say where recharges are: all of them, or those after one.
+pub(super) fn recharges(id: &OrgId, after: Option<&RechargeId>) -> (Vec<u8>, Vec<u8>) {
+    let all = |kind: u8| [of(b"k", id), vec![kind]].concat();
+    let from = after.map_or_else(
+        || all(b'c'),
+        // No id holds a 1, and what follows one is a 0.
+        |recharge| [all(b'c').as_slice(), recharge.as_str().as_bytes(), &[1]].concat(),
+    );
+    (from, all(b'd'))
+}
+
+/// The recharge that such a key is of, and the place that it names.
+pub(super) fn recharge_of<'a>(id: &OrgId, key: &'a [u8]) -> Option<(RechargeId, &'a [u8])> {
+    let (key, place) = key.split_at_checked(key.len().checked_sub(PLACE_LENGTH)?)?;
+    let recharge = key.get(of(b"k", id).len().checked_add(1)?..key.len().checked_sub(1)?)?;
+    Some((RechargeId::parse(std::str::from_utf8(recharge).ok()?).ok()?, place))
 }
 
 pub(super) fn movement_by(id: &OrgId, key: &MovementKey, movement: &Movement) -> Vec<u8> {

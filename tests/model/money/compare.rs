@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use tollbook_projections::books::{EndedMonth, OpenMonth};
-use tollbook_projections::movement::{Movement, What};
+use tollbook_projections::movement::Movement;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::purse::Funds;
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
+use tollbook_projections::statement::{Booked, Kept, Statement, UsedIn};
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::id::ProjectId;
-use tollbook_schemas::time::{Day, Month};
+use tollbook_schemas::id::{OrgId, ProjectId};
+use tollbook_schemas::time::Month;
 use tollbook_tests::books::{books_of, export_of};
-use tollbook_tests::memory::MemoryLedger;
+use tollbook_tests::memory::{MemoryLedger, PARTITION};
 
 /// Fails with the first difference, and the first entry after which there is one.
 #[track_caller]
@@ -215,13 +215,8 @@ fn number(number: i128) -> Value {
     i64::try_from(number).unwrap().into()
 }
 
-fn is_something(cell: &Cell) -> bool {
-    *cell != Cell { meters: cell.meters.clone(), ..Cell::default() }
-        || cell.meters.values().any(|units| *units != 0)
-}
-
 fn spend(cells: &BTreeMap<CellKey, Cell>) -> Value {
-    let some = cells.iter().filter(|(_, cell)| is_something(cell));
+    let some = cells.iter().filter(|(_, cell)| !cell.is_nothing());
     some.map(|(CellKey { day, project, model, key }, cell)| {
         let mut row = figures(cell);
         row.insert("day".into(), day.to_string().into());
@@ -233,73 +228,65 @@ fn spend(cells: &BTreeMap<CellKey, Cell>) -> Value {
     .collect()
 }
 
-/// Statements by month, from everything that became rows of the view and what is still open.
+/// Statements by month, from everything that became rows of the view and what State still holds.
 fn statements(ledger: &MemoryLedger, known: &Organization) -> Value {
-    let funds = known.purse.funds();
-    let OpenMonth { month, opening, usage, active, since: _ } = known.month.clone();
-    let open = active.then_some(EndedMonth { month, opening, usage, closing: funds });
-    let ended = ledger.months.iter().filter(|(of, _)| *of == known.id).map(|(_, ended)| ended.clone());
-    let statements = ended.chain(open).map(|ended| {
-        let statement = json!({
-            "opening": pair(ended.opening),
-            "movements": movements(ledger, known, ended.month),
-            "usage": pair(ended.usage),
-            "usage_rows": usage_rows(ledger, known, ended.month),
-            "closing": pair(ended.closing),
+    let ended = ledger.months.iter().filter(|(of, _)| *of == known.id).map(|(_, ended)| ended.month);
+    let open = known.month.active.then_some(known.month.month);
+    let statements = ended.chain(open).map(|month| {
+        let statement = statement_of(ledger, known, month);
+        let shown = json!({
+            "opening": pair(statement.opening),
+            "movements": statement.movements.iter().map(movement).collect::<Vec<_>>(),
+            "usage": pair(statement.took),
+            "usage_rows": statement.usage.iter().map(usage_row).collect::<Vec<_>>(),
+            "closing": pair(statement.closing),
+            "sha256": hex(statement.hash()),
         });
-        (ended.month.to_string(), statement)
+        (month.to_string(), shown)
     });
     Value::Object(statements.collect())
 }
 
-fn movements(ledger: &MemoryLedger, known: &Organization, month: Month) -> Value {
-    let of_month =
-        ledger.movements.iter().filter(|(of, movement)| *of == known.id && movement.month == month);
-    let shown = of_month.filter(|(_, movement)| movement.what != What::MovedInReference);
-    shown.map(|(_, movement)| movement_json(movement)).collect()
+/// As a node makes it from its view, and State.
+pub(super) fn statement_of(ledger: &MemoryLedger, known: &Organization, month: Month) -> Statement {
+    let mine = |(of, _): &&(OrgId, OpenCells)| *of == known.id;
+    let cells = ledger.history.iter().filter(mine).filter(|(_, cells)| cells.booked_on.month() == month);
+    let ended = ledger.months.iter().filter(|(of, ended)| *of == known.id && ended.month <= month);
+    let movements = ledger.movements.iter();
+    let movements = movements.filter(|(of, movement)| *of == known.id && movement.month == month);
+    let booked = Booked {
+        ended: ended.map(|(_, ended)| ended).next_back().cloned(),
+        movements: movements.map(|(_, movement)| movement.clone()).collect(),
+        cells: cells.map(|(_, cells)| cells.clone()).collect(),
+    };
+    Kept::of(&ledger.state, known, month, ledger.now).unwrap().with(booked).unwrap()
 }
 
-fn movement_json(movement: &Movement) -> Value {
-    let id = match &movement.what {
-        What::Recharge { recharge } => Some(recharge.to_string()),
-        What::Refund { refund, .. } => Some(refund.to_string()),
-        What::RechargeReversal { reversal, .. } => Some(reversal.to_string()),
-        What::Adjustment { adjustment, .. } => Some(adjustment.to_string()),
-        What::VoucherGrant { voucher, .. }
-        | What::VoucherExpiry { voucher }
-        | What::VoucherWithdrawal { voucher } => Some(voucher.to_string()),
-        What::UsageReversal { reversal, .. } => Some(reversal.to_string()),
-        What::Invoice { invoice, .. } => Some(invoice.to_string()),
-        What::CreditNote { note, .. } => Some(note.to_string()),
-        What::OpeningBalance { .. } | What::MovedInReference => None,
-    };
+fn movement(movement: &Movement) -> Value {
     json!({
         "position": format!("0-{}", movement.position),
+        "time": movement.booked_at.to_string(),
         "kind": movement.kind().code(),
-        "id": id,
+        "id": movement.id(),
+        "relates_to": movement.relates_to(PARTITION),
+        "number": movement.document(),
         "reference": movement.reference.as_ref().map(|reference| reference.as_str()),
+        "reason": movement.reason.as_ref().map(|reason| reason.as_str()),
+        "memo": movement.memo().map(text),
         "cash": text(movement.change.cash),
         "vouchers": text(movement.change.vouchers),
+        "after": pair(movement.after),
     })
 }
 
-/// Usage booked in a month, by project, model and the month in which it occurred.
-fn usage_rows(ledger: &MemoryLedger, known: &Organization, month: Month) -> Value {
-    let closed = ledger.history.iter().filter(|(of, _)| *of == known.id).map(|(_, cells)| cells);
-    let booked_in =
-        |cells: &&OpenCells| cells.booked_on != Day::default() && cells.booked_on.month() == month;
-    let mut sums: BTreeMap<(String, String, String), Cell> = BTreeMap::new();
-    for (key, cell) in closed.chain([&known.open]).filter(booked_in).flat_map(|cells| cells.cells.iter()) {
-        let name = (key.project.to_string(), key.model.to_string(), key.day.month().to_string());
-        sums.entry(name).or_default().add(cell).unwrap();
-    }
-    let some = sums.into_iter().filter(|(_, cell)| is_something(cell));
-    some.map(|((project, model, occurred_in), cell)| {
-        let mut row = figures(&cell);
-        row.insert("project".into(), project.into());
-        row.insert("model".into(), model.into());
-        row.insert("occurred_in".into(), occurred_in.into());
-        Value::Object(row)
-    })
-    .collect()
+fn usage_row((used_in, cell): (&UsedIn, &Cell)) -> Value {
+    let mut row = figures(cell);
+    row.insert("project".into(), used_in.project.as_str().into());
+    row.insert("model".into(), used_in.model.as_str().into());
+    row.insert("occurred_in".into(), used_in.month.to_string().into());
+    Value::Object(row)
+}
+
+fn hex(hash: [u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::compare;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tollbook_projections::movement::{Movement, What};
@@ -16,7 +17,7 @@ use tollbook_schemas::id::{
     DisplayName, InvoiceId, KeyId, MeterName, ModelName, MovementId, NodeName, OrgId, ProjectId, Reason,
     RechargeId, Reference, SourceName, VoucherId,
 };
-use tollbook_schemas::policy::{LagModel, Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{LagModel, Tier, VoucherPolicy};
 use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::role::Verification;
@@ -227,7 +228,14 @@ impl History {
     fn of(&mut self, customer: usize, command: Of) -> Option<Vec<Event>> {
         let command = Command::Organization(self.customers[customer].id.clone(), command);
         // Usage that is booked between deciding and appending may take the cash, or the voucher.
-        if self.chance(250) { self.overtaken(customer, &command) } else { self.command(&command) }
+        match self.below(20) {
+            0 => {
+                let ahead = self.rng.random_range(0..200_000);
+                self.overtaken(customer, &command, ahead)
+            }
+            1..5 => self.overtaken(customer, &command, 0),
+            _ => self.command(&command),
+        }
     }
 
     /// What time alone brings about; sometimes late.
@@ -256,11 +264,12 @@ impl History {
             .ledger
             .state
             .organizations()
-            .flat_map(|known| known.unsealed.iter().map(|month| (known.id.clone(), *month)))
+            .flat_map(|known| known.waiting_for_seals().map(|month| (known.id.clone(), month)))
             .collect();
         for (id, month) in due {
-            if self.command(&Command::Organization(id, Of::SealStatement { month, hash: [5; 32] })).is_some()
-            {
+            let known = self.ledger.state.organization(&id).unwrap();
+            let hash = compare::statement_of(&self.ledger, known, month).hash();
+            if self.command(&Command::Organization(id, Of::SealStatement { month, hash })).is_some() {
                 self.reach("sealed");
             }
         }
@@ -425,9 +434,11 @@ impl History {
     }
 
     /// A decision that usage overtakes on its way into the log.
-    fn overtaken(&mut self, customer: usize, command: &Command) -> Option<Vec<Event>> {
+    /// The other node's clock is `ahead` by so many seconds.
+    fn overtaken(&mut self, customer: usize, command: &Command, ahead: i64) -> Option<Vec<Event>> {
         let usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
-        let (topic, entry) = self.ledger.pack(&usage);
+        let (topic, mut entry) = self.ledger.pack(&usage);
+        entry.recorded_at = entry.recorded_at.plus_seconds(ahead);
         let (term, mut came) = (self.ledger.state.head().term, false);
         let outcome = self.ledger.command_overtaken(&actor_of(command), command, None, term, |ledger| {
             ledger.append(&topic, &entry).unwrap();
@@ -517,7 +528,8 @@ impl History {
     }
 
     fn reverse_usage(&mut self) {
-        let Some((place, usage)) = any(&mut self.rng, &self.came) else { return };
+        let recent = if self.chance(500) { self.came.len().saturating_sub(30) } else { 0 };
+        let Some((place, usage)) = any(&mut self.rng, &self.came[recent..]) else { return };
         // What ended in quarantine or as a repetition was never booked.
         let held = self.ledger.quarantine.iter().any(|held| held.place == place);
         if held || self.ledger.repeated.contains(&place) {
@@ -587,7 +599,31 @@ impl History {
         // A first price begins before everything, or what came before it could never be released.
         let first = models.iter().any(|model| unpriced(self, *model));
         let from = if first { PAST.parse().unwrap() } else { self.begin() };
+        if self.chance(300) {
+            self.use_ahead(models[0]);
+            let soon = self.ledger.now.plus_seconds(self.rng.random_range(0..100));
+            self.publish(&models, soon);
+            return;
+        }
         self.publish(&models, from);
+    }
+
+    /// Usage that occurred a little ahead is charged by what is known of prices by then; and so it is taken back.
+    fn use_ahead(&mut self, model: usize) {
+        let customer = self.customer();
+        let now = self.ledger.now;
+        let usage: Vec<Usage> = (0..10)
+            .map(|_| Usage {
+                model: model_name(model),
+                occurred: Occurred::Given(now.plus_seconds(self.rng.random_range(0..299))),
+                extras: None,
+                ..self.record(customer)
+            })
+            .collect();
+        self.ledger.usage(&usage);
+        let position = self.ledger.state.head().position;
+        let places = (0..).map(|row| UsagePlace { position, row });
+        self.came.extend(places.zip(usage));
     }
 
     /// When prices begin: now, later, or before, which only a first price may.
@@ -618,7 +654,10 @@ impl History {
     fn publish(&mut self, models: &[usize], from: Timestamp) {
         let list = self.price_list(models, from);
         let currency = "USD".to_owned();
-        if self.command(&Command::Config(ConfigCommand::PublishPrices { currency, list })).is_some() {
+        if self
+            .command(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
+            .is_some()
+        {
             self.edges.push(from);
             self.reach("prices published");
         }
@@ -629,7 +668,7 @@ impl History {
         let models = [self.below(MODELS)];
         let from = self.begin();
         let list = self.price_list(&models, from);
-        if self.of(customer, Of::PublishPrices { currency: "USD".into(), list }).is_some() {
+        if self.of(customer, Of::PublishPrices { currency: "USD".into(), list: list.into() }).is_some() {
             self.edges.push(from);
             self.reach("own prices published");
         }
@@ -641,6 +680,10 @@ impl History {
             0 => {
                 let zone = self.zone();
                 let change = Of::Change { name: None, email: None, zone: Some(zone) };
+                if self.chance(200) {
+                    self.change_zone_too_late(customer, change);
+                    return;
+                }
                 if self.of(customer, change).is_some() {
                     self.reach("another zone");
                 }
@@ -659,6 +702,18 @@ impl History {
                 }
             }
             _ => self.add_project(customer),
+        }
+    }
+
+    /// Decided at the end of a month, and in the log after the next has begun: then it counts a month later.
+    fn change_zone_too_late(&mut self, customer: usize, change: Of) {
+        let known = self.ledger.state.organization(&self.customers[customer].id).unwrap();
+        let next =
+            known.calendar.day(self.ledger.now.max(self.ledger.state.head().recorded_at)).month().next();
+        self.ledger.now = known.calendar.start_of_month(next).plus_seconds(-1);
+        let command = Command::Organization(self.customers[customer].id.clone(), change);
+        if self.overtaken(customer, &command, 2).is_some() {
+            self.reach("another zone, too late");
         }
     }
 
@@ -688,7 +743,7 @@ impl History {
                 };
                 let (first, second) = (self.amount(3), self.amount(30));
                 let tiers = vec![tier("Small", first), tier("Large", first.checked_add(second).unwrap())];
-                ConfigCommand::PublishTiers(TierTable { effective_from: self.begin(), tiers })
+                ConfigCommand::PublishTiers { effective_from: Some(self.begin()), tiers }
             }
         };
         if self.command(&Command::Config(command)).is_some() {
@@ -911,6 +966,9 @@ impl History {
             40 => number += self.rng.random_range(60_000..140_000),
             41 => return number + (1 << 20) + 70_000,
             42 => return 0,
+            // Just in the window, and just below it.
+            43..47 if number > 70_000 => return number - 65_536,
+            47..51 if number > 70_000 => return number - 65_537,
             _ => {}
         }
         self.customers[customer].counts[source] = number + 1;

@@ -13,7 +13,7 @@ use tollbook_schemas::id::{
     DisplayName, InvoiceId, KeyId, MemberId, ModelName, MovementId, OrgId, ProjectId, Reason, RechargeId,
     Reference, VoucherId,
 };
-use tollbook_schemas::policy::{Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{Tier, VoucherPolicy};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::role::Verification;
 use tollbook_schemas::sealed::SecretHash;
@@ -294,14 +294,14 @@ impl Walk {
                 tpd: None,
             });
             let effective_from = self.ledger.now.plus_seconds(ahead);
-            ConfigCommand::PublishTiers(TierTable { effective_from, tiers: tiers.to_vec() })
+            ConfigCommand::PublishTiers { effective_from: Some(effective_from), tiers: tiers.to_vec() }
         };
         self.command(&Command::Config(command));
     }
 
     fn own_prices(&mut self, id: &OrgId) {
         let (currency, list) = self.price_list();
-        self.of(id, OrganizationCommand::PublishPrices { currency, list });
+        self.of(id, OrganizationCommand::PublishPrices { currency, list: list.into() });
     }
 
     /// What finance does when months are over.

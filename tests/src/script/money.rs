@@ -13,7 +13,7 @@ use tollbook_schemas::command::{
 use tollbook_schemas::id::{
     DisplayName, InvoiceId, ModelName, MovementId, Reason, RechargeId, Reference, VoucherId,
 };
-use tollbook_schemas::policy::{Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::policy::{Tier, VoucherPolicy};
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
@@ -90,10 +90,9 @@ impl Run {
                         tpd: None,
                     }
                 });
-                let table =
-                    TierTable { effective_from: from.unwrap_or(self.ledger.now), tiers: tiers.collect() };
+                let (effective_from, tiers) = (Some(from.unwrap_or(self.ledger.now)), tiers.collect());
                 given.done(given.placed.len());
-                self.decide(&Command::Config(ConfigCommand::PublishTiers(table)))
+                self.decide(&Command::Config(ConfigCommand::PublishTiers { effective_from, tiers }))
             }
             "months" => {
                 given.done(0);
@@ -159,7 +158,7 @@ impl Run {
             "own-price" => {
                 let list = price_list(given, 1, self.ledger.now);
                 let currency = given.take("currency").unwrap_or("USD").to_owned();
-                (2, OrganizationCommand::PublishPrices { currency, list })
+                (2, OrganizationCommand::PublishPrices { currency, list: list.into() })
             }
             "unuse" => {
                 let (place, usage) = self.place_of(given.word(0), given.word(1));

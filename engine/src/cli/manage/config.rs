@@ -1,29 +1,54 @@
-//! What holds for the whole ledger: prices, the billing cycle, quantity limits.
+//! What holds for the whole ledger: prices, tiers, defaults, the billing cycle, quantity limits.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Calls, ManageError};
+use super::{Call, Calls, Id, ManageError, Setting};
 
 const PRICES: &[&str] = &["model", "effective_from", "input", "cached_input", "output", "max_output_tokens"];
+const TIERS: &[&str] = &["name", "cumulative_recharge", "concurrency", "rpm", "tpm", "tpd"];
+const DEFAULTS: &[&str] = &["balance_alert_threshold", "max_output_tokens"];
 const CYCLE: &[&str] = &["cycle_seconds", "delay_seconds"];
 const QUANTITIES: &[&str] = &["type", "projects", "api_keys"];
 
 /// Prices.
 #[derive(Debug, Subcommand)]
 pub(in super::super) enum PriceCommand {
-    /// Publish one model's prices, per million tokens
+    /// Publish one model's prices, per million units
     Set(PriceArgs),
     /// Publish a price list from a file of the API's JSON
     Publish {
         /// The file
         file: PathBuf,
+        #[command(flatten)]
+        of: PricesOf,
     },
     /// Show everything published
-    List,
+    List {
+        #[command(flatten)]
+        of: PricesOf,
+    },
+}
+
+/// Everybody's prices, or an organization's own.
+#[derive(Args, Debug)]
+pub(in super::super) struct PricesOf {
+    /// The organization whose own prices these are, org_… [default: everybody's]
+    #[arg(long, value_name = "ORG")]
+    org: Option<Id>,
+}
+
+impl PricesOf {
+    fn path(&self) -> String {
+        match &self.org {
+            Some(org) => format!("/v1/organizations/{org}/prices"),
+            None => "/v1/config/prices".to_owned(),
+        }
+    }
 }
 
 /// One model's prices.
@@ -32,37 +57,146 @@ pub(in super::super) struct PriceArgs {
     /// The model
     model: String,
     /// Per million input tokens
-    #[arg(long)]
+    #[arg(long, value_name = "PRICE")]
     input: String,
     /// Per million input tokens read from a cache
-    #[arg(long)]
+    #[arg(long, value_name = "PRICE")]
     cached_input: String,
     /// Per million output tokens
-    #[arg(long)]
+    #[arg(long, value_name = "PRICE")]
     output: String,
+    /// Per million of a further metered unit, such as image=40000.00; may stand several times
+    #[arg(long, value_name = "NAME=PRICE")]
+    meter: Vec<MeterPrice>,
+    /// Output tokens that are assumed where a request names no maximum [default: the ledger's]
+    #[arg(long, value_name = "TOKENS")]
+    max_output_tokens: Option<u64>,
     /// When they begin; a model's first may begin in the past [default: now]
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
+    #[command(flatten)]
+    of: PricesOf,
+}
+
+/// A metered unit and its price.
+#[derive(Clone, Debug)]
+pub(in super::super) struct MeterPrice {
+    meter: String,
+    price: String,
+}
+
+/// Why a text is no metered unit with a price.
+#[derive(Debug, thiserror::Error)]
+#[error("must be a name and a price, such as image=40000.00")]
+pub(in super::super) struct NoMeterPrice;
+
+impl FromStr for MeterPrice {
+    type Err = NoMeterPrice;
+
+    fn from_str(text: &str) -> Result<Self, NoMeterPrice> {
+        let (meter, price) = text.rsplit_once('=').ok_or(NoMeterPrice)?;
+        Ok(Self { meter: meter.to_owned(), price: price.to_owned() })
+    }
 }
 
 impl Calls for PriceCommand {
     fn call(self) -> Result<Call, ManageError> {
-        let path = "/v1/config/prices".to_owned();
         let call = match self {
             Self::Set(args) => {
+                let meters = args.meter.into_iter().map(|meter| (meter.meter, meter.price.into()));
+                let meters: serde_json::Map<String, Value> = meters.collect();
                 let price = json!({
                     "model": args.model,
                     "input": args.input,
                     "cached_input": args.cached_input,
                     "output": args.output,
+                    "meters": meters,
+                    "max_output_tokens": args.max_output_tokens,
                 });
                 let body = json!({ "effective_from": args.from, "models": [price] });
-                Call::write(Method::PUT, path, body, PRICES)
+                Call::write(Method::PUT, args.of.path(), body, PRICES)
             }
-            Self::Publish { file } => Call::write(Method::PUT, path, from_file(file)?, PRICES),
-            Self::List => Call::get(path, PRICES),
+            Self::Publish { file, of } => Call::write(Method::PUT, of.path(), from_file(file)?, PRICES),
+            Self::List { of } => Call::get(of.path(), PRICES),
         };
         Ok(call.rows(|answer| json!({ "items": answer.get("models") })))
+    }
+}
+
+/// The tier table.
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum TierCommand {
+    /// Show the table in force
+    Show,
+    /// Publish a table from a file of the API's JSON
+    Set {
+        /// The file
+        #[arg(long)]
+        file: PathBuf,
+    },
+}
+
+impl Calls for TierCommand {
+    fn call(self) -> Result<Call, ManageError> {
+        let path = "/v1/config/tiers".to_owned();
+        let call = match self {
+            Self::Show => Call::get(path, TIERS),
+            Self::Set { file } => Call::write(Method::PUT, path, from_file(file)?, TIERS),
+        };
+        Ok(call.rows(unlimited).note(later))
+    }
+}
+
+/// The rows of the table in force, with what is unlimited said so.
+fn unlimited(mut answer: Value) -> Value {
+    let mut tiers = answer.get_mut("tiers").map(Value::take).unwrap_or_default();
+    for tier in tiers.as_array_mut().into_iter().flatten() {
+        for limit in tier.as_object_mut().into_iter().flat_map(|tier| tier.values_mut()) {
+            if limit.is_null() {
+                *limit = "unlimited".into();
+            }
+        }
+    }
+    json!({ "items": tiers })
+}
+
+/// Tells of tables that are to begin.
+fn later(answer: &Value) -> Option<String> {
+    let in_force = answer.get("effective_from").and_then(Value::as_str)?;
+    let published = answer.get("published").and_then(Value::as_array)?;
+    let begins = published.iter().filter_map(|table| table.get("effective_from").and_then(Value::as_str));
+    let later: Vec<&str> = begins.filter(|begins| *begins > in_force).collect();
+    (!later.is_empty()).then(|| format!("other tables begin at {}; --json shows them", later.join(", ")))
+}
+
+/// What holds where an organization or a model says nothing else.
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum DefaultsCommand {
+    /// Show it
+    Show,
+    /// Set it
+    Set {
+        /// The available balance below which organizations are told; `none`: they are not
+        #[arg(long, value_name = "AMOUNT")]
+        balance_alert_threshold: Setting<String>,
+        /// Output tokens that are assumed where neither request nor model names a maximum
+        #[arg(long, value_name = "TOKENS")]
+        max_output_tokens: u64,
+    },
+}
+
+impl Calls for DefaultsCommand {
+    fn call(self) -> Result<Call, ManageError> {
+        let path = "/v1/config/defaults".to_owned();
+        Ok(match self {
+            Self::Show => Call::get(path, DEFAULTS),
+            Self::Set { balance_alert_threshold, max_output_tokens } => {
+                let threshold = balance_alert_threshold.0;
+                let body =
+                    json!({ "balance_alert_threshold": threshold, "max_output_tokens": max_output_tokens });
+                Call::write(Method::PUT, path, body, DEFAULTS)
+            }
+        })
     }
 }
 

@@ -281,3 +281,116 @@ fn a_setting_is_a_number_or_none() {
         assert!(bad.parse::<Setting<u32>>().is_err(), "{bad}");
     }
 }
+
+#[derive(Debug, Parser)]
+struct Sole<A: Args> {
+    #[command(flatten)]
+    alone: Alone<A>,
+}
+
+#[track_caller]
+fn check_alone<A: Args + Calls>(line: &str, expected: &str, body: &str) {
+    let words = std::iter::once("tollbook").chain(line.split_whitespace());
+    let parsed = Sole::<A>::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let (request, sent) = parsed.alone.command.call().unwrap().request();
+    let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+    assert_eq!((request.as_str(), sent), (expected, body), "{line}");
+}
+
+#[test]
+fn money() {
+    let check = check_alone::<RechargeArgs>;
+    let recharges = "/v1/organizations/org_1/recharges";
+    let (post, body) = (format!("POST {recharges}"), r#"{"amount":"5.00","reference":"a"}"#);
+    check("org_1 5.00 --reference a", &post, body);
+    check("--json org_1 --reference a 5.00 --actor mem_1", &post, body);
+    check("list org_1 --limit 2 --after rch_1", &format!("GET {recharges}?limit=2&after=rch_1"), "");
+    check("--json list org_1", &format!("GET {recharges}"), "");
+    check(
+        "reverse org_1 rch_1 --reference a --reason fraud",
+        &format!("POST {recharges}/rch_1/reversals"),
+        r#"{"amount":null,"reference":"a","reason":"fraud"}"#,
+    );
+    check(
+        "reverse org_1 rch_1 --amount 1 --reference a --reason fraud --idempotency-key k",
+        &format!("POST {recharges}/rch_1/reversals"),
+        r#"{"amount":"1","reference":"a","reason":"fraud"}"#,
+    );
+    for line in ["", "org_1", "org_1 5", "org_1 --reference a", "reverse org_1 rch_1 --reference a", "list"] {
+        let words = std::iter::once("tollbook").chain(line.split_whitespace());
+        let error = Sole::<RechargeArgs>::try_parse_from(words).unwrap_err().to_string();
+        assert!(error.contains("required"), "{line}: {error}");
+    }
+    check_alone::<RefundArgs>(
+        "org_1 5 --reference a --recharge rch_1",
+        "POST /v1/organizations/org_1/refunds",
+        r#"{"amount":"5","reference":"a","recharge":"rch_1"}"#,
+    );
+    check_alone::<AdjustArgs>(
+        "org_1 -5.25 --reference a --reason mistake --corrects 0-17",
+        "POST /v1/organizations/org_1/adjustments",
+        r#"{"amount":"-5.25","reference":"a","reason":"mistake","corrects":"0-17"}"#,
+    );
+    let check = check_alone::<CreditLimitArgs>;
+    check("org_1 100", "PUT /v1/organizations/org_1/credit-limit", r#"{"limit":"100"}"#);
+    check("org_1 none", "PUT /v1/organizations/org_1/credit-limit", r#"{"limit":null}"#);
+    check_alone::<BalanceArgs>("org_1", "GET /v1/organizations/org_1/balance", "");
+    check_alone::<TrialBalanceArgs>("", "GET /v1/trial-balance", "");
+    check_alone::<TrialBalanceArgs>("--partition 3", "GET /v1/trial-balance?partition=3", "");
+}
+
+#[test]
+fn vouchers() {
+    let check = check::<VoucherCommand>;
+    check(
+        "grant org_1 5 --reference a",
+        "POST /v1/organizations/org_1/vouchers",
+        r#"{"amount":"5","reference":"a","expires_at":null,"reason":null}"#,
+    );
+    check(
+        "grant org_1 5 --reference a --expires-at 2027-01-01T00:00:00Z --reason sorry",
+        "POST /v1/organizations/org_1/vouchers",
+        r#"{"amount":"5","reference":"a","expires_at":"2027-01-01T00:00:00Z","reason":"sorry"}"#,
+    );
+    check("list org_1 --limit 1", "GET /v1/organizations/org_1/vouchers?limit=1", "");
+    let check = self::check::<VoucherPolicyCommand>;
+    check("show", "GET /v1/config/voucher-policy", "");
+    check(
+        "set --threshold 5 --amount 5 --expires-after-days none",
+        "PUT /v1/config/voucher-policy",
+        r#"{"threshold":"5","amount":"5","expires_after_days":null}"#,
+    );
+    refused::<VoucherPolicyCommand>("set --threshold 5 --amount 5", "required");
+}
+
+#[test]
+fn prices_tiers_and_defaults() {
+    let check = check::<PriceCommand>;
+    let price =
+        r#"{"model":"m","input":"1","cached_input":"0.1","output":"2","meters":{},"max_output_tokens":null}"#;
+    let body = format!(r#"{{"effective_from":null,"models":[{price}]}}"#);
+    check("set m --input 1 --cached-input 0.1 --output 2", "PUT /v1/config/prices", &body);
+    check(
+        "set m --org org_1 --input 1 --cached-input 0.1 --output 2",
+        "PUT /v1/organizations/org_1/prices",
+        &body,
+    );
+    check(
+        "set m --input 1 --cached-input 1 --output 1 --meter image=4 --meter a=b=2 --max-output-tokens 7 --from t",
+        "PUT /v1/config/prices",
+        r#"{"effective_from":"t","models":[{"model":"m","input":"1","cached_input":"1","output":"1",
+            "meters":{"image":"4","a=b":"2"},"max_output_tokens":7}]}"#,
+    );
+    check("list", "GET /v1/config/prices", "");
+    check("list --org org_1", "GET /v1/organizations/org_1/prices", "");
+    refused::<PriceCommand>("set m --input 1 --cached-input 1 --output 1 --meter image", "such as image=");
+    self::check::<TierCommand>("show", "GET /v1/config/tiers", "");
+    refused::<TierCommand>("set --file /nowhere/tiers.json", "/nowhere/tiers.json");
+    let check = self::check::<DefaultsCommand>;
+    check("show", "GET /v1/config/defaults", "");
+    check(
+        "set --balance-alert-threshold none --max-output-tokens 100",
+        "PUT /v1/config/defaults",
+        r#"{"balance_alert_threshold":null,"max_output_tokens":100}"#,
+    );
+}
