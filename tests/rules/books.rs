@@ -362,7 +362,7 @@ fn r8_3_closing_a_month_lifts_recorded_time_to_its_end() {
     let decision = Decision { term, actor: Actor::Engine, cause: Cause::Timer, events: vec![closed] };
     let entry = ledger.entry(Body::Decision(decision));
     ledger.append(&Topic::Config, &entry).unwrap();
-    assert_eq!(ledger.state.head().recorded_at, "2026-12-01T00:00:00Z".parse().unwrap());
+    assert_eq!(ledger.state.head().recorded_at, until);
     assert!(ledger.now < ledger.state.head().recorded_at);
     assert_eq!(ledger.state.month_end(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
 }
