@@ -78,9 +78,14 @@ impl<'a> Case<'a> {
 
     /// Movements that a key finds, in the order of the log.
     fn movements<'b>(&self, key: &'b MovementKey) -> impl Iterator<Item = &'a Movement> + use<'a, 'b> {
+        self.all_movements().filter(move |movement| movement.answers(key))
+    }
+
+    /// What State remembers, and before it what was looked up for this command.
+    fn all_movements(&self) -> impl Iterator<Item = &'a Movement> + use<'a> {
         let recent = &self.organization.recent;
         let older = self.past.movements.iter().filter(|movement| movement.position <= recent.dropped());
-        older.chain(recent.movements()).filter(move |movement| movement.answers(key))
+        older.chain(recent.movements())
     }
 
     /// The first of them.

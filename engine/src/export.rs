@@ -13,7 +13,7 @@ use tollbook_projections::record::{Content, Record};
 use tollbook_projections::writers::Writers;
 use tollbook_schemas::batch::UsageBatch;
 use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
-use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent, QuarantineEvent};
+use tollbook_schemas::event::{ConfigEvent, Event, QuarantineEvent};
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
@@ -266,7 +266,7 @@ impl<'a> Export<'a> {
         }
         self.recorded_at = self.recorded_at.max(entry.recorded_at);
         let Body::Decision(decision) = &entry.body else { return Status::Applied };
-        match taken(decision) {
+        match decision.term_taken() {
             Some(term) if term <= self.term => Status::Voided,
             Some(term) => {
                 self.term = term;
@@ -388,22 +388,6 @@ fn cause_json(cause: &Cause) -> Value {
         Cause::Takeover => json!({ "kind": "takeover" }),
         Cause::Copy { of } => json!({ "kind": "copy", "of": of.to_string() }),
     }
-}
-
-/// The term that a decision begins.
-fn taken(decision: &Decision) -> Option<u64> {
-    decision.events.iter().find_map(|event| match event {
-        Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
-        Event::Partition(PartitionEvent::BillingCycleClosed { .. } | PartitionEvent::MonthClosed { .. })
-        | Event::Organization(_)
-        | Event::Member(_)
-        | Event::Project(_)
-        | Event::Key(_)
-        | Event::Money(_)
-        | Event::Quarantine(_)
-        | Event::Webhook(_)
-        | Event::Config(_) => None,
-    })
 }
 
 fn creates_ledger(entry: &Entry) -> bool {

@@ -68,7 +68,7 @@ struct Shared {
     /// Where usage ids came first, by partition.
     ids: Vec<IdReader>,
     erasures: Vec<Erasures>,
-    clock_trusted: AtomicBool,
+    clock_trusted: Arc<AtomicBool>,
 }
 
 /// What must be awaited: the node's tasks, until the first of them fails or all are told to stop.

@@ -13,6 +13,7 @@ mod view_writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,8 @@ const VIEW_INTERVAL: Duration = Duration::from_millis(250);
 const EFFECTS_MAX: usize = 100_000;
 /// Organizations whose vouchers are looked at together when they expire.
 const EXPIRIES_AT_ONCE: usize = 256;
+/// How long nothing is written down after the log did not take it, in nanoseconds.
+const HOLD_BACK_NANOS: i64 = 1_000_000_000;
 /// Messages that may wait for the owner.
 const MESSAGES_MAX: usize = 1_024;
 
@@ -116,6 +119,8 @@ pub struct Parts {
     pub view: View,
     /// This process.
     pub node: NodeName,
+    /// Whether this machine's clock is near enough to the broker's to write anything.
+    pub clock_trusted: Arc<AtomicBool>,
     /// Partition 0's configuration; `None` in partition 0 itself.
     pub journal: Option<watch::Receiver<Journal>>,
 }
@@ -127,6 +132,9 @@ pub struct Owner {
     messages: mpsc::Receiver<Message>,
     series: Series,
     clock: Clock,
+    clock_trusted: Arc<AtomicBool>,
+    /// Until when nothing is written down because of the time: the log did not take the last of it.
+    held_back: Timestamp,
     node: NodeName,
     role: Role,
     /// The term this process took, while it owns the partition.
@@ -159,6 +167,8 @@ impl Owner {
             messages,
             series: Series::new(parts.log, parts.writer),
             clock: parts.clock,
+            clock_trusted: parts.clock_trusted,
+            held_back: Timestamp::EPOCH,
             node: parts.node,
             role: Role::Standby,
             term: 0,
@@ -193,6 +203,9 @@ impl Owner {
                 () = told(&mut stop) => return self.finish().await,
             }
             self.copy_configuration();
+            if self.series.take_failure() {
+                self.held_back = self.clock.now().plus_nanos(HOLD_BACK_NANOS);
+            }
         }
     }
 
@@ -259,7 +272,7 @@ impl Owner {
 
     /// Asks for the term; again if the log could not be written the last time.
     fn take_over_again(&mut self) {
-        if self.role == Role::Taking && !self.series.config_is_busy() {
+        if self.role == Role::Taking && !self.series.config_is_busy() && self.may_write() {
             let command = Command::Partition(PartitionCommand::TakeOwnership(self.node.clone()));
             self.series.submit(Request::of_engine(command), &self.state, self.term, self.clock.now());
         }
@@ -297,13 +310,19 @@ impl Owner {
 
     /// When time has to be written down next, as far as nothing of its kind is in flight.
     fn next_due(&self) -> Option<Timestamp> {
-        if self.role != Role::Owner {
+        if self.role != Role::Owner || !self.may_write() {
             return None;
         }
         let idle = !self.series.config_is_busy();
         let cycle = next_close(&self.state).filter(|_| idle);
         let month = self.state.month_end().filter(|_| idle);
-        [cycle, month, self.next_expiry()].into_iter().flatten().min()
+        let due = [cycle, month, self.next_expiry()].into_iter().flatten().min();
+        due.map(|due| due.max(self.held_back))
+    }
+
+    /// Whether this machine's clock may say what is due: a month that was closed too early stays closed.
+    fn may_write(&self) -> bool {
+        self.clock_trusted.load(Ordering::Relaxed)
     }
 
     /// When the next voucher expires of an organization with no decision in flight, looked for among the first few.
@@ -313,6 +332,9 @@ impl Owner {
     }
 
     fn write_down_what_is_due(&mut self) {
+        if !self.may_write() {
+            return;
+        }
         self.close_cycles();
         self.close_months();
         self.expire_vouchers();

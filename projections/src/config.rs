@@ -197,6 +197,15 @@ mod tests {
         assert_eq!(known(200, 7), Some(&price("4")), "an entry does not know what it publishes itself");
         assert_eq!(known(200, 3), Some(&price("2")));
         assert_eq!((known(50, 2), known(60, 3)), (None, Some(&price("1"))));
+        // Published three times for one instant: each entry between knows what was last before it.
+        book.publish(&list(300, "5"), Position(10));
+        book.publish(&list(300, "6"), Position(12));
+        book.publish(&list(300, "6"), Position(13));
+        book.publish(&list(300, "7"), Position(14));
+        let known =
+            |at: i64, position| book.known_at(&model, Timestamp::from_seconds(at), Position(position));
+        let seen: Vec<_> = (10..=15).map(|entry| known(300, entry).unwrap().input.to_string()).collect();
+        assert_eq!(seen, ["3", "5", "5", "6", "6", "7"]);
         assert!(book.contains(&list(100, "2")));
         assert!(!book.contains(&list(100, "3")) && !book.contains(&list(101, "2")));
     }

@@ -75,13 +75,15 @@ pub struct Sighting {
 #[derive(Clone, Debug)]
 pub struct Lookup<P> {
     writers: Writers,
+    /// The owner's term so far: decisions of another are void.
+    term: u64,
     places: P,
 }
 
 impl<P: FirstPlaces> Lookup<P> {
     /// Begins where `state` stands.
     pub fn new(state: &State, places: P) -> Self {
-        Self { writers: state.writers().clone(), places }
+        Self { writers: state.writers().clone(), term: state.head().term, places }
     }
 
     /// Where first places are kept.
@@ -105,7 +107,9 @@ impl<P: FirstPlaces> Lookup<P> {
                     }
                 }
             }
+            Body::Decision(decision) if decision.is_void(self.term) => {}
             Body::Decision(decision) => {
+                self.term = decision.term_taken().unwrap_or(self.term);
                 for event in &decision.events {
                     if let Event::Quarantine(QuarantineEvent::Released { place, usage, uncounted }) = event
                         && goes_by_id(usage, *uncounted)

@@ -14,8 +14,9 @@ use crate::account::{Account, Posting};
 use crate::purse::Funds;
 use crate::state::Corrupt;
 
-/// How long State itself remembers movements and idempotency keys, in seconds: 45 days. The view has them for ever.
-pub const RECENT_SECONDS: i64 = 45 * 24 * 60 * 60;
+/// How long State itself remembers movements and idempotency keys, in seconds: two days. The view has them for ever, and
+/// trails by milliseconds.
+pub const RECENT_SECONDS: i64 = 2 * 24 * 60 * 60;
 
 /// One line of the books.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,6 +260,10 @@ impl Movement {
 
     /// Whether `key` is one of [`Movement::keys`].
     pub fn answers(&self, key: &MovementKey) -> bool {
+        if let MovementKey::Reference(kind, reference) = key {
+            // What every payment asks of all that is remembered.
+            return self.kind() == *kind && self.reference.as_ref() == Some(reference);
+        }
         self.keys().contains(key)
     }
 

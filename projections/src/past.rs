@@ -107,6 +107,11 @@ impl Recent {
         self.movements.push_back(movement);
     }
 
+    /// Leaves a movement to the view from the start.
+    pub(crate) fn leave(&mut self, movement: &Movement) {
+        self.dropped = self.dropped.max(movement.position);
+    }
+
     pub(crate) fn remember(&mut self, idempotency: &Idempotency, position: Position, at: Timestamp) {
         self.idempotency.insert(idempotency.key, (at, idempotency.content, position));
     }
@@ -139,5 +144,75 @@ impl Recent {
             }
             keep
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollbook_schemas::id::Reference;
+
+    use super::*;
+    use crate::movement::What;
+    use crate::purse::Funds;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn movement(position: u64, seconds: i64) -> Movement {
+        Movement {
+            position: Position(position),
+            number: 0,
+            booked_at: at(seconds),
+            month: Month { year: 2026, month: 11 },
+            reference: Some(Reference::parse("r").unwrap()),
+            reason: None,
+            change: Funds::default(),
+            after: Funds::default(),
+            what: What::MovedInReference,
+        }
+    }
+
+    fn past(through: u64) -> Past {
+        Past { through: Position(through), ..Past::default() }
+    }
+
+    /// The view and State together are everything, and what stands in both is told by where it was dropped.
+    #[test]
+    fn r4_7_what_is_forgotten_has_to_be_looked_up() {
+        let mut recent = Recent::default();
+        assert!(recent.joins(&past(0)), "nothing was forgotten");
+        recent.note(movement(3, 100));
+        recent.note(movement(3, 100));
+        recent.note(movement(7, 200));
+        // Exactly 45 days are kept.
+        recent.forget(at(100 + RECENT_SECONDS));
+        assert_eq!((recent.movements().count(), recent.dropped()), (3, Position(0)));
+        recent.forget(at(101 + RECENT_SECONDS));
+        assert_eq!((recent.movements().count(), recent.dropped()), (1, Position(3)));
+        assert!(!recent.joins(&past(2)));
+        assert!(recent.joins(&past(3)));
+        recent.forget(at(201 + RECENT_SECONDS));
+        assert_eq!((recent.movements().count(), recent.dropped()), (0, Position(7)));
+        assert!(!recent.joins(&past(6)) && recent.joins(&past(7)));
+    }
+
+    #[test]
+    fn r4_7_requests_and_settlements_are_forgotten_as_movements_are() {
+        let mut recent = Recent::default();
+        let (key, content) = ([1; 16], [2; 16]);
+        recent.remember(&Idempotency { key, content }, Position(4), at(100));
+        let place = UsagePlace { position: Position(2), row: 1 };
+        let settled = Settled { position: Position(9), at: at(200), how: Settling::Released };
+        recent.settle(place, settled.clone());
+        recent.forget(at(100 + RECENT_SECONDS));
+        assert_eq!(recent.idempotency(&key), Some((content, Position(4))));
+        recent.forget(at(101 + RECENT_SECONDS));
+        assert_eq!((recent.idempotency(&key), recent.dropped()), (None, Position(4)));
+        assert_eq!(recent.settled(place), Some(&settled));
+        recent.forget(at(201 + RECENT_SECONDS));
+        assert_eq!((recent.settled(place), recent.dropped()), (None, Position(9)));
+        assert!(!recent.joins(&past(8)) && recent.joins(&past(9)));
+        assert_eq!(recent, Recent { dropped: Position(9), ..Recent::default() }, "nothing else is left");
     }
 }

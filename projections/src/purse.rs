@@ -425,6 +425,157 @@ mod tests {
         assert_eq!(purse.recharge(amount("0.000000000001")), Err(Corrupt::AmountOutOfRange));
     }
 
+    fn posted(before: Funds, after: Funds) -> Vec<(&'static str, String)> {
+        let postings = after.postings(before, Account::Adjustments).unwrap();
+        postings.iter().map(|posting| (posting.account.name(), posting.amount.to_string())).collect()
+    }
+
+    #[test]
+    fn r4_10_a_change_that_crosses_zero_posts_to_cash_and_receivable() {
+        let cash = |text| Funds::cash(amount(text));
+        let lines = |lines: &[(&'static str, &str)]| -> Vec<(&'static str, String)> {
+            lines.iter().map(|(account, amount)| (*account, (*amount).to_owned())).collect()
+        };
+        assert_eq!(
+            posted(cash("2"), cash("-3")),
+            lines(&[("assets:receivable", "3"), ("liabilities:cash", "2"), ("expenses:adjustments", "-5")])
+        );
+        assert_eq!(
+            posted(cash("-3"), cash("2")),
+            lines(&[("assets:receivable", "-3"), ("liabilities:cash", "-2"), ("expenses:adjustments", "5")])
+        );
+        assert_eq!(
+            posted(cash("-1"), cash("-1.5")),
+            lines(&[("assets:receivable", "0.5"), ("expenses:adjustments", "-0.5")])
+        );
+        assert_eq!(
+            posted(cash("0"), cash("0.25")),
+            lines(&[("liabilities:cash", "-0.25"), ("expenses:adjustments", "0.25")])
+        );
+        assert_eq!(posted(cash("7"), cash("7")), []);
+        // Both purses at once; what one gives and the other takes is nobody else's.
+        let both = Funds { cash: amount("1"), vouchers: amount("2") };
+        assert_eq!(
+            posted(both, Funds { cash: amount("2"), vouchers: amount("1") }),
+            lines(&[("liabilities:cash", "-1"), ("liabilities:vouchers", "1")])
+        );
+    }
+
+    #[test]
+    fn r4_3_the_next_expiry_is_that_of_the_first_to_be_spent() {
+        let mut purse = Purse::default();
+        assert_eq!(purse.next_expiry(), None);
+        purse.grant(voucher(1, "2", None), false).unwrap();
+        assert_eq!(purse.next_expiry(), None);
+        purse.grant(voucher(2, "3", Some("2027-01-01T00:00:00Z")), false).unwrap();
+        purse.grant(voucher(3, "1", Some("2026-12-01T00:00:00Z")), true).unwrap();
+        assert_eq!(purse.next_expiry(), Some("2026-12-01T00:00:00Z".parse().unwrap()));
+        purse.charge(amount("1")).unwrap();
+        assert_eq!(purse.next_expiry(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(purse.expire(&VoucherId::from_bits(2)), Ok(amount("3")));
+        assert_eq!(purse.expire(&VoucherId::from_bits(2)), Ok(Amount::ZERO), "nothing is left of it");
+        assert_eq!(purse.next_expiry(), None);
+        assert!(purse.conserves());
+        assert_eq!((purse.totals().granted, purse.totals().moved_in.vouchers), (amount("5"), amount("1")));
+    }
+
+    /// The fold keeps the range by itself, whatever a decision of another version said.
+    #[test]
+    fn r4_9_corrections_keep_to_the_range_on_both_sides() {
+        let mut purse = Purse::default();
+        let step = amount("0.000000000001");
+        purse.adjust(TOTAL_MAX).unwrap();
+        assert_eq!(purse.adjust(step), Err(Corrupt::AmountOutOfRange));
+        purse.adjust(TOTAL_MAX.negated()).unwrap();
+        purse.adjust(TOTAL_MAX.negated()).unwrap();
+        assert_eq!(purse.adjust(step.negated()), Err(Corrupt::AmountOutOfRange));
+        assert_eq!(purse.cash(), TOTAL_MAX.negated());
+        assert!(purse.conserves());
+    }
+
+    /// One thing that may happen to a purse, made of numbers.
+    fn act(purse: &mut Purse, what: u8, units: u64, number: u64) -> (Account, Funds) {
+        let amount = Amount::from_units(units.into()).unwrap();
+        let before = purse.funds();
+        let account = match what {
+            0 => {
+                purse.recharge(amount).unwrap();
+                Account::Received
+            }
+            1 => {
+                let paid = purse.refund(amount).unwrap();
+                assert!(!paid.is_negative() && paid <= amount);
+                Account::Refunded
+            }
+            2 => {
+                purse.charge_back(amount).unwrap();
+                Account::ChargedBack
+            }
+            3 => {
+                purse.adjust(amount.negated()).unwrap();
+                Account::Adjustments
+            }
+            4 => {
+                let (id, expires_at) =
+                    (VoucherId::from_bits(number.into()), Some(Timestamp::from_seconds(1)));
+                let expires_at = expires_at.filter(|_| units % 2 == 0);
+                let granted = Voucher {
+                    voucher: id,
+                    granted: amount,
+                    left: amount,
+                    expires_at,
+                    position: Position(number),
+                    of_policy: false,
+                };
+                purse.grant(granted, false).unwrap();
+                Account::Promotion
+            }
+            5 => {
+                purse.charge(amount).unwrap();
+                Account::UsageRevenue
+            }
+            6 => {
+                let cost = amount.min(purse.spent());
+                purse.give_back(cost, VoucherId::from_bits(number.into()), Position(number)).unwrap();
+                Account::UsageRevenue
+            }
+            _ => {
+                let first = purse.each_voucher().first().map(|voucher| voucher.voucher.clone());
+                if let Some(first) = first {
+                    purse.expire(&first).unwrap();
+                }
+                Account::Breakage
+            }
+        };
+        (account, before)
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: money is conserved, no voucher goes below zero, and the sum of all
+        /// postings is the trial balance.
+        #[test]
+        fn r4_10_the_trial_balance_is_the_sum_of_all_postings(
+            acts in prop::collection::vec((0..8u8, 1..5_000u64), 0..60),
+        ) {
+            let mut purse = Purse::default();
+            let mut posted = TrialBalance::default();
+            for (number, (what, units)) in (1..).zip(acts) {
+                let (account, before) = act(&mut purse, what, units, number);
+                let mut event = TrialBalance::default();
+                for posting in purse.funds().postings(before, account).unwrap() {
+                    event.post(posting).unwrap();
+                }
+                prop_assert_eq!(event.sum(), Ok(Amount::ZERO));
+                posted.add(&event).unwrap();
+                prop_assert!(purse.conserves());
+                prop_assert!(purse.each_voucher().iter().all(|voucher| voucher.left.is_positive()));
+                prop_assert_eq!(&purse.trial_balance().unwrap(), &posted);
+                let kept = purse.vouchers().checked_add(purse.cash().max(Amount::ZERO));
+                prop_assert_eq!(Some(purse.available()), kept);
+            }
+        }
+    }
+
     proptest! {
         /// Charges one after the other leave what their sum leaves, whatever vouchers there are.
         #[test]

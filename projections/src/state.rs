@@ -336,7 +336,7 @@ impl State {
         at: At,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
-        if self.void(decision) {
+        if decision.is_void(self.common.head.term) {
             self.skip(Effect::Voided { position: at.position, term: decision.term }, effects);
             return Ok(());
         }
@@ -367,28 +367,6 @@ impl State {
                 Ok(())
             }
             Topic::Usage(_) | Topic::UsageMixed => Err(Corrupt::Misplaced),
-        }
-    }
-
-    /// Whether somebody else took the partition over before this decision got its place.
-    fn void(&self, decision: &Decision) -> bool {
-        let taken = decision.events.iter().find_map(|event| match event {
-            Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
-            Event::Partition(
-                PartitionEvent::BillingCycleClosed { .. } | PartitionEvent::MonthClosed { .. },
-            )
-            | Event::Organization(_)
-            | Event::Member(_)
-            | Event::Project(_)
-            | Event::Key(_)
-            | Event::Money(_)
-            | Event::Quarantine(_)
-            | Event::Webhook(_)
-            | Event::Config(_) => None,
-        });
-        match taken {
-            Some(term) => term <= self.common.head.term,
-            None => decision.term != self.common.head.term,
         }
     }
 
@@ -520,9 +498,9 @@ impl State {
                 head.closed_at = at.recorded_at;
                 self.settle(at)
             }
-            PartitionEvent::MonthClosed { zone, month } => {
+            PartitionEvent::MonthClosed { zone, month, until } => {
                 // Nothing that stands after this can be booked in that month, whatever a node's clock said.
-                head.recorded_at = head.recorded_at.max(zone.start_of_month(month.next()));
+                head.recorded_at = head.recorded_at.max(*until);
                 self.common.months.insert(zone.clone(), month.next());
                 self.find_month_end();
                 Ok(())

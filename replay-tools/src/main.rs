@@ -5,6 +5,7 @@ mod export;
 mod fold;
 mod rebuild;
 mod source;
+mod trace;
 mod statement;
 mod verify;
 
@@ -32,6 +33,8 @@ enum Command {
     Statement(statement::StatementArgs),
     /// Write the log, or what of it is about one organization or time, for other programs
     Export(export::ExportArgs),
+    /// Follow one usage record through the whole log: accepted, duplicate, quarantined, released, reversed
+    Trace(trace::TraceArgs),
 }
 
 /// What a command found.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
                 Command::Rebuild(args) => rebuild::run(args).await,
                 Command::Statement(args) => statement::run(args).await,
                 Command::Export(args) => export::run(args).await,
+                Command::Trace(args) => trace::run(args).await,
             }
         }),
         Err(error) => Err(Failure::Check(format!("cannot start: {error}"))),

@@ -44,6 +44,21 @@ pub struct Decision {
     pub events: Vec<Event>,
 }
 
+impl Decision {
+    /// The term that it begins, if it takes the partition over.
+    pub fn term_taken(&self) -> Option<u64> {
+        self.events.iter().find_map(Event::term_taken)
+    }
+
+    /// Whether somebody else took the partition over before it got its place: `term` is the owner's there.
+    pub fn is_void(&self, term: u64) -> bool {
+        match self.term_taken() {
+            Some(taken) => taken <= term,
+            None => self.term != term,
+        }
+    }
+}
+
 /// On whose behalf something was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actor {

@@ -45,6 +45,26 @@ pub enum Event {
     Partition(PartitionEvent),
 }
 
+impl Event {
+    /// The term that its owner begins, if it says that somebody took the partition over.
+    pub const fn term_taken(&self) -> Option<u64> {
+        match self {
+            Self::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
+            Self::Partition(
+                PartitionEvent::BillingCycleClosed { .. } | PartitionEvent::MonthClosed { .. },
+            )
+            | Self::Organization(_)
+            | Self::Member(_)
+            | Self::Project(_)
+            | Self::Key(_)
+            | Self::Money(_)
+            | Self::Quarantine(_)
+            | Self::Webhook(_)
+            | Self::Config(_) => None,
+        }
+    }
+}
+
 /// The organization itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrganizationEvent {
@@ -581,6 +601,8 @@ pub enum PartitionEvent {
         zone: Zone,
         /// The month.
         month: Month,
+        /// The first instant after it, whatever another version of the time zone database would say.
+        until: Timestamp,
     },
 }
 

@@ -222,7 +222,7 @@ impl FromStr for Month {
 
 /// A billing time zone by its IANA name (R1.1), from the database compiled in: a machine's zone files would let a
 /// replay differ.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Zone(TimeZone);
 
@@ -230,6 +230,15 @@ pub struct Zone(TimeZone);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be an IANA time zone such as `Europe/Berlin`")]
 pub struct ZoneError;
+
+/// By name.
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Zone {}
 
 impl PartialOrd for Zone {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {

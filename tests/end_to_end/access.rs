@@ -113,6 +113,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
         ("{recharge}", "rch_none"),
+        ("{invoice}", "invoice_none"),
     ];
     let mut operations = 0;
     for (template, methods) in document["paths"].as_object().unwrap() {

@@ -320,6 +320,9 @@ async fn r8_2_a_records_way_is_told_occurrence_by_occurrence() {
         let on = traced(&api, &key, &format!("source=test&id=1&after={after}")).await;
         assert_eq!(outcomes(&on), [""; 0]);
     }
+    let taken_back = json!({ "usage": { "source": "test", "id": "1" }, "reason": "r" });
+    let reversed = api.post(&format!("/v1/organizations/{}/usage-reversals", key.organization), &taken_back).await;
+    let reversal = id(&reversed.expect(201));
     let refused = async |query: &str| {
         let path = format!("/v1/organizations/{}/usage-records{query}", key.organization);
         api.get(&path).await.faults()
@@ -330,6 +333,17 @@ async fn r8_2_a_records_way_is_told_occurrence_by_occurrence() {
     assert_eq!(refused("?source=test&id=1&producerseq=1").await, ["place"]);
     assert_eq!(refused("?source=test&id=1&from=yesterday").await, ["from"]);
     assert_eq!(refused("?source=test&id=1&after=9-9").await, ["after"]);
+    // The whole log says the same, once its server is stopped.
+    system.terminate().await;
+    let of = ["trace", "--org", &key.organization, "--source", "test"];
+    let ran = system.replay(&[&of[..], &["--id", "1"]].concat()).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let told = ["accepted: 0.00007 for kimi-k2.5", "duplicate of 0-", "quarantined, conflicting_id", "reversed by"];
+    for expected in told.into_iter().chain([reversal.as_str()]) {
+        assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
+    }
+    let ran = system.replay(&[&of[..], &["--producerseq", "9"]].concat()).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
 }
 
 #[tokio::test]

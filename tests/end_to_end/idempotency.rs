@@ -49,10 +49,16 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
     });
     let in_project = format!("{project}/members/{moved}");
     priced(api).await;
-    api.events(&[key.event("booked", MODEL), key.event("a", "none"), key.event("b", "none")]).await;
+    // Of no cost, so that balances stay as they are shown.
+    let free = |id: &str, model: &str| {
+        let mut event = key.event(id, model);
+        event["data"]["cost"] = json!("0");
+        event
+    };
+    api.events(&[free("booked", MODEL), key.event("a", "none"), key.event("b", "none")]).await;
     let quarantine: Vec<String> =
         api.quarantine().await.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
-    let mended = key.event("a", MODEL);
+    let mended = free("a", MODEL);
     vec![
         ("POST", "/v1/organizations".to_owned(), organization),
         ("POST", "/v1/organizations/imports".to_owned(), moving_in()),
@@ -150,8 +156,8 @@ async fn the_same_request_again_answers_the_same_also_after_a_restart() {
         .values()
         .map(|path| path.as_object().unwrap().keys().filter(|method| *method != "get").count())
         .sum::<usize>();
-    // Usage comes at two paths, and is recognized by its own ids.
-    assert_eq!(writes.len(), described - 2, "every write that is described");
+    // Usage comes at two paths, and is recognized by its own ids; an invoice needs a month that is over.
+    assert_eq!(writes.len(), described - 3, "every write that is described");
     let mut firsts = Vec::new();
     for (index, (method, path, body)) in writes.iter().enumerate() {
         let first = keyed(&api, &format!("key-{index}"), method, path, body).await;

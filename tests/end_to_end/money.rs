@@ -158,6 +158,93 @@ async fn r4_8_chargebacks_take_tier_and_voucher_with_them() {
 }
 
 #[tokio::test]
+async fn r4_8_a_raised_threshold_takes_no_voucher_back() {
+    let system = System::start().await;
+    let api = &system.api;
+    let org = &api.organization("Acme").await;
+    let policy =
+        |threshold: &str| json!({ "threshold": threshold, "amount": "5", "expires_after_days": null });
+    let set = async |threshold: &str| {
+        api.put("/v1/config/voucher-policy", &policy(threshold)).await.expect(200);
+    };
+    api.recharge(org, "20", "a").await;
+    set("50").await;
+    let answer = refund(api, org, json!({ "amount": "1", "reference": "a" })).await;
+    assert_eq!((&answer["withdrawn_voucher"], &answer["balance"]["vouchers"]), (&Value::Null, &json!("5")));
+    set("19").await;
+    let answer = refund(api, org, json!({ "amount": "0.01", "reference": "b" })).await;
+    assert_eq!(answer["withdrawn_voucher"]["amount"], "5", "it was at the threshold, and is below");
+    let answer = refund(api, org, json!({ "amount": "1", "reference": "c" })).await;
+    assert!(answer["withdrawn_voucher"].is_null(), "{answer}");
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart_and_after_a_rebuild() {
+    let mut system = System::start().await;
+    let api = system.api.clone();
+    let org = &api.organization("Acme").await;
+    let recharge = api.recharge(org, "12", "a").await;
+    let reversals = format!("recharges/{}/reversals", recharge["id"].as_str().unwrap());
+    let price =
+        json!([{ "model": "m", "input": "1", "cached_input": "1", "output": "1", "meters": { "i": "2" } }]);
+    let tier = json!({
+        "name": "Only", "cumulative_recharge": "1", "concurrency": 1, "rpm": 1, "tpm": null, "tpd": null,
+    });
+    let in_org = |rest: &str| path(org, rest);
+    for (method, path, body) in [
+        ("POST", in_org("refunds"), json!({ "amount": "1", "reference": "a", "recharge": recharge["id"] })),
+        ("POST", in_org(&reversals), json!({ "amount": "2", "reference": "a", "reason": "r" })),
+        ("POST", in_org("adjustments"), json!({ "amount": "0.25", "reference": "a", "reason": "r" })),
+        (
+            "POST",
+            in_org("vouchers"),
+            json!({ "amount": "3", "reference": "a", "expires_at": "2099-01-01T00:00:00Z" }),
+        ),
+        ("PUT", in_org("credit-limit"), json!({ "limit": "7" })),
+        ("PUT", in_org("prices"), json!({ "models": price })),
+        ("PUT", "/v1/config/tiers".to_owned(), json!({ "tiers": [tier] })),
+        (
+            "PUT",
+            "/v1/config/voucher-policy".to_owned(),
+            json!({ "threshold": "6", "amount": "7", "expires_after_days": 8 }),
+        ),
+        (
+            "PUT",
+            "/v1/config/defaults".to_owned(),
+            json!({ "balance_alert_threshold": "1", "max_output_tokens": 2 }),
+        ),
+    ] {
+        let status = api.write(method, &path, &body).await.status;
+        assert!([200, 201].contains(&status), "{method} {path}: {status}");
+    }
+    let seen = async || {
+        let mut seen = Vec::new();
+        for path in [
+            in_org("balance"),
+            in_org("recharges"),
+            in_org("vouchers"),
+            in_org("prices"),
+            in_org("log"),
+            "/v1/config/tiers".to_owned(),
+            "/v1/config/voucher-policy".to_owned(),
+            "/v1/config/defaults".to_owned(),
+        ] {
+            seen.push(api.get(&path).await.expect(200));
+        }
+        (seen, trial(&api).await)
+    };
+    let before = seen().await;
+    assert_eq!(before.0[0]["cash"], "9.25");
+    system.terminate().await;
+    system.restart().await;
+    assert_eq!(seen().await, before, "restarted");
+    system.kill();
+    std::fs::remove_dir_all(system.data().join("views")).unwrap();
+    system.restart().await;
+    assert_eq!(seen().await, before, "rebuilt");
+}
+
+#[tokio::test]
 async fn adjustments_vouchers_and_credit() {
     let system = System::start().await;
     let api = &system.api;

@@ -237,6 +237,8 @@ impl Walk {
     fn step(&mut self) {
         self.pass_time();
         match self.below(1_000) {
+            // Organizations, projects and keys first, or most usage has none.
+            _ if self.step < 100 => self.set_up(),
             0..400 => self.usage(),
             400..600 => self.money(),
             600..660 => self.close(),
@@ -278,7 +280,7 @@ impl Walk {
             700..900 => self.rng.random_range(60..1_200),
             900..950 => self.rng.random_range(3_600..20_000),
             950..954 => self.rng.random_range(86_400..259_200),
-            // State forgets what is older than 45 days.
+            // State forgets what is older than two days.
             954 if self.chance(300) => self.rng.random_range(3_888_000..5_000_000),
             954..958 => self.to_month_end(),
             958..990 => -self.rng.random_range(0..60),
@@ -403,6 +405,8 @@ impl Walk {
         let projects =
             self.oracle.find(&organization).map(|known| known.projects.clone()).unwrap_or_default();
         let command = match self.below(10) {
+            // Some come with a past.
+            0..3 if organization >= OrgId::from_bits(7) => return self.move_in(&organization),
             0..3 => {
                 let zone = ZONES[self.below(ZONES.len())].parse().unwrap();
                 register(organization, zone)
@@ -424,7 +428,7 @@ impl Walk {
         };
         self.command(&command);
         // Limits are far away: now and then somebody wants many at once.
-        if self.chance(60) {
+        if self.chance(90) {
             for _ in 0..25 {
                 let (organization, id) = match &command {
                     Command::Organization(id, _) => (id.clone(), self.id()),
@@ -662,6 +666,10 @@ impl Walk {
             return usage;
         }
         let mut organization = self.any_organization();
+        // Some use little, so that they have cash and vouchers most of the time.
+        if self.chance(900) {
+            organization = OrgId::from_bits(self.rng.random_range(1..4));
+        }
         if self.oracle.find(&organization).is_none() && self.chance(900) {
             organization = OrgId::from_bits(1);
         }

@@ -679,6 +679,10 @@ def released(org, event, where):
         told = counted(org, usage["source"], int(usage["producerseq"]))
         if told in ("duplicate", "sequence_ahead"):
             return  # it came again since and was booked, or could be once more
+    if "producerseq" not in usage and held[0] in UNCOUNTED:
+        identity = (usage["organization"], usage["source"], usage["id"])
+        if first_seen.setdefault(identity, (content(usage), event["id"]))[1] != event["id"]:
+            return  # the same id came by another way, and that one counts
     project, key, fault = payer(org, usage)
     cost, unpriced = (None, None) if fault else cost_of(org, usage, occurred)
     if fault or unpriced or occurred > now + AHEAD or org["spent"] + cost > MOST:

@@ -1,8 +1,11 @@
 //! R4.10 and R8.3: double entry, months, statements, seals, invoices and credit notes.
 
+use tollbook_schemas::entry::{Actor, Body, Cause, Decision};
+use tollbook_schemas::event::{Event, PartitionEvent};
+use tollbook_schemas::topic::Topic;
 use tollbook_tests::script::check;
 
-use crate::r4::check_shop;
+use crate::r4::{SHOP, check_shop};
 
 #[test]
 fn r4_10_every_account_moves_as_it_should() {
@@ -127,9 +130,11 @@ fn r8_3_months_end_where_their_organization_is() {
         recharge berlin 1 ref=a
         recharge paulo 1 ref=a
         months                                                 -> nothing
+        due                                                    -> month@2026-10-31T11:00:00Z
         # In Apia it is midnight already: thirteen hours ahead.
         at 2026-10-31T11:00:00Z
         months                                                 -> ok Pacific/Apia:2026-10
+        due                                                    -> month@2026-10-31T23:00:00Z
         recharge apia 1 ref=a
         invoice apia 2026-10                                   -> nothing_to_invoice
         statement apia 2026-10                                 -> none
@@ -344,4 +349,19 @@ fn r8_3_a_reversal_posts_to_the_open_month() {
         lines acme 2026-12                                     -> usage_reversal/-/0/0
         ",
     );
+}
+
+/// A month that is closed is over by the log's time too, whatever time its entry carries.
+#[test]
+fn r8_3_closing_a_month_lifts_recorded_time_to_its_end() {
+    let mut ledger = check(&format!("{SHOP}recharge acme 1 ref=a -> ok"));
+    let month = "2026-11".parse().unwrap();
+    let closed = Event::Partition(PartitionEvent::MonthClosed { zone: "UTC".parse().unwrap(), month });
+    let term = ledger.state.head().term;
+    let decision = Decision { term, actor: Actor::Engine, cause: Cause::Timer, events: vec![closed] };
+    let entry = ledger.entry(Body::Decision(decision));
+    ledger.append(&Topic::Config, &entry).unwrap();
+    assert_eq!(ledger.state.head().recorded_at, "2026-12-01T00:00:00Z".parse().unwrap());
+    assert!(ledger.now < ledger.state.head().recorded_at);
+    assert_eq!(ledger.state.month_end(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
 }

@@ -76,6 +76,11 @@ fn r4_8_a_reversal_takes_back_what_was_charged_then() {
         balance acme                                              -> cash -9.5
         # Published since, for the same instants or for what had no price then.
         price m input=7                                           -> ok
+        price m input=8                                           -> ok
+        own-price acme n input=4                                  -> ok
+        usage acme k1 m in=1000000 id=r5                          -> booked
+        price m input=9                                           -> ok
+        unuse acme r5                                             -> ok back 8 0
         own-price acme o input=11                                 -> ok
         price none input=13 from=2026-01-01T00:00:00Z             -> ok
         archive acme web                                          -> ok revoked k1 project_archived
@@ -155,6 +160,40 @@ fn r8_1_a_mended_record_is_booked_in_its_place() {
         balance acme                                           -> cash -3
         # Its id is taken by what came.
         usage acme k1 m in=1000000 id=r1                       -> quarantined conflicting_id
+        ",
+    );
+}
+
+/// A record is released for the organization that it came for, and cannot be mended into another's.
+#[test]
+fn r8_1_a_record_is_its_organizations() {
+    check_shop(
+        "
+        organization beta
+        project beta web
+        key beta web k1
+        usage acme k9 m in=1000000 id=r1                       -> quarantined unknown_key
+        release beta r1 from=acme key=k1                       -> not_in_quarantine
+        release beta r1 from=acme key=k1 of=beta               -> not_in_quarantine
+        release acme r1 key=k1 of=beta                         -> not_in_quarantine
+        dismiss beta r1 from=acme                              -> not_in_quarantine
+        release acme r1 key=k1                                 -> ok released
+        balance acme                                           -> spent 1
+        balance beta                                           -> spent 0
+        ",
+    );
+}
+
+#[test]
+fn r4_9_a_release_keeps_to_what_can_be_kept_exactly() {
+    check_shop(
+        "
+        usage acme k9 m cost=1 id=r1                           -> quarantined unknown_key
+        usage acme k1 m cost=9999999999999999.000000000001 id=r2 -> booked
+        release acme r1 key=k1                                 -> still_unbookable_absurd
+        unuse acme r2                                          -> ok back 9999999999999999.000000000001 0
+        release acme r1 key=k1                                 -> ok released
+        balance acme                                           -> spent 1 cash -1
         ",
     );
 }

@@ -44,7 +44,7 @@ fn r4_7_a_reference_is_unique_per_organization_and_kind() {
     );
 }
 
-/// State forgets after 45 days; what the view knows is looked up before a decision.
+/// State forgets after two days; what the view knows is looked up before a decision.
 #[test]
 fn r4_7_a_reference_is_known_for_ever() {
     check_shop(
@@ -57,11 +57,13 @@ fn r4_7_a_reference_is_known_for_ever() {
         usage acme k1 m in=1000000 id=r1                 -> booked
         unuse acme r1                                    -> ok back 0 1
         at 2027-01-05T10:00:00Z
-        # Booking on a later day lets State forget what is older than 45 days.
+        # Booking on a later day lets State forget what is older than two days.
         usage acme k1 m in=1000000 id=r2                 -> booked
         recharge acme 1 ref=later                        -> ok
         at 2027-06-20T10:00:00Z
+        money acme                                       -> recent 1
         usage acme k1 m in=1000000 id=r3                 -> booked
+        money acme                                       -> recent 0
         restart
         recharge acme 6 ref=a                            -> same
         recharge acme 7 ref=a                            -> reference_conflict

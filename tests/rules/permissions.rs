@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tollbook_engine::permission::{Action, may};
+use tollbook_projections::state::QuarantinedWhat;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
@@ -14,11 +15,13 @@ use tollbook_schemas::policy::{
     Change, Defaults, LagModel, QuantityLimit, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier,
     VoucherPolicy,
 };
+use tollbook_schemas::position::Position;
 use tollbook_schemas::price::{ModelPrice, PriceList};
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{Day, Timestamp};
+use tollbook_schemas::usage::{BookedUsage, Extras, UsagePlace};
 use tollbook_tests::memory::{MemoryLedger, Outcome};
 use tollbook_tests::script::people::token;
 use tollbook_tests::script::{
@@ -79,6 +82,9 @@ recharge                   | -       | -     | -      | -             | -       
 set the level              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 override limits            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 erase personal data        | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+release usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+dismiss usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+reverse usage              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 refund                     | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 take a recharge back       | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 grant a voucher            | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
@@ -127,6 +133,8 @@ const CAST: &str = "
     by creator remove acme removed                  -> ok revoked of_removed member_removed
     invite acme open
     allow acme 8.8.8.8
+    usage acme of_creator none in=1 cost=1 id=r1    -> booked
+    usage acme of_creator none in=1 id=r2           -> quarantined unknown_model
 ";
 
 const LEVELS: [(&str, &str); 3] = [("u", "unverified"), ("v", "verified"), ("e", "enterprise_verified")];
@@ -141,8 +149,10 @@ fn ask(ledger: &MemoryLedger, actor: &Actor, action: Action) -> Result<(), Rejec
     may(ledger.state.organization(&org("acme")).unwrap(), actor, &action)
 }
 
-fn attempt(action: &str, role: &str) -> Try {
+fn attempt(ledger: &MemoryLedger, action: &str, role: &str) -> Try {
     use OrganizationCommand as C;
+    let QuarantinedWhat::Usage(waiting) = &ledger.quarantine[0].what else { panic!("no usage") };
+    let held = (ledger.quarantine[0].place, waiting);
     let (web, name) = (project("web"), DisplayName::parse("new").unwrap());
     let invite = |role| C::Invite {
         invitation: InvitationId::from_bits(1),
@@ -218,6 +228,27 @@ fn attempt(action: &str, role: &str) -> Try {
             rates: RateOverride::default(),
         },
         "erase personal data" => C::EraseContacts,
+        "release usage" => {
+            let mut usage = held.1.clone();
+            usage.extras = Some(Box::new(Extras { cost: Some(Amount::whole(1)), ..Extras::default() }));
+            C::ReleaseUsage { place: held.0, usage: Some(Box::new(usage)) }
+        }
+        "dismiss usage" => C::DismissUsage { place: held.0, reason: Reason::parse("a test").unwrap() },
+        "reverse usage" => C::ReverseUsage {
+            reversal: MovementId::from_bits(1),
+            // It stands before the one that waits.
+            usage: UsagePlace { position: Position(held.0.position.0 - 1), row: 0 },
+            booked: Box::new(BookedUsage {
+                day: Day::default(),
+                project: web,
+                key: None,
+                model: held.1.model.clone(),
+                tokens: held.1.tokens,
+                meters: BTreeMap::new(),
+                cost: Amount::whole(1),
+            }),
+            reason: Reason::parse("a test").unwrap(),
+        },
         "refund" => C::Refund {
             refund: MovementId::from_bits(1),
             amount: Amount::whole(1),
@@ -359,7 +390,7 @@ fn r3_the_permission_table() {
 }
 
 fn tried(action: &str, role: &str, level: &str, ledger: &MemoryLedger, expected: bool) -> Result<(), String> {
-    let command = match attempt(action, role) {
+    let command = match attempt(ledger, action, role) {
         Try::Ask(ask) => {
             return match (ask(ledger, &actor(role)), expected) {
                 (Ok(()), true) => Ok(()),

@@ -16,6 +16,7 @@ fn r10_1_an_organization_is_moved_in_with_its_past() {
         team acme web                      -> ann:member
         key-states acme                    -> k1:creator k2:creator
         profile acme                       -> level verified zone Europe/Berlin
+        lines acme -> opening_balance/-/3.000000000001/0 recharge/a/0/0 recharge/b/0/0 voucher_grant/-/0/3 voucher_grant/-/0/2
         # Its references are used up, as recharges.
         recharge acme 3 ref=a              -> reference_conflict
         recharge acme 3 ref=b              -> reference_conflict
@@ -62,6 +63,9 @@ fn r10_1_the_policys_voucher_after_moving_in() {
         recharge below 0.01 ref=a                    -> ok voucher 5
         recharge above 0.01 ref=a                    -> ok
         recharge given 0.01 ref=a                    -> ok
+        # Nor by a threshold that was raised since.
+        policy threshold=10 amount=5                 -> ok
+        recharge above 5 ref=b                       -> ok
         ",
     );
 }

@@ -3,7 +3,7 @@
 use tollbook_tests::script::check;
 
 /// A model at a dollar per million of everything.
-const SHOP: &str = "
+pub(crate) const SHOP: &str = "
     at 2026-11-20T10:00:00Z
     organization acme
     project acme web

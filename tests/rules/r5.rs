@@ -115,3 +115,68 @@ fn r5_5_in_an_override_what_is_absent_stays_and_none_removes() {
         ",
     );
 }
+
+/// Every row of the table a new ledger starts with, at its border and a unit of 10⁻¹² below it.
+#[test]
+fn r5_1_every_row_of_the_table_at_its_border() {
+    let rows = [
+        (1, "concurrency 1 rpm 3 tpm 500000 tpd 1500000"),
+        (10, "concurrency 50 rpm 200 tpm 2000000 tpd none"),
+        (20, "concurrency 100 rpm 500 tpm 3000000 tpd none"),
+        (100, "concurrency 200 rpm 5000 tpm 3000000 tpd none"),
+        (1_000, "concurrency 400 rpm 5000 tpm 4000000 tpd none"),
+        (3_000, "concurrency 1000 rpm 10000 tpm 5000000 tpd none"),
+    ];
+    let mut below = ("none".to_owned(), "concurrency none rpm none tpm none tpd none");
+    for (number, (from, limits)) in rows.into_iter().enumerate() {
+        let (before, limits_before) = &below;
+        let voucher = if from >= 10 { " voucher 5" } else { "" };
+        check(&format!(
+            "
+            organization acme
+            recharge acme {}.999999999999 ref=a       -> ok{voucher}
+            balance acme                              -> tier {before}
+            in-force acme                             -> {limits_before}
+            recharge acme 0.000000000001 ref=b        -> ok
+            balance acme                              -> tier Tier{number} recharged {from}
+            in-force acme                             -> {limits}
+            # And down again.
+            reverse acme b ref=c                      -> ok taken 0.000000000001
+            balance acme                              -> tier {before}
+            in-force acme                             -> {limits_before}
+            ",
+            from - 1
+        ));
+        below = (format!("Tier{number}"), limits);
+    }
+}
+
+#[test]
+fn r5_1_a_tier_table_is_data_with_a_date() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        recharge acme 3 ref=a                                        -> ok
+        tiers Small:1 Small2:1                                       -> tiers_unordered
+        tiers Small:2 Large:1                                        -> tiers_unordered
+        tiers Same:1 Same:2                                          -> tiers_unordered
+        tiers Free:0 Large:1                                         -> tiers_unordered
+        tiers                                                        -> tiers_unordered
+        tiers Small:1 Large:3 from=2026-11-20T09:59:59.999999999Z    -> tiers_unordered
+        tiers Small:1 Large:3 from=2026-11-21T00:00:00Z              -> ok
+        tiers Small:1 Large:3 from=2026-11-21T00:00:00Z              -> same
+        balance acme                                                 -> tier Tier0
+        at 2026-11-21T00:00:00Z
+        balance acme                                                 -> tier Large
+        tiers Small:1 Large:3 from=2026-11-21T00:00:00Z              -> same
+        tiers Small:1 Large:3.000000000001                           -> ok
+        balance acme                                                 -> tier Small
+        restart
+        balance acme                                                 -> tier Small
+        # The clock was put back.
+        at 2026-11-20T23:00:00Z
+        tiers Other:1 from=2026-11-20T23:30:00Z                      -> tiers_unordered
+        ",
+    );
+}

@@ -34,6 +34,7 @@ fn r4_3_what_is_left_at_expiry_is_lost_and_booked_so() {
         "
         grant acme v1 5 ref=1 expires=2026-11-21T00:00:00Z   -> ok voucher 5
         grant acme v2 3 ref=2 expires=2026-11-22T00:00:00Z   -> ok voucher 3
+        due                    -> acme@2026-11-21T00:00:00Z month@2026-12-01T00:00:00Z
         usage acme k1 m in=1500000 id=r1                     -> booked
         expire acme                                          -> same
         at 2026-11-20T23:59:59.999999999Z
@@ -42,6 +43,9 @@ fn r4_3_what_is_left_at_expiry_is_lost_and_booked_so() {
         expire acme                                          -> ok lost 3.5
         expire acme                                          -> same
         vouchers acme                                        -> v2:3
+        due                    -> acme@2026-11-22T00:00:00Z month@2026-12-01T00:00:00Z
+        restart
+        due                    -> acme@2026-11-22T00:00:00Z month@2026-12-01T00:00:00Z
         money acme                                           -> granted 8 expired 3.5
         books acme                                           -> liabilities:vouchers -3 income:breakage -3.5 expenses:promotion 8 income:usage -1.5
         # Several at once, after downtime.
@@ -91,6 +95,23 @@ fn r4_3_an_expiry_that_has_passed_is_refused() {
         at 2026-11-21T00:00:00Z
         # The same again is the same, though it has passed by now.
         grant acme v1 5 ref=1 expires=2026-11-20T10:00:00.000000001Z    -> same
+        ",
+    );
+}
+
+#[test]
+fn r4_9_vouchers_that_cannot_be_kept_exactly_are_refused() {
+    check_shop(
+        "
+        grant acme v1 0 ref=1                                  -> amount_not_positive
+        grant acme v1 -1 ref=1                                 -> amount_not_positive
+        grant acme v1 10000000000000000.000000000001 ref=1     -> amount_out_of_range
+        grant acme v1 9999999999999999 ref=1                   -> ok voucher 9999999999999999
+        grant acme v2 1.000000000001 ref=2                     -> amount_out_of_range
+        # The policy's counts too: the recharge that would earn it waits for another policy.
+        recharge acme 5 ref=a                                  -> amount_out_of_range
+        policy threshold=5 amount=1                            -> ok
+        recharge acme 5 ref=a                                  -> ok voucher 1
         ",
     );
 }

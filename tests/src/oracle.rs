@@ -89,6 +89,22 @@ struct Waiting {
     settled: Option<(u64, Option<Reason>)>,
 }
 
+/// Reasons for which nobody looked at a record's number when it came, or could not count it.
+const UNCOUNTED: [&str; 2] = ["unknown_organization", "sequence_ahead"];
+
+impl Waiting {
+    fn is_uncounted(&self) -> bool {
+        UNCOUNTED.contains(&self.reason)
+    }
+
+    /// Whether a mended record is still the one that came.
+    fn is_mended_by(&self, usage: &Usage) -> bool {
+        let (came, mended) = (self.usage.producerseq, usage.producerseq);
+        let recounted = self.reason == "sequence_ahead" && mended.is_some();
+        (came == mended || recounted) && usage.source == self.usage.source && usage.id == self.usage.id
+    }
+}
+
 /// What a record that goes by id is called.
 type Named = (OrgId, SourceName, String);
 /// The content of a record that goes by id, without a time that was assumed.
@@ -332,6 +348,8 @@ impl Oracle {
                 let usage = usage.as_deref().unwrap_or(&waiting.usage);
                 if usage.organization != organization.id {
                     Expected::Refused("not_in_quarantine")
+                } else if !waiting.is_mended_by(usage) {
+                    Expected::Refused("still_unbookable")
                 } else if self.bookable(organization, usage, waiting.reason, around.now).is_ok() {
                     entry()
                 } else {
@@ -365,7 +383,7 @@ impl Oracle {
         reason: &str,
         now: Timestamp,
     ) -> Result<(ProjectId, Option<KeyId>, Decimal), &'static str> {
-        let uncounted = ["unknown_organization", "sequence_ahead"].contains(&reason);
+        let uncounted = UNCOUNTED.contains(&reason);
         if let (true, Some(number)) = (uncounted, usage.producerseq) {
             match organization.clone().count(&usage.source, number) {
                 Some(Fate::Duplicate) => return Err("booked since"),
@@ -581,6 +599,13 @@ impl Oracle {
         let organization = self.find(id).unwrap();
         let waiting = self.waiting_of(organization, place).unwrap().clone();
         let usage = mended.unwrap_or(&waiting.usage);
+        if waiting.is_uncounted() && usage.producerseq.is_none() {
+            let name = (usage.organization.clone(), usage.source.clone(), usage.id.clone());
+            // The same id came by another way, and that one counts.
+            if self.ids.get(&name).is_some_and(|(_, first)| *first != waiting.place) {
+                return;
+            }
+        }
         let Ok((project, key, cost)) = self.bookable(organization, usage, waiting.reason, here.at) else {
             return;
         };

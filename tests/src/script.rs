@@ -79,8 +79,9 @@
 //! policy threshold=5 amount=5 [days=30]                   -> ok|same
 //! tiers Small:1 Large:50 [from=…]                         -> ok|same|tiers_unordered
 //! unuse acme r1 [why=W]                                   takes record r1 back -> ok back 1 2: cash, vouchers
-//! release acme r1 [key=k1] [model=m] [in=1]               as it came or as mended -> ok released|still_unbookable_…
+//! release acme r1 [key=k1] [model=m] [in=1] [of=beta]     as it came or as mended -> ok released|still_unbookable_…
 //! dismiss acme r1 [why=W]                                 -> ok dismissed W
+//! … from=beta                                             either, of a record that came for beta
 //! move-in acme [cash=3] [recharged=8] [granted=yes] [refs=a,b] [vouchers=v1:3@…,v2:1] [members=ann] [projects=web]
 //!         [roles=web:ann] [keys=k1:web] [key-of=ann] [zone=…] [level=…]
 //! months                                                  -> ok UTC:2026-11 …|nothing
@@ -96,6 +97,7 @@
 //! statement acme 2026-11                                  -> none|opening 0/0 usage 1/2 closing 3/4 ended yes closed no
 //! unsealed acme                                           -> none|2026-11 …
 //! seals acme                                              -> none|2026-11:7 …
+//! due                                                     -> acme@2026-… month@2026-…: when vouchers and months end
 //! ```
 //!
 //! `same`: nothing is written. `noted`: an entry that says nothing, so that a request which changed nothing is known if
@@ -588,7 +590,7 @@ impl Run {
                 Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => {
                     told = vec![format!("term {term}")];
                 }
-                Event::Partition(PartitionEvent::MonthClosed { zone, month }) => {
+                Event::Partition(PartitionEvent::MonthClosed { zone, month, until: _ }) => {
                     told.push(format!("{}:{month}", zone.name()));
                 }
                 Event::Organization(OrganizationEvent::ZoneChanged { zone: _, from }) => {

@@ -70,9 +70,10 @@ pub(super) fn partition_event(event: &PartitionEvent) -> Told {
         PartitionEvent::BillingCycleClosed { through, cycles } => {
             ("billing_cycle.closed", json!({ "through": through.to_string(), "cycles": cycles }))
         }
-        PartitionEvent::MonthClosed { zone, month } => {
-            ("month.closed", json!({ "time_zone": zone.name(), "month": month.to_string() }))
-        }
+        PartitionEvent::MonthClosed { zone, month, until } => (
+            "month.closed",
+            json!({ "time_zone": zone.name(), "month": month.to_string(), "until": until.to_string() }),
+        ),
     }
 }
 

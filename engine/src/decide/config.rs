@@ -105,7 +105,7 @@ pub(super) fn publish_tiers(
 
 /// A later change of the policy grants nothing backwards (R4.5).
 pub(super) fn set_voucher_policy(config: &Config, policy: VoucherPolicy) -> Refusable {
-    if policy.threshold.is_negative() || policy.amount.is_negative() {
+    if !policy.threshold.is_positive() || policy.amount.is_negative() {
         return Err(Rejection::AmountNotPositive);
     }
     within(Amount::ZERO, policy.amount)?;

@@ -1,5 +1,7 @@
 //! Months that are over: closed, sealed, invoiced (R4.10, R8.3).
 
+use std::collections::BTreeMap;
+
 use tollbook_projections::movement::{MovementKey, What};
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
@@ -17,15 +19,18 @@ const CLOSED_MAX: usize = 1_000;
 pub(super) fn close(state: &State, now: Timestamp) -> Decided {
     let mut due = Vec::new();
     for (zone, mut month) in state.open_months() {
-        while zone.start_of_month(month.next()) <= now && due.len() < CLOSED_MAX {
-            due.push((zone.start_of_month(month.next()), zone, month));
+        let mut until = zone.start_of_month(month.next());
+        while until <= now {
+            due.push((until, zone, month));
             month = month.next();
+            until = zone.start_of_month(month.next());
         }
     }
     due.sort();
-    let closed = due
-        .into_iter()
-        .map(|(_, zone, month)| Event::Partition(PartitionEvent::MonthClosed { zone: zone.clone(), month }));
+    due.truncate(CLOSED_MAX);
+    let closed = due.into_iter().map(|(until, zone, month)| {
+        Event::Partition(PartitionEvent::MonthClosed { zone: zone.clone(), month, until })
+    });
     Decided::of(closed)
 }
 
@@ -60,16 +65,36 @@ pub(super) fn invoice(case: &Case<'_>, invoice: &InvoiceId, month: Month) -> Ref
 impl Case<'_> {
     /// The recharges that were booked in a month with what is left of each, but for those of which nothing is.
     fn recharges_of(&self, month: Month) -> Result<Vec<(RechargeId, Amount)>, Rejection> {
-        let recent = &self.organization.recent;
-        let older = self.past.movements.iter().filter(|movement| movement.position <= recent.dropped());
-        let of_month = older.chain(recent.movements()).filter(|movement| movement.month == month);
-        let mut recharges = Vec::new();
-        for movement in of_month {
-            if let What::Recharge { recharge } = &movement.what {
-                recharges.push((recharge.clone(), self.left_of(recharge)?));
-            }
+        let mut order = Vec::new();
+        let mut left: BTreeMap<&RechargeId, Amount> = BTreeMap::new();
+        for movement in self.all_movements() {
+            let recharge = match &movement.what {
+                What::Recharge { recharge } if movement.month == month => {
+                    order.push(recharge);
+                    recharge
+                }
+                What::Refund { recharge: Some(recharge), .. } | What::RechargeReversal { recharge, .. } => {
+                    recharge
+                }
+                What::Recharge { .. }
+                | What::MovedInReference
+                | What::Refund { recharge: None, .. }
+                | What::Adjustment { .. }
+                | What::VoucherGrant { .. }
+                | What::VoucherExpiry { .. }
+                | What::VoucherWithdrawal { .. }
+                | What::UsageReversal { .. }
+                | What::OpeningBalance { .. }
+                | What::Invoice { .. }
+                | What::CreditNote { .. } => continue,
+            };
+            let left = left.entry(recharge).or_default();
+            // What was paid back counts below zero.
+            *left = left.checked_add(movement.change.cash).ok_or(Rejection::AmountOutOfRange)?;
         }
-        recharges.retain(|(_, left)| left.is_positive());
-        Ok(recharges)
+        let lines = order
+            .into_iter()
+            .map(|recharge| (recharge.clone(), left.get(recharge).copied().unwrap_or_default()));
+        Ok(lines.filter(|(_, left)| left.is_positive()).collect())
     }
 }

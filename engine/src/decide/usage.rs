@@ -47,7 +47,7 @@ pub(super) fn release(case: &Case<'_>, place: UsagePlace, mended: Option<&Usage>
         return Err(Rejection::NotInQuarantine);
     }
     let uncounted = is_uncounted(&quarantined.reason);
-    if came.is_some_and(|came| !is_same(came, usage, uncounted)) {
+    if came.is_some_and(|came| !is_same(came, usage, &quarantined.reason)) {
         return Err(Rejection::StillUnbookable("a mended record keeps its source, id and producerseq"));
     }
     match bookable(case.state, case.organization, usage, uncounted, case.now) {
@@ -88,10 +88,13 @@ impl Case<'_> {
     }
 }
 
-/// Whether a mended record is still the one that came, so that a repetition of it is recognized (R8.2). What was not
-/// counted may get another count.
-fn is_same(came: &Usage, mended: &Usage, uncounted: bool) -> bool {
-    let counts = uncounted || came.producerseq == mended.producerseq;
+/// Whether a mended record is still the one that came, so that a repetition of it is recognized (R8.2). Only a count that
+/// is itself what is wrong may be another.
+fn is_same(came: &Usage, mended: &Usage, reason: &QuarantineReason) -> bool {
+    let counts = match (came.producerseq, mended.producerseq) {
+        (Some(_), Some(_)) if *reason == QuarantineReason::SequenceAhead => true,
+        (came, mended) => came == mended,
+    };
     counts && came.source == mended.source && came.id == mended.id
 }
 

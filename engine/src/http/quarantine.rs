@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tollbook_projections::past::{Settled, Settling};
-use tollbook_projections::state::Quarantined;
+use tollbook_projections::state::{Quarantined, State};
 use tollbook_projections::view::View;
 use tollbook_schemas::cloudevent;
 use tollbook_schemas::command::OrganizationCommand;
@@ -21,7 +21,7 @@ use super::shape::{IfAny, Text, answer, request};
 use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
 use crate::node::Node;
-use crate::owner::Done;
+use crate::owner::{Done, OwnerHandle};
 use crate::permission::Action;
 use crate::trace::{Charged, Tracer};
 
@@ -44,8 +44,8 @@ pub(super) fn routes(routes: &mut Routes) {
         id: "releaseQuarantined",
         summary: "Book a quarantined record",
         more: "As it came, once its cause is mended, or mended itself: then everything that holds for published usage \
-               holds for `event`, which keeps the record's organization, `source`, `id` and, where it was counted, \
-               `producerseq`. It is charged at the price in force when it occurred and booked now. The same again \
+               holds for `event`, which keeps the record's organization, `source`, `id` and `producerseq` (but that \
+               a count that is too far ahead may be mended). It is charged at the price in force when it occurred and booked now. The same again \
                changes nothing. If it still cannot be booked, 422 `still_unbookable` says why.",
     };
     routes.write(Verb::Post, "/v1/quarantine/{record}/release", says, release);
@@ -258,7 +258,7 @@ impl Looking {
                     Some(organization) => view.quarantine_of(organization, after, wanted),
                     None => view.quarantine(after, wanted),
                 });
-                let rows = rows.await?;
+                let rows = overlaid(owner, rows.await?).await?;
                 let exhausted = rows.len() < wanted;
                 looked_at = rows.len().saturating_add(looked_at);
                 after = rows.last().map(|(row, _)| row.place).or(after);
@@ -283,6 +283,21 @@ impl Looking {
         }
         Ok(Json(List { items, next_page: None }))
     }
+}
+
+/// With what State knows of their settlement that the view does not know yet.
+async fn overlaid(owner: &OwnerHandle, mut rows: Vec<Found>) -> Result<Vec<Found>, Problem> {
+    if rows.iter().all(|(_, settled)| settled.is_some()) {
+        return Ok(rows);
+    }
+    let overlay = move |state: &State| {
+        for (row, settled) in rows.iter_mut().filter(|(_, settled)| settled.is_none()) {
+            let holder = row.organization().and_then(|holder| state.organization(holder));
+            *settled = holder.and_then(|holder| holder.recent.settled(row.place).cloned());
+        }
+        rows
+    };
+    Ok(owner.read(overlay).await?)
 }
 
 async fn show(Reading { path, at, .. }: Reading<Place>) -> Result<Json<QuarantinedUsage>, Problem> {

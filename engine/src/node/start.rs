@@ -15,6 +15,7 @@ use tollbook_projections::view::{View, ViewError, Views};
 use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::{PartitionId, Position, WriterId};
 
+use super::SKEW_MAX_MS;
 use super::early::{Early, Loaded};
 use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::clock::{self, Clock};
@@ -134,6 +135,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let (log, jetstream, side, partitions) = opened?;
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
+    let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
     let (stop, stopped) = watch::channel(false);
@@ -154,6 +156,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
             log: log.clone(),
             writer: pen.clone(),
             clock: clock.clone(),
+            clock_trusted: clock_trusted.clone(),
             view: view.clone(),
             node: settings.node.clone(),
             journal: owners.first().map(|(first, _)| first.journal()),
@@ -179,7 +182,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         owners,
         ids: readers,
         erasures,
-        clock_trusted: AtomicBool::new(true),
+        clock_trusted,
     };
     let node = Node { shared: Arc::new(shared) };
     if let (Some(jetstream), Clock::System) = (&node.shared.jetstream, &node.shared.clock) {
@@ -387,6 +390,27 @@ impl Candidate {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+/// Whether this machine's clock is near enough to the broker's: nothing may be taken over before that is known.
+async fn is_trusted(jetstream: Option<&JetStream>, clock: &Clock) -> bool {
+    let (Some(jetstream), Clock::System) = (jetstream, clock) else { return true };
+    match jetstream.broker_offset_ms(|| clock.now().nanos().div_euclid(1_000_000)).await {
+        Ok(offset_ms) => {
+            let trusted = offset_ms.saturating_abs() <= SKEW_MAX_MS;
+            if !trusted {
+                tracing::error!(
+                    offset_ms,
+                    "this machine's clock is off: nothing is written until it is right"
+                );
+            }
+            trusted
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the broker's clock cannot be seen; nothing is written until it can");
+            false
         }
     }
 }

@@ -10,7 +10,7 @@ use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::codec;
 use tollbook_schemas::command::Command;
 use tollbook_schemas::entry::{Body, Decision};
-use tollbook_schemas::event::{Event, PartitionEvent};
+use tollbook_schemas::event::Event;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{LogPosition, Position};
 use tollbook_schemas::time::Timestamp;
@@ -34,6 +34,8 @@ pub(super) struct Series {
     waiting: usize,
     results: mpsc::Sender<Appended>,
     appended: mpsc::Receiver<Appended>,
+    /// Whether something that the engine itself wanted was not taken since [`Series::take_failure`].
+    failed: bool,
 }
 
 /// Commands of one topic.
@@ -77,7 +79,18 @@ pub(super) struct Appended {
 impl Series {
     pub(super) fn new(log: Arc<dyn EventLog>, writer: Writer) -> Self {
         let (results, appended) = mpsc::channel(IN_FLIGHT_MAX);
-        Self { log, writer, topics: HashMap::new(), waiting: 0, results, appended }
+        Self { log, writer, topics: HashMap::new(), waiting: 0, results, appended, failed: false }
+    }
+
+    /// Whether something that the engine itself wanted was not taken since this was last asked.
+    pub(super) const fn take_failure(&mut self) -> bool {
+        std::mem::replace(&mut self.failed, false)
+    }
+
+    /// Answers a request that was not carried out.
+    fn fail(&mut self, request: Request, error: CommandError) {
+        self.failed |= request.reply.is_none();
+        request.answer(Err(error));
     }
 
     /// The next answer of the log.
@@ -106,14 +119,14 @@ impl Series {
             line.waiting.push_back(request);
             self.waiting = self.waiting.saturating_add(1);
         } else {
-            request.answer(Err(CommandError::Busy));
+            self.fail(request, CommandError::Busy);
         }
     }
 
     fn decide(&mut self, topic: Topic, request: Request, state: &State, term: u64, now: Timestamp) {
         let partition = state.partition();
         if !remembers(state, &request) {
-            return request.answer(Err(CommandError::Busy));
+            return self.fail(request, CommandError::Busy);
         }
         let at = |position| LogPosition { partition, position };
         let events = match decide(
@@ -132,11 +145,11 @@ impl Series {
                 let position = at(state.head().position);
                 return request.answer(Ok(Done { position, events: Vec::new(), before: false }));
             }
-            Err(rejection) => return request.answer(Err(rejection.into())),
+            Err(rejection) => return self.fail(request, rejection.into()),
         };
-        let Some(ticket) = self.writer.try_begin() else { return request.answer(Err(CommandError::Busy)) };
+        let Some(ticket) = self.writer.try_begin() else { return self.fail(request, CommandError::Busy) };
         let decision = Decision {
-            term: term_of(&events).unwrap_or(term),
+            term: events.iter().find_map(Event::term_taken).unwrap_or(term),
             actor: request.actor.clone(),
             cause: request.cause.clone(),
             events: events.clone(),
@@ -144,7 +157,7 @@ impl Series {
         let entry = self.writer.entry(&ticket, now, Body::Decision(decision));
         let payload = match codec::encode_entry(&entry) {
             Ok(payload) => Bytes::from(payload),
-            Err(error) => return request.answer(Err(CommandError::Encode(error.to_string()))),
+            Err(error) => return self.fail(request, CommandError::Encode(error.to_string())),
         };
         let line = self.topics.entry(topic.clone()).or_default();
         let expected = last_of(state, &topic).max(line.last_known);
@@ -181,7 +194,7 @@ impl Series {
             ) => {
                 // After `Unknown` the entry may still come; what is decided next expects it not to have, or conflicts.
                 if let Some(current) = line.current.take() {
-                    current.request.answer(Err(CommandError::Log(error)));
+                    self.fail(current.request, CommandError::Log(error));
                 }
             }
         }
@@ -281,20 +294,4 @@ fn last_of(state: &State, topic: &Topic) -> Position {
         Topic::Organization(id) => state.organization(id).map_or(Position::ZERO, |known| known.last_decision),
         Topic::Usage(_) | Topic::UsageMixed => Position::ZERO,
     }
-}
-
-/// The term that a decision takes, if it takes one.
-fn term_of(events: &[Event]) -> Option<u64> {
-    events.iter().find_map(|event| match event {
-        Event::Partition(PartitionEvent::OwnershipTaken { term, .. }) => Some(*term),
-        Event::Partition(PartitionEvent::BillingCycleClosed { .. } | PartitionEvent::MonthClosed { .. })
-        | Event::Organization(_)
-        | Event::Member(_)
-        | Event::Project(_)
-        | Event::Key(_)
-        | Event::Money(_)
-        | Event::Quarantine(_)
-        | Event::Webhook(_)
-        | Event::Config(_) => None,
-    })
 }

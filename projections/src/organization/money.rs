@@ -137,7 +137,21 @@ impl Organization {
         };
         writing.movements = writing.movements.saturating_add(1);
         self.month.active = true;
-        self.recent.note(movement.clone());
+        match movement.what {
+            // There may be very many, and no decision of this entry asks for them.
+            What::MovedInReference => self.recent.leave(&movement),
+            What::Recharge { .. }
+            | What::Refund { .. }
+            | What::RechargeReversal { .. }
+            | What::Adjustment { .. }
+            | What::VoucherGrant { .. }
+            | What::VoucherExpiry { .. }
+            | What::VoucherWithdrawal { .. }
+            | What::UsageReversal { .. }
+            | What::OpeningBalance { .. }
+            | What::Invoice { .. }
+            | What::CreditNote { .. } => self.recent.note(movement.clone()),
+        }
         writing.effects.push(Effect::Moved { organization: self.id.clone(), movement: Box::new(movement) });
     }
 

@@ -39,7 +39,9 @@ pub fn bookable(
             Sequence::Duplicate => return Err(NotBookable::BookedSince),
             // It could not be counted, and would be booked again when it comes within reach.
             Sequence::Ahead => return Err(NotBookable::Reason(QuarantineReason::SequenceAhead)),
-            Sequence::New | Sequence::Behind => {}
+            // It may have come again before it fell behind.
+            Sequence::Behind => return Err(NotBookable::Reason(QuarantineReason::SequenceBehind)),
+            Sequence::New => {}
         }
     }
     if occurred > now.plus_seconds(AHEAD_MAX_SECONDS) {

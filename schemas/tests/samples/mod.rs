@@ -423,7 +423,9 @@ fn partition_events() -> Vec<Sample<Event>> {
         "billing_cycle_closed": E::BillingCycleClosed { .. } =>
             E::BillingCycleClosed { through: at("2026-11-20T10:10:00Z"), cycles: 2 };
         "month_closed": E::MonthClosed { .. } =>
-            E::MonthClosed { zone: "Asia/Shanghai".parse().unwrap(), month: month() };
+            E::MonthClosed {
+                zone: "Asia/Shanghai".parse().unwrap(), month: month(), until: at("2026-11-30T16:00:00Z"),
+            };
     })
 }
 

@@ -32,7 +32,10 @@ fn units(units: i128) -> Amount {
 impl Walk {
     /// One command about money.
     pub(super) fn money(&mut self) {
-        let id = self.any_organization();
+        let mut id = self.any_organization();
+        if self.chance(500) {
+            id = OrgId::from_bits(self.rng.random_range(4..9));
+        }
         match self.below(100) {
             0..18 => self.refund(&id),
             18..32 => self.reverse(&id),
@@ -42,7 +45,7 @@ impl Walk {
             62..66 => self.credit(&id),
             66..76 => self.unuse(&id),
             76..86 => self.unquarantine(&id),
-            86..88 => self.move_in(&id),
+            86..88 => self.move_in(&OrgId::from_bits(8)),
             88..91 => self.configure(),
             91..94 => self.own_prices(&id),
             _ => self.months(&id),
@@ -208,7 +211,7 @@ impl Walk {
             known => waiting[self.below(known)].clone(),
         };
         let at = UsagePlace { position: Position(place.0), row: place.1 };
-        let other = if self.chance(50) { self.any_organization() } else { id.clone() };
+        let other = if self.chance(150) { self.any_organization() } else { id.clone() };
         if self.chance(150) {
             let reason = self.some_reason();
             self.of(&other, OrganizationCommand::DismissUsage { place: at, reason });
@@ -233,8 +236,7 @@ impl Walk {
         }
     }
 
-    fn move_in(&mut self, _: &OrgId) {
-        let id = OrgId::from_bits(self.rng.random_range(6..9));
+    pub(super) fn move_in(&mut self, id: &OrgId) {
         let display = |name: &str| DisplayName::parse(name).unwrap();
         let now = self.ledger.now;
         let bits = self.id();
@@ -270,7 +272,7 @@ impl Walk {
                 hint: "abcd".into(),
             }],
         };
-        self.command(&Command::Organization(id, OrganizationCommand::MoveIn(Box::new(new))));
+        self.command(&Command::Organization(id.clone(), OrganizationCommand::MoveIn(Box::new(new))));
     }
 
     fn configure(&mut self) {

@@ -173,8 +173,12 @@ impl Run {
                 (2, OrganizationCommand::ReverseUsage { reversal, usage: place, booked, reason })
             }
             "release" => {
-                let (place, mut usage) = self.place_of(given.word(0), given.word(1));
+                let from = given.take("from").unwrap_or_else(|| given.word(0));
+                let (place, mut usage) = self.place_of(from, given.word(1));
                 let mut mended = false;
+                if let Some(name) = given.take("of") {
+                    (usage.organization, mended) = (org(name), true);
+                }
                 if let Some(name) = given.take("key") {
                     (usage.charged, mended) = (Charged::Key(key(name)), true);
                 }
@@ -188,7 +192,8 @@ impl Run {
                 (2, OrganizationCommand::ReleaseUsage { place, usage })
             }
             "dismiss" => {
-                let (place, _) = self.place_of(given.word(0), given.word(1));
+                let from = given.take("from").unwrap_or_else(|| given.word(0));
+                let (place, _) = self.place_of(from, given.word(1));
                 (2, OrganizationCommand::DismissUsage { place, reason: reason(given) })
             }
             "seal" => {
@@ -347,6 +352,15 @@ impl Run {
                 given.done(0);
                 return Some(Given::Values(values));
             }
+            "due" => {
+                let state = &self.ledger.state;
+                let expiries =
+                    state.expiries().map(|(at, known)| format!("{}@{at}", bare(known.id.as_str())));
+                let mut due: Vec<_> = expiries.collect();
+                due.extend(state.month_end().map(|at| format!("month@{at}")));
+                given.done(0);
+                return Some(words(due.join(" ")));
+            }
             "lines" => {
                 let month = given.placed.get(1).map(|month| month.parse::<Month>().unwrap());
                 let mine = self.ledger.movements.iter().filter(|(of, movement)| {
@@ -391,6 +405,7 @@ impl Run {
                     ("credit", known.credit_limit.map_or("none".to_owned(), |limit| limit.to_string())),
                     ("documents", known.documents.to_string()),
                     ("settled", known.counts.settled.to_string()),
+                    ("recent", known.recent.movements().count().to_string()),
                 ])
             }
             _ => return None,
