@@ -463,7 +463,7 @@ impl Oracle {
                 if same.is_some_and(|same| same.tiers == *tiers) {
                     Expected::AsItIs
                 } else if from < now.max(self.recorded_at) {
-                    Expected::Refused("tiers_unordered")
+                    Expected::Refused("tiers_in_the_past")
                 } else {
                     entry()
                 }
