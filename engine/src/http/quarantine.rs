@@ -16,7 +16,7 @@ use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::{At, Limit, Reading, read_organization, viewed};
+use super::reading::{At, Limit, Reading, viewed};
 use super::shape::{IfAny, Text, answer, request};
 use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
