@@ -398,7 +398,9 @@ impl OracleOrganization {
         paid: Decimal,
     ) {
         let zero = Decimal::ZERO;
-        if self.cumulative() < decimal(&policy.threshold)
+        let threshold = decimal(&policy.threshold);
+        if self.cumulative() < threshold
+            && self.cumulative() + paid >= threshold
             && let Some(place) = self.vouchers.iter().position(|voucher| voucher.policy)
         {
             let left = self.vouchers.remove(place).left;
