@@ -91,7 +91,7 @@ const REACHED: &[&str] = &[
     "refused: refund_too_large",
     "refused: reversal_too_large",
     "refused: still_unbookable",
-    "refused: tiers_unordered",
+    "refused: tiers_in_the_past",
     "refused: amount_not_positive",
     "refused: amount_out_of_range",
     "refused: api_key_limit",
