@@ -158,27 +158,6 @@ async fn r4_8_chargebacks_take_tier_and_voucher_with_them() {
 }
 
 #[tokio::test]
-async fn r4_8_a_raised_threshold_takes_no_voucher_back() {
-    let system = System::start().await;
-    let api = &system.api;
-    let org = &api.organization("Acme").await;
-    let policy =
-        |threshold: &str| json!({ "threshold": threshold, "amount": "5", "expires_after_days": null });
-    let set = async |threshold: &str| {
-        api.put("/v1/config/voucher-policy", &policy(threshold)).await.expect(200);
-    };
-    api.recharge(org, "20", "a").await;
-    set("50").await;
-    let answer = refund(api, org, json!({ "amount": "1", "reference": "a" })).await;
-    assert_eq!((&answer["withdrawn_voucher"], &answer["balance"]["vouchers"]), (&Value::Null, &json!("5")));
-    set("19").await;
-    let answer = refund(api, org, json!({ "amount": "0.01", "reference": "b" })).await;
-    assert_eq!(answer["withdrawn_voucher"]["amount"], "5", "it was at the threshold, and is below");
-    let answer = refund(api, org, json!({ "amount": "1", "reference": "c" })).await;
-    assert!(answer["withdrawn_voucher"].is_null(), "{answer}");
-}
-
-#[tokio::test]
 async fn everything_is_there_after_a_restart_and_after_a_rebuild() {
     let mut system = System::start().await;
     let api = system.api.clone();

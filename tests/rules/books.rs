@@ -355,8 +355,9 @@ fn r8_3_a_reversal_posts_to_the_open_month() {
 #[test]
 fn r8_3_closing_a_month_lifts_recorded_time_to_its_end() {
     let mut ledger = check(&format!("{SHOP}recharge acme 1 ref=a -> ok"));
-    let (month, until) = ("2026-11".parse().unwrap(), "2026-12-01T00:00:00Z".parse().unwrap());
-    let closed = Event::Partition(PartitionEvent::MonthClosed { zone: "UTC".parse().unwrap(), month, until });
+    let month = "2026-11".parse().unwrap();
+    let (zone, until) = ("UTC".parse().unwrap(), "2026-12-01T00:00:00Z".parse().unwrap());
+    let closed = Event::Partition(PartitionEvent::MonthClosed { zone, month, until });
     let term = ledger.state.head().term;
     let decision = Decision { term, actor: Actor::Engine, cause: Cause::Timer, events: vec![closed] };
     let entry = ledger.entry(Body::Decision(decision));

@@ -273,15 +273,14 @@ impl Case<'_> {
         if booked { Ok(left) } else { Err(unknown()) }
     }
 
-    /// The withdrawal of the policy's voucher, should `amount` take cumulative recharge below its threshold (R4.8): a
-    /// threshold that was raised above it since takes nothing back. The fold asks again where it is booked.
+    /// The withdrawal of the policy's voucher, should cumulative recharge fall below its threshold by `amount` (R4.8).
+    /// The fold asks again where it is booked.
     fn withdrawal(&self, amount: Amount) -> Option<MoneyEvent> {
         let below = self.state.config().voucher_policy.threshold;
         let purse = &self.organization.purse;
-        let before = purse.cumulative_recharge();
-        let crosses = before >= below && before.checked_sub(amount)? < below;
+        let after = purse.cumulative_recharge().checked_sub(amount)?;
         let voucher = purse.each_voucher().iter().find(|voucher| voucher.of_policy)?;
-        crosses.then(|| MoneyEvent::VoucherWithdrawn { voucher: voucher.voucher.clone(), below })
+        (after < below).then(|| MoneyEvent::VoucherWithdrawn { voucher: voucher.voucher.clone(), below })
     }
 
     /// The credit note over what is paid back of a recharge, if that was invoiced (R4.10).

@@ -398,9 +398,7 @@ impl OracleOrganization {
         paid: Decimal,
     ) {
         let zero = Decimal::ZERO;
-        let threshold = decimal(&policy.threshold);
-        if self.cumulative() < threshold
-            && self.cumulative() + paid >= threshold
+        if self.cumulative() < decimal(&policy.threshold)
             && let Some(place) = self.vouchers.iter().position(|voucher| voucher.policy)
         {
             let left = self.vouchers.remove(place).left;
