@@ -4,7 +4,7 @@
 //! `TOLLBOOK_SEEDS=100 cargo test --release -p tollbook-tests --test model money` runs that many seeds,
 //! `TOLLBOOK_SEEDS=17..18` one.
 
-mod compare;
+pub(crate) mod compare;
 mod history;
 
 use std::collections::BTreeMap;

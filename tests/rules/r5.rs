@@ -160,10 +160,8 @@ fn r5_1_a_tier_table_is_data_with_a_date() {
         recharge acme 3 ref=a                                        -> ok
         tiers Small:1 Small2:1                                       -> tiers_unordered
         tiers Small:2 Large:1                                        -> tiers_unordered
-        tiers Same:1 Same:2                                          -> tiers_unordered
         tiers Free:0 Large:1                                         -> tiers_unordered
-        tiers                                                        -> tiers_unordered
-        tiers Small:1 Large:3 from=2026-11-20T09:59:59.999999999Z    -> tiers_unordered
+        tiers Small:1 Large:3 from=2026-11-20T09:59:59.999999999Z    -> tiers_in_the_past
         tiers Small:1 Large:3 from=2026-11-21T00:00:00Z              -> ok
         tiers Small:1 Large:3 from=2026-11-21T00:00:00Z              -> same
         balance acme                                                 -> tier Tier0
@@ -176,7 +174,7 @@ fn r5_1_a_tier_table_is_data_with_a_date() {
         balance acme                                                 -> tier Small
         # The clock was put back.
         at 2026-11-20T23:00:00Z
-        tiers Other:1 from=2026-11-20T23:30:00Z                      -> tiers_unordered
+        tiers Other:1 from=2026-11-20T23:30:00Z                      -> tiers_in_the_past
         ",
     );
 }

@@ -447,7 +447,7 @@ impl Oracle {
                 expect_prices(&self.prices, currency, list, now.max(self.recorded_at), &known)
             }
             ConfigCommand::SetVoucherPolicy(policy) => {
-                if policy.threshold.is_negative() || policy.amount.is_negative() {
+                if !policy.threshold.is_positive() || policy.amount.is_negative() {
                     Expected::Refused("amount_not_positive")
                 } else if policy.amount.to_decimal() > most() {
                     Expected::Refused("amount_out_of_range")

@@ -262,7 +262,7 @@ fn statements(ledger: &MemoryLedger, known: &Organization) -> Value {
 }
 
 /// As a node makes it from its view, and State.
-pub(super) fn statement_of(ledger: &MemoryLedger, known: &Organization, month: Month) -> Statement {
+pub(crate) fn statement_of(ledger: &MemoryLedger, known: &Organization, month: Month) -> Statement {
     let mine = |(of, _): &&(OrgId, OpenCells)| *of == known.id;
     let cells = ledger.history.iter().filter(mine).filter(|(_, cells)| cells.booked_on.month() == month);
     let ended = ledger.months.iter().filter(|(of, ended)| *of == known.id && ended.month <= month);

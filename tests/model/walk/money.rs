@@ -24,6 +24,7 @@ use tollbook_tests::oracle::money::Kind;
 use tollbook_tests::script::sealed;
 
 use super::{Walk, ZONES};
+use crate::money::compare::statement_of;
 
 fn units(units: i128) -> Amount {
     Amount::from_units(units).unwrap()
@@ -317,7 +318,11 @@ impl Walk {
             }
         };
         if self.chance(500) {
-            self.of(id, OrganizationCommand::SealStatement { month, hash: [1; 32] });
+            let known = self.ledger.state.organization(id).unwrap();
+            let due = self.ledger.state.is_closed(known, month)
+                && known.waiting_for_seals().any(|waiting| waiting == month);
+            let hash = if due { statement_of(&self.ledger, known, month).hash() } else { [1; 32] };
+            self.of(id, OrganizationCommand::SealStatement { month, hash });
         } else {
             let invoice = InvoiceId::from_bits(self.id());
             self.of(id, OrganizationCommand::IssueInvoice { invoice, month });
@@ -325,7 +330,7 @@ impl Walk {
     }
 
     /// To the edge of a month somewhere.
-    pub(super) fn seconds_to_month_end(&mut self) -> i64 {
+    pub(super) fn until_month_end(&mut self) -> i64 {
         let end = self.ledger.state.month_end().unwrap_or(self.ledger.now);
         let edge = end.seconds() - self.ledger.now.seconds() - i64::from(self.chance(500));
         edge.max(0)
