@@ -5,8 +5,8 @@ mod export;
 mod fold;
 mod rebuild;
 mod source;
-mod trace;
 mod statement;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;

@@ -57,8 +57,11 @@ pub(crate) async fn run(args: TraceArgs) -> Result<(), Failure> {
     };
     let source = args.log.open().await?;
     let partition = partition_of(&args.org, source.ledger.partitions);
-    let mut way =
-        Way { partition, wanted: Wanted { organization: args.org, source: args.source, by }, told: BTreeMap::new() };
+    let mut way = Way {
+        partition,
+        wanted: Wanted { organization: args.org, source: args.source, by },
+        told: BTreeMap::new(),
+    };
     way.follow(&source).await?;
     if way.told.is_empty() {
         return Err(Failure::Check("there is no such record in the whole log".into()));

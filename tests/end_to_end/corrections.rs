@@ -321,7 +321,8 @@ async fn r8_2_a_records_way_is_told_occurrence_by_occurrence() {
         assert_eq!(outcomes(&on), [""; 0]);
     }
     let taken_back = json!({ "usage": { "source": "test", "id": "1" }, "reason": "r" });
-    let reversed = api.post(&format!("/v1/organizations/{}/usage-reversals", key.organization), &taken_back).await;
+    let reversed =
+        api.post(&format!("/v1/organizations/{}/usage-reversals", key.organization), &taken_back).await;
     let reversal = id(&reversed.expect(201));
     let refused = async |query: &str| {
         let path = format!("/v1/organizations/{}/usage-records{query}", key.organization);
@@ -338,7 +339,8 @@ async fn r8_2_a_records_way_is_told_occurrence_by_occurrence() {
     let of = ["trace", "--org", &key.organization, "--source", "test"];
     let ran = system.replay(&[&of[..], &["--id", "1"]].concat()).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let told = ["accepted: 0.00007 for kimi-k2.5", "duplicate of 0-", "quarantined, conflicting_id", "reversed by"];
+    let told =
+        ["accepted: 0.00007 for kimi-k2.5", "duplicate of 0-", "quarantined, conflicting_id", "reversed by"];
     for expected in told.into_iter().chain([reversal.as_str()]) {
         assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
     }

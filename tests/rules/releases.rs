@@ -122,7 +122,10 @@ fn r8_1_each_reason_is_mended_in_its_own_way() {
     }
     for (number, id) in [(2, "r2"), (3, "r3"), (6, "r6"), (10, "r11")] {
         let mended = record("acme", id, None);
-        assert!(matches!(release(&mut ledger, &acme, number, Some(&mended)), Ok(Outcome::Entry { .. })), "{id}");
+        assert!(
+            matches!(release(&mut ledger, &acme, number, Some(&mended)), Ok(Outcome::Entry { .. })),
+            "{id}"
+        );
     }
     // One that was not counted may get another count.
     let mended = record("acme", "r9", Some(100_001));
@@ -199,7 +202,9 @@ fn r8_1_usage_of_an_organization_that_comes_later_waits_for_it() {
 #[test]
 fn r8_2_what_was_unreadable_counts_once_whichever_way_it_comes() {
     let acme = org("acme");
-    let script = format!("{SHOP}\nunreadable acme -> quarantined unreadable\nunreadable acme -> quarantined unreadable");
+    let script = format!(
+        "{SHOP}\nunreadable acme -> quarantined unreadable\nunreadable acme -> quarantined unreadable"
+    );
     for count in [None, Some(7)] {
         // Released, and then sent again as it should be.
         let mut ledger = check(&script);
@@ -223,7 +228,8 @@ fn r8_2_what_was_unreadable_counts_once_whichever_way_it_comes() {
 
 #[test]
 fn r8_2_a_mended_record_stays_the_record_that_it_is() {
-    let mut ledger = check(&format!("{SHOP}\nusage acme k1 none in=1000000 id=r1 seq=5 -> quarantined unknown_model"));
+    let mut ledger =
+        check(&format!("{SHOP}\nusage acme k1 none in=1000000 id=r1 seq=5 -> quarantined unknown_model"));
     let came = record("acme", "r1", Some(5));
     let others: [fn(&mut Usage); 4] = [
         |usage| usage.id = "r2".into(),
@@ -299,9 +305,14 @@ fn r3_6_a_key_is_found_by_its_secret_alone() {
     let revoke = OrganizationCommand::RevokeKey { project: project("web"), key: key("k2") };
     ledger.command(&Command::Organization(org("acme"), revoke), None).unwrap();
     for _ in 0..2 {
-        assert_eq!(found(&ledger, &second), Some((org("acme"), key("k2"), false)), "a revoked key is still told");
+        assert_eq!(
+            found(&ledger, &second),
+            Some((org("acme"), key("k2"), false)),
+            "a revoked key is still told"
+        );
         ledger.restart();
     }
-    let keys: BTreeMap<_, _> = ledger.state.organizations().map(|known| (known.id.clone(), known.keys.len())).collect();
+    let keys: BTreeMap<_, _> =
+        ledger.state.organizations().map(|known| (known.id.clone(), known.keys.len())).collect();
     assert_eq!(keys.values().sum::<usize>(), 3);
 }

@@ -436,7 +436,12 @@ impl History {
     /// A decision that usage overtakes on its way into the log.
     /// The other node's clock is `ahead` by so many seconds.
     fn overtaken(&mut self, customer: usize, command: &Command, ahead: i64) -> Option<Vec<Event>> {
-        let usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
+        let mut usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
+        let there = self.ledger.state.organization(&self.customers[customer].id).unwrap().purse.available();
+        if self.chance(300) {
+            // All there is, and more with the others.
+            usage[0].extras = Some(Box::new(Extras { cost: Some(there), ..Extras::default() }));
+        }
         let (topic, mut entry) = self.ledger.pack(&usage);
         entry.recorded_at = entry.recorded_at.plus_seconds(ahead);
         let (term, mut came) = (self.ledger.state.head().term, false);
@@ -680,7 +685,7 @@ impl History {
             0 => {
                 let zone = self.zone();
                 let change = Of::Change { name: None, email: None, zone: Some(zone) };
-                if self.chance(200) {
+                if self.chance(500) {
                     self.change_zone_too_late(customer, change);
                     return;
                 }
