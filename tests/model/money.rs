@@ -58,6 +58,7 @@ const REACHED: &[&str] = &[
     "recharged",
     "refunded",
     "refunded in part",
+    "refunded nothing",
     "released: unknown_key",
     "released: unknown_model",
     "restart",
