@@ -117,16 +117,18 @@ impl Sealer {
     /// Who waits, of the next few organizations; `None` past the last.
     async fn due(&self, from: usize) -> Result<Option<Vec<Due>>, Unfinished> {
         if self.owner.role() != Role::Owner {
+            metrics::statements_pending(self.owner.partition(), 0);
             return Err(Unfinished::Standby);
         }
         let read = self.owner.read(move |state| {
             let due = state.sealable(from, LOOK)?;
             Some(due.into_iter().map(|(organization, months)| (organization.id.clone(), months)).collect())
         });
-        read.await.map_err(|error| match error {
-            CommandError::Stopping => Unfinished::Stopping,
-            _ => Unfinished::Later,
-        })
+        match read.await {
+            Ok(due) => Ok(due),
+            Err(CommandError::Stopping) => Err(Unfinished::Stopping),
+            Err(_) => Err(Unfinished::Later),
+        }
     }
 
     /// Seals statements of some organizations; how many of these were left.

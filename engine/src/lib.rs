@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`log`] keeps entries and [`side`] what must not stand among them; [`decide`] makes entries of
 //! commands, [`ingress`] of usage; [`feed`] brings them back and [`owner`] applies them; [`audit`] shows them; [`node`] puts all of it
-//! together, [`http`] and [`nats`] open it to others, [`server`] runs it. [`import`], [`demo`] and [`mod@bench`] use it.
+//! together, [`trace`] follows one record through it, [`http`] and [`nats`] open it to others, [`server`] runs it. [`import`], [`demo`] and [`mod@bench`] use it.
 
 pub mod clock;
 pub mod metrics;

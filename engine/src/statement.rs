@@ -17,7 +17,7 @@ pub(crate) enum StatementError {
     View(#[from] ViewError),
     /// It does not add up.
     #[error(transparent)]
-    Unbalanced(#[from] Unbalanced),
+    Unbalanced(Box<Unbalanced>),
     /// The thread that read the view panicked.
     #[error("the view could not be read: {0}")]
     Panicked(#[from] tokio::task::JoinError),
@@ -33,7 +33,8 @@ pub(crate) async fn complete(owner: &OwnerHandle, view: View, kept: Kept) -> Res
         let (organization, month, at) = (kept.about.organization.clone(), kept.about.month, kept.at);
         let seal = if kept.closed { view.seal(&organization, month)? } else { None };
         let booked = view.booked(&organization, month, at)?;
-        Ok((kept.with(booked)?, seal))
+        let statement = kept.with(booked).map_err(|error| StatementError::Unbalanced(Box::new(error)))?;
+        Ok((statement, seal))
     };
     tokio::task::spawn_blocking(read).await?
 }

@@ -518,7 +518,7 @@ mod tests {
             4 => {
                 let (id, expires_at) =
                     (VoucherId::from_bits(number.into()), Some(Timestamp::from_seconds(1)));
-                let expires_at = expires_at.filter(|_| units % 2 == 0);
+                let expires_at = expires_at.filter(|_| units.is_multiple_of(2));
                 let granted = Voucher {
                     voucher: id,
                     granted: amount,

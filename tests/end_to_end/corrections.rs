@@ -105,7 +105,7 @@ async fn r8_1_a_quarantined_record_is_released_once_its_cause_is_mended() {
             listed(&api, &format!("state={state}")).await.iter().map(id).collect::<Vec<_>>()
         };
         assert_eq!(of("released").await, [first.clone(), third.clone()]);
-        assert_eq!(of("dismissed").await, [second.clone()]);
+        assert_eq!(of("dismissed").await, std::slice::from_ref(&second));
         assert_eq!(of("all").await.len(), 3);
         let shown = api.get(&format!("/v1/quarantine/{first}")).await.expect(200);
         assert_eq!(shown["released"]["booked"]["cost"], "0.00007");
@@ -360,7 +360,7 @@ async fn r8_4_spend_by_booking_filters_and_pages() {
         event["time"] = json!(format!("{day}T12:00:00Z"));
         event
     };
-    let days: Vec<String> = (1..=5).map(|back| day(back)).collect();
+    let days: Vec<String> = (1..=5).map(day).collect();
     for (number, day) in days.iter().enumerate() {
         api.events(&[on(&key, &format!("a{number}"), day), on(&second, &format!("b{number}"), day)]).await;
     }

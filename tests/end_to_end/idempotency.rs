@@ -188,7 +188,7 @@ async fn the_same_request_again_answers_the_same_also_after_a_restart() {
             assert_eq!(api.digest(0).await, before, "repetitions change nothing");
         }
     }
-    assert_eq!(api.all("/v1/organizations").await.len(), 2);
+    assert_eq!(api.all("/v1/organizations").await.len(), 3);
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod people;
 mod privacy;
 mod refusals;
 mod standby;
+mod statements;
 
 use rust_decimal::Decimal;
 use tollbook_tests::system::{Api, Totals};

@@ -197,10 +197,10 @@ async fn r9_2_an_erasure_that_fails_is_tried_until_it_succeeds() {
     let system = System::start().await;
     let api = &system.api;
     let (org, other) = (api.organization("Acme").await, api.organization("Beta").await);
-    // A directory in the key's place can neither be overwritten nor removed.
-    let (file, aside) = (key_file(&system, &org), system.scratch().join("key"));
-    fs::rename(&file, &aside).unwrap();
-    fs::create_dir(&file).unwrap();
+    // A directory where the key is put to be overwritten can neither be overwritten nor removed.
+    let file = key_file(&system, &org);
+    let blocked = file.with_file_name(format!(".gone-{}", file.file_name().unwrap().to_str().unwrap()));
+    fs::create_dir(&blocked).unwrap();
     let path = format!("/v1/organizations/{org}/contacts");
     let answer = api.write("DELETE", &path, &json!({})).await;
     assert_eq!(answer.refused(503), "erasure_pending");
@@ -210,8 +210,7 @@ async fn r9_2_an_erasure_that_fails_is_tried_until_it_succeeds() {
     assert_eq!(erase_contacts(api, &other).await, 200);
     assert!(!key_file(&system, &other).exists());
 
-    fs::remove_dir(&file).unwrap();
-    fs::rename(&aside, &file).unwrap();
+    fs::remove_dir(&blocked).unwrap();
     eventually(DEADLINE, "the key goes", || async { (!file.exists()).then_some(()) }).await;
     assert_eq!(erase_contacts(api, &org).await, 200);
     assert!(is_erased(api, &org).await);

@@ -12,4 +12,5 @@
 mod broker;
 mod crash;
 mod load;
+mod months;
 mod views;

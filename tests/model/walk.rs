@@ -282,7 +282,7 @@ impl Walk {
             950..954 => self.rng.random_range(86_400..259_200),
             // State forgets what is older than two days.
             954 if self.chance(300) => self.rng.random_range(3_888_000..5_000_000),
-            954..958 => self.to_month_end(),
+            954..958 => self.seconds_to_month_end(),
             958..990 => -self.rng.random_range(0..60),
             // To the edge of a UTC hour, where days of most zones begin.
             _ => 3_600 - self.ledger.now.seconds().rem_euclid(3_600) - i64::from(self.chance(500)),

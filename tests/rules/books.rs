@@ -356,12 +356,13 @@ fn r8_3_a_reversal_posts_to_the_open_month() {
 fn r8_3_closing_a_month_lifts_recorded_time_to_its_end() {
     let mut ledger = check(&format!("{SHOP}recharge acme 1 ref=a -> ok"));
     let month = "2026-11".parse().unwrap();
-    let closed = Event::Partition(PartitionEvent::MonthClosed { zone: "UTC".parse().unwrap(), month });
+    let (zone, until) = ("UTC".parse().unwrap(), "2026-12-01T00:00:00Z".parse().unwrap());
+    let closed = Event::Partition(PartitionEvent::MonthClosed { zone, month, until });
     let term = ledger.state.head().term;
     let decision = Decision { term, actor: Actor::Engine, cause: Cause::Timer, events: vec![closed] };
     let entry = ledger.entry(Body::Decision(decision));
     ledger.append(&Topic::Config, &entry).unwrap();
-    assert_eq!(ledger.state.head().recorded_at, "2026-12-01T00:00:00Z".parse().unwrap());
+    assert_eq!(ledger.state.head().recorded_at, until);
     assert!(ledger.now < ledger.state.head().recorded_at);
     assert_eq!(ledger.state.month_end(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
 }

@@ -279,6 +279,13 @@ fn r8_1_records_ahead_are_released_once_their_time_has_come() {
         release acme r2                                        -> ok released
         spend acme web day=2026-01-01                          -> cost 1
         statement acme 2026-11                                 -> usage 2/0
+        # A number that is still too far ahead could not be counted: it would be booked again once within reach.
+        usage acme k1 m in=1 id=r3 seq=1                       -> booked
+        usage acme k1 m in=1 id=r4 seq=1048578                 -> quarantined sequence_ahead
+        release acme r4                                        -> still_unbookable_sequence_ahead
+        usage acme k1 m in=1 id=r5 seq=2                       -> booked
+        release acme r4                                        -> ok released
+        usage acme k1 m in=1 id=r4 seq=1048578                 -> duplicate
         ",
     );
 }

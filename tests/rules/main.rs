@@ -45,5 +45,6 @@ mod r6;
 mod r8;
 mod r9;
 mod releases;
+mod statements;
 mod vouchers;
 mod zones;

@@ -296,13 +296,15 @@ fn r4_8_the_withdrawal_asks_for_the_policy_of_now() {
         refund acme 16 ref=1                  -> ok paid 16
         balance acme                          -> vouchers 5 recharged 4
         refund acme 2.1 ref=2                 -> ok paid 2.1 withdrawn 5
-        # A raised threshold takes nothing by itself, but whoever pays out below it loses the voucher.
+        # A raised threshold takes nothing, for it is not the refund that brings it below.
         organization beta
         policy threshold=5 amount=5           -> ok
         recharge beta 6 ref=a                 -> ok voucher 5
         policy threshold=10 amount=5          -> ok
         balance beta                          -> vouchers 5
-        refund beta 0.5 ref=1                 -> ok paid 0.5 withdrawn 5
+        refund beta 0.5 ref=1                 -> ok paid 0.5
+        recharge beta 5 ref=b                 -> ok
+        refund beta 1 ref=2                   -> ok paid 1 withdrawn 5
         ",
     );
 }

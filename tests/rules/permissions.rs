@@ -23,6 +23,7 @@ use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::{BookedUsage, Extras, UsagePlace};
 use tollbook_tests::memory::{MemoryLedger, Outcome};
+use tollbook_tests::months::close;
 use tollbook_tests::script::people::token;
 use tollbook_tests::script::{
     actor, check, create_project, issue_key, key, member, org, project, recharge, sealed,
@@ -41,6 +42,7 @@ clear IP allowlist         | v e     | e     | -      | -             | -       
 
 balance-alert threshold *  | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invoices *                 | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
+issue an invoice           | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invite                     | e       | e     | -      | -             | -              | -         | -       | -        | e        | -
 invite an administrator    | e       | e     | -      | -             | -              | -         | -       | -        | e        | -
 revoke an invitation       | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
@@ -103,8 +105,11 @@ revoke a token             | -       | -     | -      | -             | -       
 
 /// An organization with somebody in every role; every one of them who can has a key in `web`.
 const CAST: &str = "
+    at 2026-10-31T10:00:00Z
     organization beta creator=stranger
     organization acme
+    recharge acme 1 ref=october
+    at 2026-11-01T10:00:00Z
     project acme web
     project acme shop
     level acme enterprise_verified
@@ -187,6 +192,9 @@ fn attempt(ledger: &MemoryLedger, action: &str, role: &str) -> Try {
         "clear IP allowlist" => C::SaveAllowlist(Vec::new()),
         "invite" => invite(OrgRole::Member),
         "invite an administrator" => invite(OrgRole::Administrator),
+        "issue an invoice" => {
+            C::IssueInvoice { invoice: InvoiceId::from_bits(1), month: "2026-10".parse().unwrap() }
+        }
         "revoke an invitation" => C::RevokeInvitation(InvitationId::parse("inv_open").unwrap()),
         "remove a member" => C::RemoveMember(member("other")),
         "promote a member" => C::SetRole { member: member("other"), role: OrgRole::Administrator },
@@ -345,6 +353,7 @@ fn cast(level: &str) -> MemoryLedger {
             _ => "ok",
         }
     ));
+    assert_eq!(close(&mut ledger), 1);
     let token = ConfigCommand::IssueToken {
         token: TokenId::from_bits(1),
         name: DisplayName::parse("a token").unwrap(),

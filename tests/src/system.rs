@@ -182,9 +182,14 @@ impl System {
 
     /// A command of `tollbook-replay` on this server's embedded log; the server must be stopped.
     pub async fn replay(&self, args: &[&str]) -> Ran {
-        let mut command = Self::clean(binary::replay());
+        let mut command = Self::replay_command();
         command.args(args).arg("--data").arg(&self.data);
         Self::output(command).await
+    }
+
+    /// `tollbook-replay`, with nothing of this process's environment that it would read.
+    pub fn replay_command() -> Command {
+        Self::clean(binary::replay())
     }
 
     /// The binary, with nothing of this process's environment that it would read.

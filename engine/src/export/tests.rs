@@ -2,6 +2,7 @@ use bytes::Bytes;
 use tollbook_schemas::codec;
 use tollbook_schemas::entry::{Actor, Idempotency};
 use tollbook_schemas::event::OrganizationEvent;
+use tollbook_schemas::event::PartitionEvent;
 use tollbook_schemas::id::{DisplayName, LedgerId, MemberId, NodeName};
 use tollbook_schemas::position::{EntryId, WriterId};
 use tollbook_schemas::sealed::Sealed;

@@ -13,7 +13,7 @@ use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::{Limit, Reading};
+use super::reading::{Limit, Reading, view_of, viewed};
 use super::shape::{IfAny, answer, request};
 use super::write::{Created, Positioned, Write};
 use crate::clock;
@@ -193,18 +193,14 @@ impl Issued {
         let owner = self.node.owner_of(&self.organization)?;
         // Rows reach the view a little after they are applied.
         owner.wait_viewed(self.through).await?;
-        let partition = owner.partition();
-        let view = self.node.view(partition).cloned();
-        let view = view.ok_or_else(|| Problem::internal("this node has no view of the partition"))?;
+        let (partition, view) = (owner.partition(), view_of(&self.node, &self.organization)?);
         let currency = self.node.ledger().currency.clone();
         let look = move || {
             let looking =
                 Looking { view: &view, organization: &self.organization, currency: &currency, partition };
             keys.iter().filter_map(|key| looking.one(key).transpose()).collect::<Result<Vec<_>, _>>()
         };
-        let found = tokio::task::spawn_blocking(look).await;
-        let found = found.map_err(|error| Problem::internal(error.to_string()))?;
-        found.map_err(|error| Problem::internal(error.to_string()))
+        viewed(look).await
     }
 }
 

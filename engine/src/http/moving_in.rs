@@ -366,7 +366,7 @@ impl Projects {
 }
 
 fn refused(field: &str, value: &impl Text, reason: &str) -> Problem {
-    Problem::fields(vec![Fault::at(field, Some(value.text().into_owned().into()), reason)])
+    Problem::inconsistent(vec![Fault::at(field, Some(value.text().into_owned().into()), reason)])
 }
 
 /// What the entry says that moved it in: the first one's, for a repetition.

@@ -98,6 +98,12 @@ impl Problem {
         Self { faults, ..Self::new(StatusCode::BAD_REQUEST, "ip_allowlist_invalid", title, detail) }
     }
 
+    /// Fields that are valid each, but not beside the others: 422.
+    pub(crate) fn inconsistent(faults: Vec<Fault>) -> Self {
+        let (code, title) = ("inconsistent_fields", "Some fields do not fit the others");
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, code, title, ..Self::fields(faults) }
+    }
+
     /// A query parameter that is not acceptable: 400.
     pub(crate) fn parameter(name: &str, reason: &impl Display) -> Self {
         Self::fields(vec![Fault::at(name, None, reason)])

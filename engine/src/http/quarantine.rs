@@ -16,7 +16,7 @@ use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::{At, Limit, Reading, read_organization, viewed};
+use super::reading::{At, Limit, Reading, viewed};
 use super::shape::{IfAny, Text, answer, request};
 use super::usage_record::{BookedRecord, Place, SentEvent, event_of, is_of};
 use super::write::{Author, Changed, Write};
@@ -383,11 +383,7 @@ async fn find(node: &Node, Place { partition, place }: Place) -> Result<Found, P
     let view = view_of(node, partition)?;
     let (record, viewed) = viewed(move || view.quarantined(place)).await?.ok_or_else(unknown)?;
     let settled = match (viewed, record.organization()) {
-        (None, Some(organization)) => match settled(node, organization, Place { partition, place }).await {
-            Ok(settled) => settled,
-            // An organization that there is not settles nothing.
-            Err(_) => None,
-        },
+        (None, Some(organization)) => settled(node, organization, Place { partition, place }).await?,
         (viewed, _) => viewed,
     };
     Ok((record, settled))
@@ -399,8 +395,11 @@ async fn settled(
     organization: &OrgId,
     Place { partition, place }: Place,
 ) -> Result<Option<Settled>, Problem> {
-    let recent =
-        read_organization(node, organization, move |known| known.recent.settled(place).cloned()).await?;
+    let id = organization.clone();
+    let recent = node
+        .owner(partition)?
+        .read(move |state| state.organization(&id).and_then(|known| known.recent.settled(place).cloned()));
+    let recent = recent.await?;
     if recent.is_some() {
         return Ok(recent);
     }

@@ -21,7 +21,7 @@ use super::answer::{Answer, Json};
 use super::document::{Routes, Says};
 use super::kinds::choices;
 use super::problem::Problem;
-use super::reading::Reading;
+use super::reading::{Reading, view_of};
 use super::shape::{IfAny, Out, Parts, Text, answer, request};
 use crate::permission::Action;
 use crate::statement::{StatementError, complete};
@@ -291,9 +291,7 @@ async fn statement(
     });
     let (kept, (start, end)) = read.await??;
     let closed = kept.closed;
-    let view = at.node.view(owner.partition()).cloned();
-    let view = view.ok_or_else(|| Problem::internal("this node has no view of the partition"))?;
-    let (statement, seal) = complete(owner, view, kept).await?;
+    let (statement, seal) = complete(owner, view_of(&at.node, &org)?, kept).await?;
     let state = MonthState::of(closed, seal.as_ref());
     let csv = statement.csv();
     if let Some(seal) = &seal {

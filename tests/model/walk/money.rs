@@ -325,7 +325,7 @@ impl Walk {
     }
 
     /// To the edge of a month somewhere.
-    pub(super) fn to_month_end(&mut self) -> i64 {
+    pub(super) fn seconds_to_month_end(&mut self) -> i64 {
         let end = self.ledger.state.month_end().unwrap_or(self.ledger.now);
         let edge = end.seconds() - self.ledger.now.seconds() - i64::from(self.chance(500));
         edge.max(0)

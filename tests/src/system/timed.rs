@@ -26,7 +26,15 @@ pub struct Timed {
     pub clock: Clock,
     directory: TempDir,
     log: LogSettings,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), ServerError>>, Node)>,
+    running: Option<Running>,
+}
+
+/// A server's task, what stops it, and its engine.
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), ServerError>>,
+    node: Node,
 }
 
 impl Timed {
@@ -57,7 +65,7 @@ impl Timed {
 
     /// Its engine.
     pub fn node(&self) -> &Node {
-        &self.running.as_ref().expect("the server runs").2
+        &self.running.as_ref().expect("the server runs").node
     }
 
     /// The present instant.
@@ -77,7 +85,7 @@ impl Timed {
 
     /// Stops the server as SIGTERM does.
     pub async fn stop(&mut self) {
-        let (stop, server, node) = self.running.take().expect("the server runs");
+        let Running { stop, server, node } = self.running.take().expect("the server runs");
         drop(node);
         stop.send(()).unwrap();
         tokio::time::timeout(DEADLINE, server).await.expect("the server stops").unwrap().unwrap();
@@ -108,7 +116,7 @@ impl Timed {
         };
         let token = std::fs::read_to_string(admin_token).unwrap();
         self.api.moved(&format!("http://{address}"), token.trim());
-        self.running = Some((stop, server, node));
+        self.running = Some(Running { stop, server, node });
         let api = &self.api;
         eventually(DEADLINE, "the server is ready", || async move {
             let answer = api.try_send(api.request("GET", "/readyz")).await?;
