@@ -58,6 +58,7 @@ const REACHED: &[&str] = &[
     "recharged",
     "refunded",
     "refunded in part",
+    "refunded nothing",
     "released: unknown_key",
     "released: unknown_model",
     "restart",
@@ -89,7 +90,8 @@ fn r4_r8_the_books_of_random_histories_are_what_another_program_computes() {
         println!("{times:>9} {what}");
     }
     let missed: Vec<_> = REACHED.iter().filter(|what| !reached.contains_key(**what)).collect();
-    assert!(missed.is_empty(), "the histories never reached {missed:?}");
+    // Few histories need not hold everything.
+    assert!(missed.is_empty() || walk::told_seeds().is_some(), "the histories never reached {missed:?}");
 }
 
 #[test]

@@ -464,6 +464,8 @@ def config_event(event, where, decided):
     elif kind == "month.closed":
         # Nothing is booked in that month from here on.
         ended = zone_midnight(event["time_zone"], first_of(month_after(event["month"])))
+        if instant(event["until"]) != ended:
+            complain(where, f"{event['month']} ends at another time in {event['time_zone']}")
         if ended > now:
             complain(where, f"{event['month']} is closed before it is over in {event['time_zone']}")
         now = max(now, ended)

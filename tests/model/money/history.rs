@@ -416,9 +416,24 @@ impl History {
         any(&mut self.rng, &self.customers[customer].recharges).unwrap_or(RechargeId::from_bits(0))
     }
 
+    fn invoiced(&mut self, customer: usize) -> Option<RechargeId> {
+        let mine = self.ledger.movements.iter().filter(|(of, _)| *of == self.customers[customer].id);
+        let invoiced: Vec<RechargeId> = mine
+            .filter_map(|(_, movement)| match &movement.what {
+                What::Invoice { recharges, .. } => {
+                    Some(recharges.iter().map(|(recharge, _)| recharge.clone()))
+                }
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        any(&mut self.rng, &invoiced)
+    }
+
     fn refund(&mut self) {
         let customer = self.customer();
-        let recharge = self.chance(400).then(|| self.some_recharge(customer));
+        let invoiced = self.chance(300).then(|| self.invoiced(customer)).flatten();
+        let recharge = invoiced.or_else(|| self.chance(400).then(|| self.some_recharge(customer)));
         let cash = self.ledger.state.organization(&self.customers[customer].id).unwrap().purse.cash();
         let amount = if self.chance(400) && cash.is_positive() { cash } else { self.amount(10) };
         let command = Of::Refund {
@@ -428,7 +443,10 @@ impl History {
             recharge,
             note: InvoiceId::from_bits(self.id()),
         };
-        for event in self.of(customer, command).unwrap_or_default() {
+        let command = Command::Organization(self.customers[customer].id.clone(), command);
+        let events =
+            if self.chance(500) { self.overtaken(customer, &command, 0) } else { self.command(&command) };
+        for event in events.unwrap_or_default() {
             self.note_paid_back(&event);
         }
     }
@@ -436,7 +454,12 @@ impl History {
     /// A decision that usage overtakes on its way into the log.
     /// The other node's clock is `ahead` by so many seconds.
     fn overtaken(&mut self, customer: usize, command: &Command, ahead: i64) -> Option<Vec<Event>> {
-        let usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
+        let mut usage: Vec<_> = (0..20).map(|_| self.record(customer)).collect();
+        let there = self.ledger.state.organization(&self.customers[customer].id).unwrap().purse.available();
+        if self.chance(300) {
+            // All there is, and more with the others.
+            usage[0].extras = Some(Box::new(Extras { cost: Some(there), ..Extras::default() }));
+        }
         let (topic, mut entry) = self.ledger.pack(&usage);
         entry.recorded_at = entry.recorded_at.plus_seconds(ahead);
         let (term, mut came) = (self.ledger.state.head().term, false);
@@ -479,7 +502,11 @@ impl History {
             Event::Money(MoneyEvent::Refunded { requested, .. }) => {
                 let (_, movement) = self.ledger.movements.iter().rev().find(is_refund).unwrap();
                 let paid = movement.change.cash.negated();
-                self.reach(if paid == *requested { "refunded" } else { "refunded in part" });
+                self.reach(match paid {
+                    Amount::ZERO => "refunded nothing",
+                    _ if paid == *requested => "refunded",
+                    _ => "refunded in part",
+                });
             }
             Event::Money(MoneyEvent::VoucherWithdrawn { .. }) => self.reach("voucher withdrawn"),
             Event::Money(MoneyEvent::CreditNoteIssued { .. }) => self.reach("credit note"),
@@ -680,7 +707,7 @@ impl History {
             0 => {
                 let zone = self.zone();
                 let change = Of::Change { name: None, email: None, zone: Some(zone) };
-                if self.chance(200) {
+                if self.chance(500) {
                     self.change_zone_too_late(customer, change);
                     return;
                 }
