@@ -7,6 +7,7 @@ mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -77,6 +78,9 @@ pub struct Running {
     tasks: JoinSet<Result<(), OwnerError>>,
     stop: watch::Sender<bool>,
 }
+
+/// How long a command waits for the view to hold what State has forgotten; views trail by a quarter of a second.
+const VIEW_WAIT: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Opens log, ledger and views, and starts folding. Errors: what to do about it.
@@ -153,8 +157,16 @@ impl Node {
             Command::Organization(organization, _) => self.owner_of(organization)?,
             Command::Config(_) | Command::Partition(_) => self.owner(PartitionId(0))?,
         };
-        let past = self.past(owner, &command, idempotency.as_ref()).await?;
-        owner.decide(command, actor, idempotency, past).await
+        loop {
+            let past = self.past(owner, &command, idempotency.as_ref()).await?;
+            match owner.decide(command.clone(), actor.clone(), idempotency, past).await {
+                Err(CommandError::Forgotten(through)) => {
+                    let viewed = tokio::time::timeout(VIEW_WAIT, owner.wait_viewed(through));
+                    viewed.await.map_err(|_| CommandError::Busy)??;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Looks up what a command asks of the past.

@@ -174,7 +174,7 @@ impl From<CommandError> for Problem {
         match error {
             CommandError::Rejected(rejection) => rejection.into(),
             CommandError::NotOwner => Self::unavailable("not_owner", error.to_string()),
-            CommandError::Busy => Self::unavailable("busy", error.to_string()),
+            CommandError::Busy | CommandError::Forgotten(_) => Self::unavailable("busy", error.to_string()),
             CommandError::ClockSkewed => Self::unavailable("clock_skewed", error.to_string()),
             CommandError::Stopping => Self::unavailable("stopping", error.to_string()),
             CommandError::Log(AppendError::TooLarge { bytes, limit }) => Self::too_large(format!(

@@ -55,6 +55,9 @@ pub enum CommandError {
     /// The process is stopping.
     #[error("the engine is stopping; try again")]
     Stopping,
+    /// What the command asks of the past was looked up before the view held this, which State has forgotten.
+    #[error("the view does not hold {0} yet; try again shortly")]
+    Forgotten(Position),
     /// The view could not be read.
     #[error("the view could not be read: {0}")]
     View(String),

@@ -125,8 +125,8 @@ impl Series {
 
     fn decide(&mut self, topic: Topic, request: Request, state: &State, term: u64, now: Timestamp) {
         let partition = state.partition();
-        if !remembers(state, &request) {
-            return self.fail(request, CommandError::Busy);
+        if let Some(through) = forgotten(state, &request) {
+            return self.fail(request, CommandError::Forgotten(through));
         }
         let at = |position| LogPosition { partition, position };
         let events = match decide(
@@ -277,14 +277,11 @@ impl Series {
     }
 }
 
-/// Whether State and what was looked up for a request are together all that its organization ever did.
-fn remembers(state: &State, request: &Request) -> bool {
-    match &request.command {
-        Command::Organization(id, _) if request.looks_back() => {
-            state.organization(id).is_none_or(|known| known.recent.joins(&request.past))
-        }
-        Command::Organization(..) | Command::Config(_) | Command::Partition(_) => true,
-    }
+/// What the view did not hold yet when it was asked for this request's past, and State has forgotten.
+fn forgotten(state: &State, request: &Request) -> Option<Position> {
+    let Command::Organization(id, _) = &request.command else { return None };
+    let recent = &state.organization(id).filter(|_| request.looks_back())?.recent;
+    (!recent.joins(&request.past)).then(|| recent.dropped())
 }
 
 /// Where State saw the last entry of a topic.
