@@ -104,11 +104,6 @@ impl Problem {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, code, title, ..Self::fields(faults) }
     }
 
-    /// A query parameter that does not fit the others: 422.
-    pub(crate) fn unfit(name: &str, reason: &impl Display) -> Self {
-        Self::inconsistent(vec![Fault::at(name, None, reason)])
-    }
-
     /// A query parameter that is not acceptable: 400.
     pub(crate) fn parameter(name: &str, reason: &impl Display) -> Self {
         Self::fields(vec![Fault::at(name, None, reason)])

@@ -325,8 +325,7 @@ impl Sums {
     /// Leaves out what pages before had.
     fn skip_to(&mut self, page: &Page) -> Result<(), Problem> {
         let Some(after) = page.after.as_deref() else { return Ok(()) };
-        let no_page = |_| Problem::unfit("after", &"is no `next_page` of this query");
-        let after = after.parse::<Day>().map_err(no_page)?;
+        let after = after.parse::<Day>().map_err(|_| Problem::parameter("after", &"is no `next_page`"))?;
         let end = end_of_bucket(self.range.bucket, self.range.start_of_bucket(after));
         self.range.from = self.range.from.max(end);
         Ok(())

@@ -237,13 +237,13 @@ async fn trace(
         (None, Some(id), None) => By::Id(id),
         (None, None, Some(Whole(count))) => By::Count(count),
         (_, _, _) => {
-            return Err(Problem::unfit(
+            return Err(Problem::parameter(
                 "place",
                 &"or `source` with `id` or `producerseq` must be given, and only one of these",
             ));
         }
     };
-    let source = source.ok_or_else(|| Problem::unfit("source", &"is missing"))?;
+    let source = source.ok_or_else(|| Problem::parameter("source", &"is missing"))?;
     let wanted = Wanted { organization: org.clone(), source, by };
     let first = tracer.first(&wanted).await?;
     let today = calendar.day(at.node.clock().now());
