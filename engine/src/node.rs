@@ -251,8 +251,8 @@ impl Node {
         }
     }
 
-    /// Notes how far this machine's clock is from the broker's.
-    fn note_skew(&self, offset_ms: i64) {
+    /// Notes how far this machine's clock is from the broker's, in milliseconds: from a second on nothing is written.
+    pub fn note_skew(&self, offset_ms: i64) {
         crate::metrics::clock_skew(offset_ms);
         let trusted = offset_ms.saturating_abs() <= SKEW_MAX_MS;
         let before = self.shared.clock_trusted.swap(trusted, Ordering::Relaxed);

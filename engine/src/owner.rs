@@ -289,6 +289,9 @@ impl Owner {
 
     fn take(&mut self, message: Message) {
         match message {
+            Message::Decide(request) if self.role == Role::Owner && !self.may_write() => {
+                request.answer(Err(CommandError::ClockSkewed));
+            }
             Message::Decide(request) if self.role == Role::Owner => {
                 self.series.submit(*request, &self.state, self.term, self.clock.now());
             }

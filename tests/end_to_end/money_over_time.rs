@@ -319,3 +319,33 @@ async fn r8_3_months_close_when_they_have_ended_in_their_zone_also_when_nobody_w
     becomes(&timed, &["Asia/Tokyo 2026-10", "Europe/Berlin 2026-10", "UTC 2026-09"]).await;
     assert_ne!(api.digest(0).await, before, "it goes on");
 }
+
+/// A month that was closed too early would stay closed.
+#[tokio::test]
+async fn r8_3_nothing_is_due_by_a_clock_that_is_off() {
+    let timed = Timed::start("2026-02-26T00:00:00Z").await;
+    let org = timed.api.organization("Acme").await;
+    let voucher = json!({ "amount": "3", "reference": "v", "expires_at": "2026-03-02T00:00:00Z" });
+    timed.api.post(&path(&org, "vouchers"), &voucher).await.expect(201);
+    let id = OrgId::parse(&org).unwrap();
+    let owner = timed.node().owner_of(&id).unwrap();
+    let head = async || owner.read(|state| state.head().position).await.unwrap();
+    let before = head().await;
+    timed.node().note_skew(-1_001);
+    timed.days(7);
+    // Its task has gone round that often: anything that was due would have been written.
+    for _ in 0..500 {
+        assert_eq!(head().await, before, "written by a clock that nobody trusts");
+    }
+    let recharge = json!({ "amount": "1", "reference": "r" });
+    let refused = timed.api.post(&path(&org, "recharges"), &recharge).await;
+    assert_eq!(refused.refused(503), "clock_skewed");
+    timed.node().note_skew(-1_000);
+    eventually(DEADLINE, "cycle, month and voucher are due", || async {
+        let closed = owner.read(move |state| state.open_months().all(|(_, open)| open.month == 3));
+        let vouchers = timed.api.balance(&org).await["vouchers"].clone();
+        (closed.await.unwrap() && vouchers == json!("0")).then_some(())
+    })
+    .await;
+    timed.api.post(&path(&org, "recharges"), &recharge).await.expect(201);
+}
