@@ -31,7 +31,7 @@ use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
 use crate::log::jetstream::JetStream;
 use crate::log::{EventLog, ReadError};
-use crate::owner::{CommandError, Done, OwnerError, OwnerHandle};
+use crate::owner::{CommandError, Done, OwnerError, OwnerHandle, Role};
 use crate::partition::partition_of;
 
 /// Furthest that this machine's clock may be from the broker's: one fast node would push everybody's recorded times
@@ -79,6 +79,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
 }
 
+/// How long an answer waits for configuration to be copied to the other partitions.
+const COPY_WAIT: Duration = Duration::from_secs(2);
 /// How long a command waits for the view to hold what State has forgotten; views trail by a quarter of a second.
 const VIEW_WAIT: Duration = Duration::from_secs(5);
 
@@ -165,6 +167,34 @@ impl Node {
                     viewed.await.map_err(|_| CommandError::Busy)??;
                 }
                 other => return other,
+            }
+        }
+    }
+
+    /// Waits until every partition that this node owns has copied all configuration of partition 0, for a bounded
+    /// time: a partition whose owner is elsewhere, or whose log is slow, has it later.
+    pub(crate) async fn wait_copied(&self) -> Result<(), CommandError> {
+        let journal = self.owner(PartitionId(0))?.journal();
+        let position = journal.borrow().last().map_or(Position::ZERO, |(position, _)| *position);
+        let copied = async {
+            for owner in self.owners().skip(1).filter(|owner| owner.role() == Role::Owner) {
+                loop {
+                    // In this order, so that nothing applied in between is missed.
+                    let applied = owner.applied();
+                    let copied = owner.read(|state| state.config().copied_through).await?;
+                    if copied >= position {
+                        break;
+                    }
+                    owner.wait_applied(applied.next()).await?;
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(COPY_WAIT, copied).await {
+            Ok(copied) => copied,
+            Err(_) => {
+                tracing::warn!(%position, "configuration is recorded, and not in force in every partition yet");
+                Ok(())
             }
         }
     }

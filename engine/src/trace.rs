@@ -6,8 +6,8 @@
 //! source and id, or count ─ scan ─> places ─> log: what came   view: skipped, quarantined, repetition, reversed
 //! ```
 //!
-//! Reads that block run on threads that may. At most [`CHUNK`] entries are in memory at once, and one search looks at
-//! [`SCAN_MAX`] of them.
+//! Reads that block run on threads that may. At most `CHUNK` entries are in memory at once, and one search looks at
+//! `SCAN_MAX` of them.
 
 use futures_util::StreamExt;
 use tollbook_projections::first::UsageKey;
@@ -170,7 +170,7 @@ impl<'a> Tracer<'a> {
         blocking(move || view.positions_of(&id, from..to.next())).await
     }
 
-    /// Looks for a record after an entry and before another, at most [`SCAN_MAX`] entries.
+    /// Looks for a record after an entry and before another, at most `SCAN_MAX` entries.
     pub async fn search(
         &self,
         wanted: &Wanted,

@@ -218,6 +218,12 @@ pub enum Rejection {
     /// A quarantined record that is not there, or was released or dismissed.
     #[error("there is no such record in quarantine")]
     NotInQuarantine,
+    /// A quarantined record was released with other content.
+    #[error("the record was released with other content, recorded at {0}")]
+    ReleasedOtherwise(LogPosition),
+    /// A key that is moved in is somebody's already: its requests would be charged to whoever is found first.
+    #[error("the secret of API key {0} is in use by another organization or was; nothing is moved in")]
+    SecretTaken(DisplayName),
     /// A released record whose cause is not mended.
     #[error("the record still cannot be booked: {0}")]
     StillUnbookable(&'static str),
@@ -273,6 +279,8 @@ impl Rejection {
             Self::MonthOpen => "month_open",
             Self::NothingToInvoice => "nothing_to_invoice",
             Self::NotInQuarantine => "not_in_quarantine",
+            Self::ReleasedOtherwise(_) => "released_otherwise",
+            Self::SecretTaken(_) => "api_key_secret_taken",
             Self::StillUnbookable(_) => "still_unbookable",
             Self::NameTaken(_) => "name_taken",
         }
@@ -304,6 +312,8 @@ impl Rejection {
             | Self::InvitationExists(_)
             | Self::MemberExists(_)
             | Self::ContactsErased
+            | Self::ReleasedOtherwise(_)
+            | Self::SecretTaken(_)
             | Self::NameTaken(_) => RejectionKind::Conflict,
             Self::ProjectArchived(_)
             | Self::InvitationOver { .. }

@@ -79,6 +79,14 @@ async fn r8_1_a_quarantined_record_is_released_once_its_cause_is_mended() {
     assert_eq!(released["event"]["data"]["model"], "other", "what came is still seen");
     assert_eq!(released["released"]["event"]["data"]["model"], MODEL);
     check_spend(&api, &key.organization, calls(2)).await;
+    let again = api.post(&path, &json!({ "event": key.event("3", MODEL) })).await;
+    assert_eq!(again.expect(200), released);
+    let mut other = key.event("3", MODEL);
+    other["data"]["input_tokens"] = json!(9);
+    let other = api.post(&path, &json!({ "event": other })).await;
+    assert_eq!(other.refused(409), "released_otherwise");
+    // Text with a member twice would be read as either: only the write's own position is there.
+    assert_ne!(released["position"], json!(third.split_once('.').unwrap().0));
 
     // Dismissed: it is seen, and is not released any more.
     let path = format!("/v1/quarantine/{second}/dismiss");

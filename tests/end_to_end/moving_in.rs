@@ -143,3 +143,25 @@ async fn r10_1_a_file_moves_in_line_by_line_and_again_changes_nothing() {
     let known = system.api.get("/v1/organizations").await.expect(200);
     assert_eq!(known["items"].as_array().unwrap().len(), 2);
 }
+
+/// A secret leads to one key: whoever moves in with a customer's would be charged for them, or cut them off.
+#[tokio::test]
+async fn r10_1_nobody_moves_in_with_a_key_that_somebody_has() {
+    let system = System::builder().partitions(4).start().await;
+    let victim = system.api.customer("Victim").await;
+    let with = |secret: &str| {
+        let mut body = acme();
+        body["projects"][0]["api_keys"][0]["secret_sha256"] = json!(sha256(secret));
+        body
+    };
+    // Wherever either of them is: ids follow from idempotency keys, and partitions from ids.
+    for number in 0..8 {
+        let refused = import(&system.api, &format!("thief {number}"), &with(&victim.secret)).await;
+        assert_eq!(refused.refused(409), "api_key_secret_taken");
+    }
+    import(&system.api, "a", &with("sk-past")).await.expect(201);
+    assert_eq!(import(&system.api, "b", &with("sk-past")).await.refused(409), "api_key_secret_taken");
+    import(&system.api, "a", &with("sk-past")).await.expect(201);
+    let me = system.api.with_token(&victim.secret).get("/v1/users/me/balance").await.expect(200);
+    assert_eq!(me["code"], 0);
+}

@@ -1,9 +1,10 @@
 //! `move-in`: organizations with their past out of a file, one by one. Doing it again changes nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -13,6 +14,10 @@ use super::table;
 
 /// Where organizations are moved in.
 const PATH: &str = "/v1/organizations/imports";
+/// Until the first repetition of what a busy server refused; twice that until the next.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Longest time between two repetitions.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Which organizations to move in.
 #[derive(Args, Debug)]
@@ -66,7 +71,7 @@ pub(super) async fn run(args: MoveInArgs) -> Result<(), MoveInError> {
             continue;
         }
         lines = lines.saturating_add(1);
-        match move_in(&caller, &line).await {
+        match patiently(&caller, &line).await {
             Ok(told) => table::print(&format!("line {number}: {told}"))?,
             Err(ClientError::Refused(refusal)) => {
                 refused = refused.saturating_add(1);
@@ -76,6 +81,22 @@ pub(super) async fn run(args: MoveInArgs) -> Result<(), MoveInError> {
         }
     }
     if refused > 0 { Err(MoveInError::Refused { refused, lines }) } else { Ok(()) }
+}
+
+/// Tries again while the server is busy or restarts, for about ten seconds.
+async fn patiently(caller: &Caller, line: &str) -> Result<String, ClientError> {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match move_in(caller, line).await {
+            Err(ClientError::Refused(refusal))
+                if refusal.status == StatusCode::SERVICE_UNAVAILABLE && wait <= LAST_WAIT =>
+            {
+                tokio::time::sleep(wait).await;
+                wait = wait.saturating_mul(2);
+            }
+            other => return other,
+        }
+    }
 }
 
 async fn move_in(caller: &Caller, line: &str) -> Result<String, ClientError> {

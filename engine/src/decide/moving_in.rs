@@ -38,6 +38,10 @@ pub(super) fn move_in(state: &State, id: &OrgId, new: &MoveIn, now: Timestamp) -
         vouchers = vouchers.checked_add(*left).ok_or(Rejection::AmountOutOfRange)?;
     }
     belongs_together(new)?;
+    let taken = new.keys.iter().find(|key| state.key_by_secret(&key.secret).is_some());
+    if let Some(key) = taken {
+        return Err(Rejection::SecretTaken(key.name.clone()));
+    }
     // Who has passed the threshold before is not at it for the first time again, whatever was granted then (R4.5).
     let passed = new.cumulative_recharge >= state.config().voucher_policy.threshold;
     Ok(Decided::of(events(new, new.voucher_granted || passed)))

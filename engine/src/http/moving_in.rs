@@ -7,6 +7,7 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{MoveIn, MovedInKey, MovedInMember, OrganizationCommand};
 use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, OrganizationEvent, ProjectEvent};
 use tollbook_schemas::id::{DisplayName, KeyId, MemberId, OrgId, ProjectId, Reference, VoucherId};
+use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Timestamp, Zone};
@@ -19,6 +20,7 @@ use super::problem::{Fault, Problem};
 use super::shape::{Text, answer, request};
 use super::write::{Created, Write};
 use crate::clock;
+use crate::node::Node;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Moving in", "Organizations that have a past in another system.");
@@ -257,6 +259,7 @@ async fn move_in(Write { body, author, .. }: Write<(), MovingIn>) -> Result<Crea
         });
     }
     let Projects { projects, project_roles, keys } = Projects::of(&body, &people)?;
+    not_in_use(&author.node, &organization, &keys).await?;
     let vouchers = body
         .vouchers
         .iter()
@@ -284,6 +287,23 @@ async fn move_in(Write { body, author, .. }: Write<(), MovingIn>) -> Result<Crea
     let balance = balance_of(&author.node, &organization).await?;
     let moved_in = moved_in(organization, &done.events, balance)?;
     Ok(Created::new(done, moved_in))
+}
+
+/// Refuses keys that another organization has or had, of whichever partition: a secret leads to one key. Within a
+/// partition the decision asks again.
+async fn not_in_use(node: &Node, organization: &OrgId, keys: &[MovedInKey]) -> Result<(), Problem> {
+    for owner in node.owners() {
+        let secrets: Vec<_> = keys.iter().map(|key| (key.secret, key.name.clone())).collect();
+        let organization = organization.clone();
+        let taken = owner.read(move |state| {
+            let others = |secret| state.key_by_secret(secret).filter(|(of, ..)| of.id != organization);
+            secrets.iter().find(|(secret, _)| others(secret).is_some()).map(|(_, name)| name.clone())
+        });
+        if let Some(name) = taken.await? {
+            return Err(Rejection::SecretTaken(name).into());
+        }
+    }
+    Ok(())
 }
 
 /// Ids of members in the order of the request, and by their labels.

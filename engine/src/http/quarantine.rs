@@ -6,11 +6,12 @@ use tollbook_projections::state::{Quarantined, State};
 use tollbook_projections::view::View;
 use tollbook_schemas::cloudevent;
 use tollbook_schemas::command::OrganizationCommand;
+use tollbook_schemas::event::{Event, QuarantineEvent};
 use tollbook_schemas::id::{OrgId, Reason};
 use tollbook_schemas::position::{LogPosition, PartitionId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
-use tollbook_schemas::usage::Usage;
+use tollbook_schemas::usage::{Occurred, Usage};
 
 use super::answer::{Json, List};
 use super::document::{Routes, Says, Verb};
@@ -151,8 +152,8 @@ answer! {
     pub(super) struct QuarantinedUsage {
         /// Its id: where it stands.
         id: Place,
-        /// The entry it came in.
-        position: LogPosition,
+        /// The entry it came in; after a write, the entry that says so instead.
+        position: IfAny<LogPosition>,
         /// Whose it is, as far as it says.
         organization: Option<OrgId>,
         /// Why it was not booked, for programs.
@@ -327,14 +328,31 @@ async fn release(
     let now = author.node.clock().now();
     let mended = body.event.map(|event| event.usage(now)).transpose()?;
     let organization = holder(&author.node, path, &record)?;
-    let command = OrganizationCommand::ReleaseUsage { place: path.place, usage: mended.map(Box::new) };
+    let usage = mended.clone().map(Box::new);
+    let command = OrganizationCommand::ReleaseUsage { place: path.place, usage };
     let done = author.decide(&organization, command).await?;
+    if done.before && mended.is_some_and(|mended| !released_as(&done.events, &mended)) {
+        return Err(Rejection::ReleasedOtherwise(done.position).into());
+    }
     let settled = settled(&author.node, &organization, path).await?;
     // Between the decision and its entry the same record may have come again, and the fold books only one of them.
     if !matches!(&settled, Some(Settled { how: Settling::Released, .. })) {
         return Err(Rejection::StillUnbookable("it came again since, and was booked").into());
     }
     answered(&author, done, path.partition, record, settled).await
+}
+
+/// Whether an entry released a record with this content; a time that nobody gave does not count.
+fn released_as(events: &[Event], mended: &Usage) -> bool {
+    let given = |usage: &Usage| match usage.occurred {
+        Occurred::Given(at) => Some(at),
+        Occurred::Assumed(_) => None,
+    };
+    let content = |usage: &Usage| Usage { occurred: mended.occurred, ..usage.clone() };
+    events.iter().any(|event| {
+        matches!(event, Event::Quarantine(QuarantineEvent::Released { usage, .. })
+            if content(usage) == *mended && given(usage) == given(mended))
+    })
 }
 
 async fn dismiss(
@@ -355,7 +373,9 @@ async fn answered(
     record: Quarantined,
     settled: Option<Settled>,
 ) -> Result<Changed<QuarantinedUsage>, Problem> {
-    Ok(Changed::new(done, whole(&author.node, partition, record, settled).await?))
+    let shown = whole(&author.node, partition, record, settled).await?;
+    // Two members of one name are read as either.
+    Ok(Changed::new(done, QuarantinedUsage { position: IfAny(None), ..shown }))
 }
 
 /// The organization that decides about a record.
@@ -420,7 +440,7 @@ fn shown(partition: PartitionId, row: &Quarantined, settled: Option<&Settled>) -
     });
     QuarantinedUsage {
         id: Place { partition, place: row.place },
-        position: LogPosition { partition, position: row.place.position },
+        position: IfAny(Some(LogPosition { partition, position: row.place.position })),
         organization: row.organization().cloned(),
         reason: row.reason.code().to_owned(),
         detail: row.reason.to_string(),

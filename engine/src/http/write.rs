@@ -129,7 +129,10 @@ impl Author {
 
     /// Has a command about the whole ledger decided.
     pub(super) async fn configure(&self, command: ConfigCommand) -> Result<Done, Problem> {
-        self.decide_any(Command::Config(command)).await
+        let done = self.decide_any(Command::Config(command)).await?;
+        // Whoever is answered finds it in force everywhere on this node.
+        self.node.wait_copied().await?;
+        Ok(done)
     }
 
     async fn decide_any(&self, command: Command) -> Result<Done, Problem> {
