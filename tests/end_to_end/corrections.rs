@@ -82,7 +82,7 @@ async fn r8_1_a_quarantined_record_is_released_once_its_cause_is_mended() {
     let again = api.post(&path, &json!({ "event": key.event("3", MODEL) })).await;
     assert_eq!(again.expect(200), released);
     let mut other = key.event("3", MODEL);
-    other["data"]["input_tokens"] = json!(9);
+    other["data"]["output_tokens"] = json!(9);
     let other = api.post(&path, &json!({ "event": other })).await;
     assert_eq!(other.refused(409), "released_otherwise");
     // Text with a member twice would be read as either: only the write's own position is there.

@@ -129,6 +129,7 @@ async fn r10_1_a_file_moves_in_line_by_line_and_again_changes_nothing() {
     let system = System::start().await;
     let (mut other, mut bad) = (acme(), acme());
     other["name"] = json!("Beta");
+    other["projects"][0]["api_keys"][0]["secret_sha256"] = json!(sha256("sk-other"));
     bad["email"] = json!("nobody");
     let file = system.scratch().join("past.jsonl");
     std::fs::write(&file, format!("{}\n\n{bad}\n{other}\n", acme())).unwrap();
