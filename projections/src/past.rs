@@ -185,7 +185,7 @@ mod tests {
         recent.note(movement(3, 100));
         recent.note(movement(3, 100));
         recent.note(movement(7, 200));
-        // Exactly 45 days are kept.
+        // Exactly what is as old as that is kept.
         recent.forget(at(100 + RECENT_SECONDS));
         assert_eq!((recent.movements().count(), recent.dropped()), (3, Position(0)));
         recent.forget(at(101 + RECENT_SECONDS));

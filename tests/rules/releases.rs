@@ -265,7 +265,7 @@ fn r8_1_what_is_dismissed_is_not_released() {
     assert_eq!(ledger.command(&other, None), Err(Rejection::NotInQuarantine));
     let mended = record("acme", "r1", None);
     assert_eq!(release(&mut ledger, &org("acme"), 0, Some(&mended)), Err(Rejection::NotInQuarantine));
-    // After 45 days only the view knows.
+    // After two days only the view knows.
     ledger.now = ledger.now.plus_seconds(60 * 24 * 60 * 60);
     ledger.usage(&[record("acme", "r2", None)]);
     assert!(ledger.state.organization(&org("acme")).unwrap().recent.settled(place(&ledger, 0)).is_none());
