@@ -9,6 +9,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -312,10 +313,18 @@ fn port_of(ports: &Value, kind: &str) -> Option<u16> {
     ports[kind][0].as_str()?.rsplit(':').next()?.parse().ok()
 }
 
-/// Loopback ports that were free a moment ago: routes must be known before the first server starts.
+/// Loopback ports that were free a moment ago: routes must be known before the first server starts. They lie below
+/// those that the system gives to connections, which would take them in between, and no process of ours is given
+/// those of another soon.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 1_000).unwrap() * 20;
+    let next = || 10_000 + first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let candidates = std::iter::repeat_with(next).take(20_000);
+    let free: Vec<_> =
+        candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect();
+    assert_eq!(free.len(), count, "no ports are free");
+    free
 }
 
 /// The body of a plain HTTP answer, or `None` unless it is 200.
