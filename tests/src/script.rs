@@ -240,12 +240,17 @@ pub fn create_project(organization: OrgId, project: ProjectId) -> Command {
     Command::Organization(organization, OrganizationCommand::CreateProject { project, name })
 }
 
+/// The hash of an API key's secret: no two keys have the same.
+pub fn secret_of(key: &KeyId) -> SecretHash {
+    SecretHash(Sha256::digest(key.as_str()).into())
+}
+
 /// The command that issues a key.
 pub fn issue_key(organization: OrgId, project: ProjectId, key: KeyId, member: Option<MemberId>) -> Command {
     Command::Organization(
         organization,
         OrganizationCommand::IssueKey {
-            secret: SecretHash(Sha256::digest(key.as_str()).into()),
+            secret: secret_of(&key),
             hint: "abcd".into(),
             name: DisplayName::parse("a key").unwrap(),
             key,

@@ -21,12 +21,11 @@ use tollbook_schemas::policy::{LagModel, Tier, VoucherPolicy};
 use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::role::Verification;
-use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
 use tollbook_tests::memory::{MemoryLedger, Outcome, PARTITION, actor_of};
-use tollbook_tests::script::{create_project, issue_key, member, recharge, register, sealed};
+use tollbook_tests::script::{create_project, issue_key, member, recharge, register, sealed, secret_of};
 
 /// Zones on both sides of UTC that change their clocks on different days, one of them at midnight, one by half an hour.
 const ZONES: [&str; 12] = [
@@ -364,7 +363,7 @@ impl History {
                 project: project.clone(),
                 member: member("creator"),
                 name,
-                secret: SecretHash([4; 32]),
+                secret: secret_of(&key),
                 hint: "abcd".into(),
             }],
         };

@@ -16,12 +16,11 @@ use tollbook_schemas::id::{
 use tollbook_schemas::policy::{Tier, VoucherPolicy};
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::role::Verification;
-use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::Month;
 use tollbook_schemas::usage::UsagePlace;
 use tollbook_tests::oracle::OracleOrganization;
 use tollbook_tests::oracle::money::Kind;
-use tollbook_tests::script::sealed;
+use tollbook_tests::script::{sealed, secret_of};
 
 use super::{Walk, ZONES};
 use crate::money::compare::statement_of;
@@ -265,11 +264,11 @@ impl Walk {
             projects: vec![(project.clone(), display("a project"))],
             project_roles: Vec::new(),
             keys: vec![MovedInKey {
+                secret: secret_of(&key),
                 key,
                 project,
                 member: MemberId::parse("mem_creator").unwrap(),
                 name: display("a key"),
-                secret: SecretHash([1; 32]),
                 hint: "abcd".into(),
             }],
         };

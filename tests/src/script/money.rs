@@ -16,12 +16,11 @@ use tollbook_schemas::id::{
 use tollbook_schemas::policy::{Tier, VoucherPolicy};
 use tollbook_schemas::price::{ModelPrice, Price, PriceList};
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
-use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::{Month, Timestamp};
 use tollbook_schemas::usage::{Charged, Usage, UsagePlace};
 
 use super::people::bare;
-use super::{Given, Run, Words, key, member, org, project, sealed, words};
+use super::{Given, Run, Words, key, member, org, project, sealed, secret_of, words};
 
 /// The id of a voucher that a script names.
 pub fn voucher(name: &str) -> VoucherId {
@@ -232,11 +231,11 @@ impl Run {
         let project_roles =
             roles.map(|(of, who)| (project(&of), member(&who), ProjectRole::Member)).collect();
         let keys = items(given, "keys").into_iter().map(pair).map(|(name, of)| MovedInKey {
+            secret: secret_of(&key(&name)),
             key: key(&name),
             project: project(&of),
             member: member(given.named.get("key-of").copied().unwrap_or("creator")),
             name: display("a key"),
-            secret: SecretHash([1; 32]),
             hint: "abcd".into(),
         });
         let keys = keys.collect();
