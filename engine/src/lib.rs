@@ -17,6 +17,7 @@ pub mod contacts;
 pub mod export;
 pub mod ledger;
 
+pub mod admission;
 pub(crate) mod closing;
 pub mod decide;
 pub(crate) mod erasure;

@@ -198,6 +198,18 @@ impl View {
         Ok(rows.is_some_and(|rows| rows.contains(&place.row)))
     }
 
+    /// Rows of a usage entry that were not booked: they came before, or are in quarantine.
+    pub fn unbooked(&self, position: Position) -> Result<Vec<u32>, ViewError> {
+        let mut rows: Vec<u32> = self.row(&key::repeated(position))?.unwrap_or_default();
+        let place = |row| key::quarantined(UsagePlace { position, row });
+        for key in self.tree.range(place(0)..=place(u32::MAX)).keys() {
+            let key = key.map_err(|source| self.views.failed(source))?;
+            rows.extend(key::place_at_end(&key).map(|place| place.row));
+        }
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
     /// Why the fold skipped a message, if it did.
     pub fn skipped(&self, position: Position) -> Result<Option<String>, ViewError> {
         self.row(&key::skipped(position))

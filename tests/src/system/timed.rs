@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tollbook_engine::admission::AdmissionSettings;
 use tollbook_engine::clock::Clock;
 use tollbook_engine::config::ServerConfig;
 use tollbook_engine::log::jetstream::JetStreamOptions;
@@ -35,6 +36,7 @@ struct Running {
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), ServerError>>,
     node: Node,
+    admission: AdmissionSettings::default(),
 }
 
 impl Timed {
