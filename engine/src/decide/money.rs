@@ -68,8 +68,7 @@ const EXPIRED_MAX: usize = 1_000;
 
 pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
     positive(new.amount)?;
-    let same =
-        |before: &Movement| matches!(before.what, What::Recharge { .. }) && before.change.cash == new.amount;
+    let same = |before: &Movement| before.recharged().is_some() && before.change.cash == new.amount;
     if let Some(before) = case.before(MovementKind::Recharge, new.reference, same)? {
         return Ok(before);
     }
@@ -266,7 +265,7 @@ impl Case<'_> {
         let key = MovementKey::Recharge(recharge.clone());
         let (mut booked, mut left) = (false, Amount::ZERO);
         for movement in self.movements(&key) {
-            booked |= matches!(movement.what, What::Recharge { .. });
+            booked |= movement.recharged().is_some();
             // What was paid back counts below zero, and an invoice not at all.
             left = left.checked_add(movement.change.cash).ok_or(Rejection::AmountOutOfRange)?;
         }
