@@ -135,6 +135,7 @@ def new_organization(zone):
         "cash": ZERO,
         "vouchers": [],  # in the order of their entries
         "cumulative_recharge": ZERO,
+        "highest_recharge": ZERO,  # that it ever was, after any entry
         "policy_voucher": None,  # its id, or "before" when it was granted before moving in
         "credit_limit": None,
         "prices": {},
@@ -481,7 +482,8 @@ def settle_all():
 def organization_entry(line):
     name = line["subject"].split(".org.")[1]
     where = line["position"]
-    before = organizations[name]["cumulative_recharge"] if name in organizations else ZERO
+    known = organizations.get(name, {"cumulative_recharge": ZERO, "highest_recharge": ZERO})
+    before, highest = known["cumulative_recharge"], known["highest_recharge"]
     for event in line["events"]:
         if event["type"] == "organization.registered":
             if name in organizations:
@@ -489,7 +491,9 @@ def organization_entry(line):
             organizations[name] = new_organization(event["time_zone"])
         else:
             organization_event(organizations[name], event, where, instant(line["recorded_at"]))
-    check_policy_voucher(organizations[name], before, line["events"], where)
+    org = organizations[name]
+    org["highest_recharge"] = max(highest, org["cumulative_recharge"])
+    check_policy_voucher(org, before, highest, line["events"], where)
 
 
 def organization_event(org, event, where, decided):
@@ -720,10 +724,10 @@ MONEY = {
 }
 
 
-def check_policy_voucher(org, before, events, where):
+def check_policy_voucher(org, before, highest, events, where):
     """Granted with the recharge that first reaches the threshold, once; withdrawn when it is no longer reached."""
     kinds = [event["type"] for event in events]
-    reached = before < policy["threshold"] <= org["cumulative_recharge"]
+    reached = highest < policy["threshold"] <= org["cumulative_recharge"]
     earned = "recharge.booked" in kinds and policy["amount"] > 0 and reached
     if earned and org["policy_voucher"] is None:
         complain(where, "the policy's voucher is earned and not granted")

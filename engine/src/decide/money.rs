@@ -76,9 +76,9 @@ pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
     within(purse.totals().recharged, new.amount)?;
     let cumulative =
         purse.cumulative_recharge().checked_add(new.amount).ok_or(Rejection::AmountOutOfRange)?;
-    // Whoever has passed the threshold before is not at it for the first time: a change of the policy grants nothing
-    // backwards.
-    let reaches = purse.cumulative_recharge() < policy.threshold && cumulative >= policy.threshold;
+    // Whoever was at the threshold before, even if not any more, does not reach it for the first time: a change of the
+    // policy grants nothing backwards.
+    let reaches = purse.highest_recharge() < policy.threshold && cumulative >= policy.threshold;
     let granted = reaches && policy.amount.is_positive() && !purse.voucher_granted();
     if granted {
         within(purse.granted(), policy.amount)?;
