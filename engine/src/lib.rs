@@ -25,6 +25,7 @@ pub mod feed;
 pub mod ingress;
 pub mod owner;
 pub mod permission;
+pub(crate) mod rounds;
 pub(crate) mod statement;
 pub mod writer;
 

@@ -439,7 +439,12 @@ impl State {
                 Ok(())
             }
             ConfigEvent::PricesPublished(list) => {
-                config.prices.publish(list, at.position);
+                match cause {
+                    Cause::Copy { .. } => config.prices.copy(list, at.position, at.recorded_at),
+                    Cause::Command { .. } | Cause::Timer | Cause::Takeover => {
+                        config.prices.publish(list, at.position);
+                    }
+                }
                 Ok(())
             }
             ConfigEvent::LagModelSet(lag) => {

@@ -10,6 +10,7 @@
 //! key acme web k1 [member=other]                          -> ok|api_key_limit 50/50
 //! keys acme web 49                                        that many more
 //! price m input=0.60 cached=0.10 output=3 from=… [currency=EUR] [meter.image=4]  -> ok|same|price_in_the_past
+//! copy-price m input=…                                    the same, as another partition copies it
 //! recharge acme 3.00 ref=a                                -> ok [voucher 5]|same|reference_conflict
 //! usage acme k1 m in=1 [cached=0] [out=1] id=r1 [seq=1] [source=gw] [time=…|none] [cost=1] [meter.image=2]
 //!                                                         -> booked|duplicate|quarantined ahead
@@ -118,13 +119,15 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
-use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
+use tollbook_schemas::event::{
+    ConfigEvent, Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent,
+};
 use tollbook_schemas::id::{
     DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
     Reference, SourceName, VoucherId,
 };
 use tollbook_schemas::policy::LagModel;
-use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::{Sealed, SecretHash};
 use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
@@ -452,6 +455,18 @@ impl Run {
                 let currency = given.take("currency").unwrap_or("USD").to_owned();
                 given.done(1);
                 self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
+            }
+            // As the owner of another partition than the first copies it.
+            "copy-price" => {
+                let list = money::price_list(&mut given, 0, self.ledger.now);
+                given.done(1);
+                self.ids += 1;
+                let of = LogPosition {
+                    partition: PartitionId(0),
+                    position: Position(self.ids.try_into().unwrap()),
+                };
+                let events = vec![ConfigEvent::PricesPublished(list)];
+                self.decide(&Command::Partition(PartitionCommand::CopyConfig { of, events }))
             }
             "recharge" => {
                 let reference = given.take("ref").unwrap();

@@ -1,6 +1,6 @@
 //! Prices, tiers, policies, the billing cycle, tokens.
 
-use tollbook_projections::config::{Config, PriceBook};
+use tollbook_projections::config::{Config, PriceBook, Published};
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::NewPrices;
@@ -64,7 +64,7 @@ fn changes_begin(
 ) -> Result<(), Rejection> {
     for (model, price) in &list.models {
         let published = book.history(model).and_then(|history| history.get(&list.effective_from));
-        let same = published.map(|published| &published.price) == Some(price);
+        let same = published.map(Published::price) == Some(price);
         if known(model) && !same && list.effective_from < earliest {
             return Err(Rejection::PriceInThePast { model: model.clone(), now: earliest });
         }

@@ -8,7 +8,7 @@ use tollbook_schemas::usage::UsagePlace;
 
 use super::{View, ViewError, key};
 use crate::books::{EndedMonth, Seal};
-use crate::movement::{Movement, MovementKey, What};
+use crate::movement::{Movement, MovementKey};
 use crate::past::{Past, Questions, Settled};
 use crate::spend::OpenCells;
 use crate::state::Quarantined;
@@ -231,7 +231,7 @@ impl View {
         }
         if let Some(month) = questions.month {
             for movement in self.movements(organization, month)? {
-                if let What::Recharge { recharge } = &movement.what {
+                if let Some(recharge) = movement.recharged() {
                     let key = MovementKey::Recharge(recharge.clone());
                     past.movements.extend(self.movements_by(organization, &key)?);
                 }
