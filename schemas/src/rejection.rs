@@ -210,7 +210,7 @@ pub enum Rejection {
         now: Timestamp,
     },
     /// Rate limits scaled down until an instant that has passed (R5.5).
-    #[error("limits are scaled from when it is recorded, at {now}, so until must be later")]
+    #[error("until must be after {now}, when the scale would begin")]
     RateScaleOver {
         /// When it is recorded.
         now: Timestamp,

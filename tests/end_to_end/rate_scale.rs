@@ -1,7 +1,7 @@
 //! R5.5: everybody's rate limits, scaled down for a time.
 
 use serde_json::{Value, json};
-use tollbook_tests::system::{System, Timed};
+use tollbook_tests::system::{Answer, System, Timed};
 
 use super::partitions::customers;
 
@@ -67,6 +67,12 @@ async fn r5_5_limits_are_scaled_in_every_partition_once_it_is_answered() {
     assert_eq!(api.get(SCALE).await.expect(200), none());
 }
 
+/// What a refusal says is wrong.
+fn fields(refused: &Answer) -> Vec<String> {
+    let faults = refused.json()["errors"].as_array().unwrap().clone();
+    faults.iter().map(|fault| fault["field"].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn r5_5_a_scale_ends_by_itself_and_is_shown_no_longer() {
     let mut timed = Timed::start("2026-03-01T00:00:00Z").await;
@@ -107,15 +113,11 @@ async fn r5_5_a_scale_ends_by_itself_and_is_shown_no_longer() {
     }
     assert_eq!(api.put(SCALE, &scale).await.refused(422), "rate_scale_over");
     let refused = api.put(SCALE, &json!({ "factor": "0.5", "tiers": [] })).await;
-    assert_eq!(
-        (refused.refused(422), refused.faults()),
-        ("inconsistent_fields".to_owned(), vec!["until".to_owned(), "reason".to_owned()])
-    );
+    assert_eq!(refused.refused(422), "inconsistent_fields");
+    assert_eq!(fields(&refused), ["until", "reason"]);
     let gold =
         json!({ "factor": "0.5", "until": "2026-03-03T00:00:00Z", "reason": "crowded", "tiers": ["Gold"] });
     let refused = api.put(SCALE, &gold).await;
-    assert_eq!(
-        (refused.refused(422), &refused.json()["errors"][0]["field"]),
-        ("tier_unknown".to_owned(), &json!("tiers"))
-    );
+    assert_eq!(refused.refused(422), "tier_unknown");
+    assert_eq!(fields(&refused), ["tiers"]);
 }

@@ -81,7 +81,8 @@ impl NewRateScale {
         let (Some(until), Some(reason)) = (&self.until, &self.reason) else {
             let missing = [("until", self.until.is_none()), ("reason", self.reason.is_none())];
             let missing = missing.into_iter().filter(|(_, missing)| *missing);
-            let faults = missing.map(|(field, _)| Fault::at(field, None, "is missing; a factor needs it"));
+            let faults =
+                missing.map(|(field, _)| Fault::at(field, None, "is missing; a factor below 1 needs it"));
             return Err(Problem::inconsistent(faults.collect()));
         };
         let tiers = self.tiers.map(|tiers| tiers.0).unwrap_or_default();
