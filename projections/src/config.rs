@@ -170,7 +170,7 @@ pub struct Config {
     pub quantity_limits: QuantityLimits,
     /// Defaults in force.
     pub defaults: Defaults,
-    /// Everybody's limits scaled, if they are.
+    /// Everybody's limits scaled, if they are; what is over stays until it is set again.
     pub rate_scale: Option<RateScale>,
     /// Service tokens that work.
     pub tokens: BTreeMap<TokenId, Token>,
@@ -184,6 +184,11 @@ impl Config {
     /// The tier table in force at an instant.
     pub fn tiers_at(&self, now: Timestamp) -> TierTable {
         self.tiers.range(..=now).next_back().map(|(_, table)| table.clone()).unwrap_or_default()
+    }
+
+    /// How limits are scaled down at an instant; `None` where they are not, or no longer (R5.5).
+    pub fn rate_scale_at(&self, now: Timestamp) -> Option<&RateScale> {
+        self.rate_scale.as_ref().filter(|scale| now < scale.until)
     }
 }
 

@@ -484,9 +484,13 @@ impl State {
                 config.defaults = *defaults;
                 Ok(())
             }
-            ConfigEvent::RateScaleSet(_)
-            | ConfigEvent::SubscriptionCreated { .. }
-            | ConfigEvent::SubscriptionRemoved { .. } => Err(Corrupt::Unsupported("configuration")),
+            ConfigEvent::RateScaleSet(scale) => {
+                config.rate_scale.clone_from(scale);
+                Ok(())
+            }
+            ConfigEvent::SubscriptionCreated { .. } | ConfigEvent::SubscriptionRemoved { .. } => {
+                Err(Corrupt::Unsupported("configuration"))
+            }
         }
     }
 

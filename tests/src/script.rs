@@ -57,7 +57,8 @@
 //! revoke acme web k1                                      -> ok revoked k1 requested|same
 //! profile acme                                            -> name N zone UTC zone_next none level verified email 0
 //! overrides acme                                          -> projects 3 keys none concurrency none rpm none …
-//! in-force acme [web]                                     -> concurrency 1 rpm 3 tpm 500000 tpd … [project … clamped no]
+//! in-force acme [web]                                     -> concurrency 1 rpm 3 tpm 500000 tpd … scaled no
+//!                                                         [project … clamped no]
 //! used acme                                               -> projects 1/20 keys 0/50
 //! allowlist acme                                          -> none|8.8.8.8 …, in order
 //! members acme                                            -> ann:member …, by name
@@ -79,6 +80,8 @@
 //! own-price acme m input=…                                as `price`
 //! policy threshold=5 amount=5 [days=30]                   -> ok|same
 //! tiers Small:1 Large:50 [from=…]                         -> ok|same|tiers_unordered
+//! scale 0.5 until=… [tiers=Small,Large] [why=W]           -> ok|same|rate_scale_over|tier_unknown
+//! scale none                                              ends it -> ok|same
 //! unuse acme r1 [why=W]                                   takes record r1 back -> ok back 1 2: cash, vouchers
 //! release acme r1 [key=k1] [model=m] [in=1] [of=beta]     as it came or as mended -> ok released|still_unbookable_…
 //! dismiss acme r1 [why=W]                                 -> ok dismissed W

@@ -8,8 +8,9 @@ use tokio::task::JoinHandle;
 use tollbook_engine::admission::AdmissionSettings;
 use tollbook_engine::clock::Clock;
 use tollbook_engine::config::ServerConfig;
+use tollbook_engine::log::embedded::OpenError;
 use tollbook_engine::log::jetstream::JetStreamOptions;
-use tollbook_engine::node::{LogSettings, Node, Settings};
+use tollbook_engine::node::{LogSettings, Node, Settings, StartError};
 use tollbook_engine::server::{self, Ready, ServerError};
 use tollbook_schemas::id::NodeName;
 use tollbook_schemas::time::Timestamp;
@@ -95,6 +96,21 @@ impl Timed {
 
     /// Starts it again with the same data, and waits until it may write.
     pub async fn go_on(&mut self) {
+        let (running, Ready { address, admin_token, .. }) =
+            eventually(DEADLINE, "the stopped server's log is free", || self.try_start()).await;
+        let token = std::fs::read_to_string(admin_token).unwrap();
+        self.api.moved(&format!("http://{address}"), token.trim());
+        self.running = Some(running);
+        let api = &self.api;
+        eventually(DEADLINE, "the server is ready", || async move {
+            let answer = api.try_send(api.request("GET", "/readyz")).await?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts it; `None` while the one that stopped in this process has not let go of the log.
+    async fn try_start(&self) -> Option<(Running, Ready)> {
         let settings = Settings {
             data: self.data(),
             log: self.log.clone(),
@@ -111,20 +127,14 @@ impl Timed {
             let told = async move { drop(stopped.await) };
             server::run(config, clock, Some(started), told).await
         });
-        let Ok(Ready { address, node, admin_token }) =
-            tokio::time::timeout(DEADLINE, ready).await.expect("the server starts")
-        else {
-            panic!("{:?}", server.await.unwrap());
+        let Ok(ready) = tokio::time::timeout(DEADLINE, ready).await.expect("the server starts") else {
+            match server.await.unwrap() {
+                Err(ServerError::Start(StartError::Embedded(OpenError::Locked { .. }))) => return None,
+                other => panic!("{other:?}"),
+            }
         };
-        let token = std::fs::read_to_string(admin_token).unwrap();
-        self.api.moved(&format!("http://{address}"), token.trim());
-        self.running = Some(Running { stop, server, node });
-        let api = &self.api;
-        eventually(DEADLINE, "the server is ready", || async move {
-            let answer = api.try_send(api.request("GET", "/readyz")).await?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
+        let node = ready.node.clone();
+        Some((Running { stop, server, node }, ready))
     }
 
     /// Stops it, throws the views away and starts it again.
