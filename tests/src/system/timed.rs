@@ -26,6 +26,8 @@ pub struct Timed {
     pub api: Api,
     /// Its clock, which goes on while the server is stopped.
     pub clock: Clock,
+    /// How its admission is set the next time that it starts.
+    pub admission: AdmissionSettings,
     directory: TempDir,
     log: LogSettings,
     running: Option<Running>,
@@ -37,7 +39,6 @@ struct Running {
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), ServerError>>,
     node: Node,
-    admission: AdmissionSettings::default(),
 }
 
 impl Timed {
@@ -56,7 +57,8 @@ impl Timed {
     async fn start_with(at: &str, log: LogSettings) -> Self {
         let directory = TempDir::with_prefix("tollbook-timed-").unwrap();
         let clock = Clock::simulated(at.parse().unwrap());
-        let mut timed = Self { api: Api::nowhere(), clock, directory, log, running: None };
+        let admission = AdmissionSettings::default();
+        let mut timed = Self { api: Api::nowhere(), clock, admission, directory, log, running: None };
         timed.go_on().await;
         timed
     }
@@ -117,6 +119,7 @@ impl Timed {
             partitions: None,
             currency: None,
             node: NodeName::parse("timed").unwrap(),
+            admission: self.admission.clone(),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = ServerConfig { settings, listen, console_url: None, spool: None };
