@@ -205,6 +205,19 @@ impl Reply {
         reply
     }
 
+    /// A subrequest that a gateway made wrongly: what to say, the kind, the header that is meant, and the code.
+    pub(super) fn wrong(
+        status: StatusCode,
+        (message, kind, param, code): (String, &str, Option<&str>, &'static str),
+    ) -> Self {
+        let mut headers = Headers::new();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            limits::retry(&Refusal::not_ready(&message), &mut headers);
+        }
+        let report = RefusalReport::of_gateway(message, kind, param, code);
+        Self::new(status, &report, headers, Some(code))
+    }
+
     /// Says what a 401 asks for.
     fn challenge(&mut self) {
         if self.status == StatusCode::UNAUTHORIZED {
@@ -287,6 +300,14 @@ impl Observed {
     fn of(refusal: &Refusal) -> Self {
         let (code, message) = (refusal.code.as_str().to_owned(), refusal.message());
         Self { decision: "refuse".to_owned(), code, message }
+    }
+}
+
+impl Outcome {
+    /// What passes although it could not be read; only in observe mode.
+    pub(super) fn unread(code: &str, message: String) -> Self {
+        let observed = Observed { decision: "refuse".to_owned(), code: code.to_owned(), message };
+        Self::Passes(Box::new(Admission { observed: IfAny(Some(observed)), ..Admission::unreserved(None) }), None)
     }
 }
 
