@@ -146,7 +146,8 @@ pub async fn serve(listener: TcpListener, api: Api, stop: watch::Receiver<bool>)
     let mut late = stop;
     // Whose connection it is, tells where a request comes from that no proxy has passed on.
     let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { told(&mut stopping).await });
+    let serving =
+        axum::serve(listener, service).with_graceful_shutdown(async move { told(&mut stopping).await });
     let patience = async {
         told(&mut late).await;
         tokio::time::sleep(GRACE).await;

@@ -45,7 +45,8 @@ pub(super) fn routes(routes: &mut Routes) {
                it would not have.",
     };
     let describe = |_: OperationBuilder, parts: &mut Descriptions| {
-        let operation = says.begin().security(service_token()).request_body(Some(body::<NewAdmission>(parts, true)));
+        let operation =
+            says.begin().security(service_token()).request_body(Some(body::<NewAdmission>(parts, true)));
         let answer = limited(Json::<Admission>::describe(parts)).build();
         let operation = refused(operation.response("200", answer), &[413, 415, 500]);
         refused_as_llm_apis_do(operation, REFUSALS, parts)
@@ -205,7 +206,8 @@ impl FromRequest<Api> for Sent {
         caller.may(GATEWAYS)?;
         no_parameters(&parts)?;
         is_json(&parts.headers)?;
-        let minimal = parts.headers.get("prefer").is_some_and(|prefer| prefer.as_bytes() == MINIMAL.as_bytes());
+        let minimal =
+            parts.headers.get("prefer").is_some_and(|prefer| prefer.as_bytes() == MINIMAL.as_bytes());
         let Body(body) = Body::from_request(Request::from_parts(parts, body), api).await?;
         Ok(Self { node: api.node.clone(), caller, body, minimal })
     }

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::routing::any;
@@ -17,14 +16,14 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use super::reply::{Admission, Outcome, Reply, decide};
 use super::sent::{Question, request_id};
 use super::{GATEWAYS, REFUSALS, address, limited};
-use crate::admission::{Code, Decided, Mode, Refusal};
+use crate::admission::{Code, Decided, Mode};
 use crate::http::Api;
 use crate::http::answer::{Answer, Json};
 use crate::http::auth::Caller;
 use crate::http::customer::secret;
 use crate::http::document::{Routes, Says, gateway_token};
 use crate::http::refusal::refused_as_llm_apis_do;
-use crate::http::shape::{Parts, Shape, Text as _};
+use crate::http::shape::{Parts, Text as _};
 
 const TOKEN: &str = "tollbook-token";
 const REQUEST_ID: &str = "x-request-id";
@@ -78,7 +77,9 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
     let style = ParameterBuilder::new()
         .name("style")
         .parameter_in(ParameterIn::Query)
-        .description(Some("How refusals are told: `nginx`, or as they are. Other parameters are the customer's."))
+        .description(Some(
+            "How refusals are told: `nginx`, or as they are. Other parameters are the customer's.",
+        ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["nginx"]))));
     let operation = says
         .begin()
@@ -86,10 +87,19 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
         .parameter(style.build())
         .parameter(header("X-Tollbook-Model", "The model, as the price book names it."))
         .parameter(header("X-Tollbook-Input-Tokens", "Input tokens; 0 unless said otherwise."))
-        .parameter(header("X-Tollbook-Max-Output-Tokens", "Most output tokens; the model's most unless said otherwise."))
-        .parameter(header("X-Request-Id", "The gateway's own name for the request: the same again gets the same lease."))
+        .parameter(header(
+            "X-Tollbook-Max-Output-Tokens",
+            "Most output tokens; the model's most unless said otherwise.",
+        ))
+        .parameter(header(
+            "X-Request-Id",
+            "The gateway's own name for the request: the same again gets the same lease.",
+        ))
         .parameter(header("X-Forwarded-For", "Where the request comes from, as far as proxies are trusted."))
-        .parameter(header("X-Tollbook-Decided", "What the system to be replaced decided: `admit` or `refuse`."));
+        .parameter(header(
+            "X-Tollbook-Decided",
+            "What the system to be replaced decided: `admit` or `refuse`.",
+        ));
     let mut answer = limited(Json::<Admission>::describe(parts));
     for name in [&LEASE, &ORGANIZATION, &PROJECT, &KEY, &TIER] {
         let schema = utoipa::openapi::header::HeaderBuilder::new()
@@ -269,8 +279,7 @@ fn in_headers(mut reply: Reply) -> Reply {
     let report: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     for (pointer, name) in SINGLE {
         let value = report.pointer(pointer).map(|value| match value {
-            // As it stands between the quotes of JSON.
-            serde_json::Value::String(_) => ascii(value.to_string().trim_matches('"')),
+            serde_json::Value::String(text) => between_quotes(text),
             other => other.to_string(),
         });
         let value = value.and_then(|value| HeaderValue::try_from(value).ok());
@@ -278,6 +287,13 @@ fn in_headers(mut reply: Reply) -> Reply {
     }
     reply.status = StatusCode::FORBIDDEN;
     reply
+}
+
+/// A text as it stands between the quotes of JSON.
+fn between_quotes(text: &str) -> String {
+    let quoted = ascii(&serde_json::Value::from(text).to_string());
+    let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inner.unwrap_or_default().to_owned()
 }
 
 /// JSON in ASCII: what is not, as JSON escapes it.
@@ -304,6 +320,7 @@ mod tests {
 
     #[test]
     fn a_body_in_a_header_is_ascii() {
+        assert_eq!(between_quotes("no \"é\""), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
     }
 }

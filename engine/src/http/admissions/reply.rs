@@ -139,11 +139,7 @@ impl Headers {
     }
 
     /// Adds one; what cannot be written is left out.
-    pub(super) fn add(
-        &mut self,
-        name: &'static HeaderName,
-        write: impl FnOnce(&mut String) -> fmt::Result,
-    ) {
+    pub(super) fn add(&mut self, name: &'static HeaderName, write: impl FnOnce(&mut String) -> fmt::Result) {
         let from = self.text.len();
         if write(&mut self.text).is_ok() {
             self.found.push((name, from..self.text.len()));
@@ -307,7 +303,10 @@ impl Outcome {
     /// What passes although it could not be read; only in observe mode.
     pub(super) fn unread(code: &str, message: String) -> Self {
         let observed = Observed { decision: "refuse".to_owned(), code: code.to_owned(), message };
-        Self::Passes(Box::new(Admission { observed: IfAny(Some(observed)), ..Admission::unreserved(None) }), None)
+        Self::Passes(
+            Box::new(Admission { observed: IfAny(Some(observed)), ..Admission::unreserved(None) }),
+            None,
+        )
     }
 }
 
