@@ -119,7 +119,7 @@ macro_rules! ids {
 
             /// The identifier for 128 bits that the caller made unique.
             pub fn from_bits(bits: u128) -> Self {
-                let mut text = String::with_capacity($prefix.len() + 26);
+                let mut text = String::with_capacity($prefix.len().saturating_add(26));
                 text.push_str($prefix);
                 text.extend(base32(bits).map(char::from));
                 Self(text.into())
