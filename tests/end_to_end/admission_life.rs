@@ -74,6 +74,9 @@ async fn r5_a_node_that_may_be_behind_refuses_or_says_so() {
         timed.admission.lag_max = Duration::from_secs(1);
         timed.go_on().await;
         let api = &timed.api;
+        let limits = json!({ "concurrency": 1_000_000, "rpm": 1_000_000 });
+        let path = format!("/v1/organizations/{}/limits/override", key.organization);
+        api.post(&path, &limits).await.expect(200);
         ready(api, &key).await;
         nats.pause();
         let answer = eventually(DEADLINE, "the log is silent for too long", || async {

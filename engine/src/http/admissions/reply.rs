@@ -253,9 +253,9 @@ impl Admission {
         let admission = Self {
             lease: Some(lease),
             expires_at: Some(granted.expires_at),
-            organization: Some(granted.organization),
-            project: Some(granted.project),
-            api_key_id: Some(granted.key),
+            organization: Some(granted.names.organization.clone()),
+            project: Some(granted.names.project.clone()),
+            api_key_id: Some(granted.names.key.clone()),
             tier: granted.tier,
             remaining,
             observed,
