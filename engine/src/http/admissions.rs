@@ -49,7 +49,7 @@ pub(super) fn routes(routes: &mut Routes) {
             says.begin().security(service_token()).request_body(Some(body::<NewAdmission>(parts, true)));
         let answer = limited(Json::<Admission>::describe(parts)).build();
         let operation = refused(operation.response("200", answer), &[413, 415, 500]);
-        refused_as_llm_apis_do(operation, REFUSALS, parts)
+        refused_as_llm_apis_do(operation, REFUSALS, &[400, 401, 403], parts)
     };
     routes.other(Verb::Post, "/v1/admissions", describe, post(admit));
     authorize::routes(routes);
