@@ -1,6 +1,7 @@
 //! HTTP: routes, limits, and what every handler shares.
 
 mod accept;
+pub(crate) mod admissions;
 pub mod auth;
 mod body;
 mod fields;
