@@ -278,9 +278,9 @@ impl Admissions {
         self.with_lease(lease, organizations, |account, _, number, now| account.renew(number, seconds, now))
     }
 
-    /// What an organization has in flight; `None`: it is not known here.
+    /// What an organization has in flight; `None`: this node does not decide about it.
     pub fn in_flight(&self, partition: PartitionId, organization: &OrgId) -> Option<InFlight> {
-        let (_, account) = self.desk(partition)?.find(organization)?;
+        let (_, account) = self.desk(partition).filter(|desk| desk.is_owned())?.find(organization)?;
         Some(lock(&account).in_flight(self.clock.now()))
     }
 

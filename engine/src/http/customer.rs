@@ -143,11 +143,11 @@ async fn balance(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Cust
             Some(Found::Revoked) => return Err(Code::KeyRevoked.into()),
             Some(Found::Works) => {
                 // What this node answered for is in the balance.
-                settled(&api.node, owner)
-                    .await
-                    .map_err(|behind| Refused::not_ready(behind.detail()))?;
+                settled(&api.node, owner).await.map_err(|behind| Refused::not_ready(behind.detail()))?;
                 let funds = owner.read(move |state| funds_of(state, &secret)).await?;
-                return funds.map(|funds| Json(CustomerBalance::of(funds))).ok_or_else(|| Code::KeyRevoked.into());
+                return funds
+                    .map(|funds| Json(CustomerBalance::of(funds)))
+                    .ok_or_else(|| Code::KeyRevoked.into());
             }
         }
     }

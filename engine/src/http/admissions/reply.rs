@@ -139,11 +139,7 @@ impl Headers {
     }
 
     /// Adds one; what cannot be written is left out.
-    pub(super) fn add(
-        &mut self,
-        name: &'static HeaderName,
-        write: impl FnOnce(&mut String) -> fmt::Result,
-    ) {
+    pub(super) fn add(&mut self, name: &'static HeaderName, write: impl FnOnce(&mut String) -> fmt::Result) {
         let from = self.text.len();
         if write(&mut self.text).is_ok() {
             self.found.push((name, from..self.text.len()));
@@ -203,6 +199,19 @@ impl Reply {
         let mut reply = Self::new(status, &RefusalReport::of(refusal), headers, code);
         reply.challenge();
         reply
+    }
+
+    /// A subrequest that a gateway made wrongly: what to say, the kind, the header that is meant, and the code.
+    pub(super) fn wrong(
+        status: StatusCode,
+        (message, kind, param, code): (String, &str, Option<&str>, &'static str),
+    ) -> Self {
+        let mut headers = Headers::new();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            limits::retry(&Refusal::not_ready(&message), &mut headers);
+        }
+        let report = RefusalReport::of_gateway(message, kind, param, code);
+        Self::new(status, &report, headers, Some(code))
     }
 
     /// Says what a 401 asks for.
@@ -287,6 +296,17 @@ impl Observed {
     fn of(refusal: &Refusal) -> Self {
         let (code, message) = (refusal.code.as_str().to_owned(), refusal.message());
         Self { decision: "refuse".to_owned(), code, message }
+    }
+}
+
+impl Outcome {
+    /// What passes although it could not be read; only in observe mode.
+    pub(super) fn unread(code: &str, message: String) -> Self {
+        let observed = Observed { decision: "refuse".to_owned(), code: code.to_owned(), message };
+        Self::Passes(
+            Box::new(Admission { observed: IfAny(Some(observed)), ..Admission::unreserved(None) }),
+            None,
+        )
     }
 }
 

@@ -475,7 +475,8 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_named() {
-        let problem = question(br#"{"api_key":1,"ip":"x","input_tokens":-1,"oops":1,"decided":"x"}"#).unwrap_err();
+        let problem =
+            question(br#"{"api_key":1,"ip":"x","input_tokens":-1,"oops":1,"decided":"x"}"#).unwrap_err();
         let (_, body) = problem.written();
         let body: Value = serde_json::from_slice(&body).unwrap();
         let fields: Vec<_> =
