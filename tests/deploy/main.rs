@@ -9,6 +9,7 @@
     reason = "helpers of tests: what cannot go on fails the test"
 )]
 
+mod admission;
 mod auditor;
 mod deployment;
 mod engine;
