@@ -12,6 +12,7 @@
 mod auditor;
 mod deployment;
 mod engine;
+mod nginx;
 mod publisher;
 mod reply_subject;
 mod spool;

@@ -44,7 +44,10 @@ fn fetched() -> PathBuf {
     apt(&work, &["download", "nginx"]);
     let archive = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().path());
     let archive = archive.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
-    run(Command::new("dpkg").arg("-x").arg(archive.expect("apt-get downloaded a package")).arg(work.join("package")));
+    run(Command::new("dpkg")
+        .arg("-x")
+        .arg(archive.expect("apt-get downloaded a package"))
+        .arg(work.join("package")));
     fs::rename(work.join("package/usr/sbin/nginx"), &binary).unwrap();
     fs::remove_dir_all(&work).unwrap();
     assert!(works(&binary), "{} does not run, or lacks {WANTED}", binary.display());
@@ -67,6 +70,7 @@ fn apt(work: &Path, arguments: &[&str]) {
 
 fn run(command: &mut Command) {
     let output = command.output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; nginx must be installed by hand"));
+    let output =
+        output.unwrap_or_else(|error| panic!("{command:?}: {error}; nginx must be installed by hand"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

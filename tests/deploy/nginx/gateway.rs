@@ -1,0 +1,229 @@
+//! nginx with its neighbours, and customers of it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures_util::{Stream, StreamExt, stream};
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tollbook_tests::nats::free_ports;
+use tollbook_tests::nginx::{Nginx, NginxBuilder};
+use tollbook_tests::system::Answer;
+
+use super::stub::{Asked, Stub, answer};
+
+/// The gateway's token in these tests.
+pub(crate) const TOKEN: &str = "tbt_gateway";
+/// The model that nginx names in these tests.
+pub(crate) const MODEL: &str = "kimi-k2.5";
+/// A customer's key.
+pub(crate) const KEY: &str = "sk-customer";
+
+/// nginx in front of an LLM server.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) nginx: Nginx,
+    pub(crate) llm: Stub,
+    http: Client,
+}
+
+impl Gateway {
+    /// Between an LLM server and whoever answers as Tollbook on this port, with these further changes of the
+    /// configuration.
+    pub(crate) async fn start(tollbook: u16, token: &str, words: &[(&str, &str)]) -> Self {
+        let llm = llm().await;
+        let builder =
+            words.iter().fold(shipped(tollbook, token), |builder, (from, to)| builder.replace(from, *to));
+        let port = free_ports(1)[0];
+        let nginx = builder
+            .replace("127.0.0.1:8000", format!("127.0.0.1:{}", llm.port))
+            .replace("listen 127.0.0.1:8081;", format!("listen 127.0.0.1:{port};"))
+            .start(port)
+            .await;
+        Self { nginx, llm, http: http() }
+    }
+
+    /// A customer's request with this key.
+    pub(crate) fn request(&self, path: &str, key: &str) -> RequestBuilder {
+        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
+        self.http.post(format!("{}{path}", self.nginx.url())).bearer_auth(key).body(body.to_string())
+    }
+
+    /// The answer to a customer's request.
+    pub(crate) async fn ask(&self, path: &str, key: &str) -> Answer {
+        read(self.request(path, key)).await
+    }
+
+    /// Lets the LLM server go on with what it sends.
+    pub(crate) async fn go_on(&self) {
+        let said = read(http().get(format!("http://127.0.0.1:{}/go-on", self.llm.port))).await;
+        assert_eq!(said.status, 204);
+    }
+}
+
+/// The shipped configuration, with a token and Tollbook's port.
+fn shipped(tollbook: u16, token: &str) -> NginxBuilder {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nginx.conf");
+    Nginx::builder(&config)
+        .replace("REPLACE_GATEWAY_TOKEN", token)
+        .replace("REPLACE_MODEL", MODEL)
+        .replace("127.0.0.1:8480", format!("127.0.0.1:{tollbook}"))
+}
+
+/// A client with connections of its own. It waits long, but not for ever.
+fn http() -> Client {
+    // Only the first of a process can be installed.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+}
+
+/// Reads an answer to its end.
+pub(crate) async fn read(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.unwrap() }
+}
+
+/// An LLM server. The path says how it answers.
+async fn llm() -> Stub {
+    let more = Arc::new(Semaphore::new(0));
+    Stub::start(move |asked: Asked| {
+        let more = Arc::clone(&more);
+        async move {
+            match asked.path.as_str() {
+                "/v1/failing" => answer(500, &[], r#"{"error":{"message":"out of memory"}}"#),
+                "/v1/refusing" => answer(400, &[], r#"{"error":{"message":"no such parameter"}}"#),
+                "/v1/hanging" => std::future::pending().await,
+                "/v1/cut" => answer(200, &[], broken(more)),
+                "/v1/counted" => answer(
+                    200,
+                    &[
+                        ("X-Tollbook-Input-Tokens", "12"),
+                        ("X-Tollbook-Cached-Input-Tokens", "2"),
+                        ("X-Tollbook-Output-Tokens", "5"),
+                    ],
+                    "{}",
+                ),
+                "/v1/stream" => answer(200, &[("content-type", "text/event-stream")], events(more)),
+                "/go-on" => {
+                    more.add_permits(1);
+                    answer(204, &[], "")
+                }
+                _ => completion(),
+            }
+        }
+    })
+    .await
+}
+
+/// What a client of a chat API expects, from a server that has limits of its own.
+fn completion() -> Response {
+    let body = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL,
+        "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": "Hi" } }],
+        "usage": { "prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17 },
+    });
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-request-id", "llm-1"),
+        ("x-ratelimit-limit-requests", "7"),
+        ("ratelimit", "\"llm\";r=7"),
+    ];
+    answer(200, &headers, body.to_string())
+}
+
+/// One event at once, and one more whenever it may go on, three in all.
+fn events(more: Arc<Semaphore>) -> Body {
+    let event = |number| Ok(Bytes::from(format!("data: {number}\n\n")));
+    Body::from_stream(slowly((0..3).map(event).collect(), more))
+}
+
+/// The beginning of an answer, and once it may go on, the connection breaks.
+fn broken(more: Arc<Semaphore>) -> Body {
+    let parts = vec![Ok(Bytes::from("data: 0\n\n")), Err(io::Error::other("the server died"))];
+    Body::from_stream(slowly(parts, more))
+}
+
+fn slowly(parts: Vec<io::Result<Bytes>>, more: Arc<Semaphore>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::iter(parts.into_iter().enumerate()).then(move |(number, part)| {
+        let more = Arc::clone(&more);
+        async move {
+            if number > 0 {
+                more.acquire().await.unwrap().forget();
+            }
+            part
+        }
+    })
+}
+
+/// Somebody who answers as Tollbook does, by the key: what the engine says is tested beside it; this one remembers
+/// what nginx says.
+pub(crate) async fn authorizer() -> Stub {
+    Stub::start(|asked: Asked| async move {
+        if !asked.path.starts_with("/v1/authorize") {
+            return answer(204, &[], "");
+        }
+        match asked.header("authorization").trim_start_matches("Bearer ") {
+            "behind" => answer(503, &[], "{}"),
+            "broken" => answer(500, &[], "{}"),
+            "late" => std::future::pending().await,
+            key => match key.strip_prefix("refuse-") {
+                Some(status) => refusal(status),
+                None => admitted(),
+            },
+        }
+    })
+    .await
+}
+
+/// The limit headers of every answer to a customer whose key is known.
+pub(crate) const LIMITS: [(&str, &str); 8] = [
+    ("x-ratelimit-limit-requests", "3"),
+    ("x-ratelimit-limit-tokens", "500000"),
+    ("x-ratelimit-remaining-requests", "2"),
+    ("x-ratelimit-remaining-tokens", "499750"),
+    ("x-ratelimit-reset-requests", "1m0s"),
+    ("x-ratelimit-reset-tokens", "1s"),
+    ("ratelimit-policy", "\"rpm\";q=3;w=60, \"concurrency\";q=1;qu=\"concurrent-requests\""),
+    ("ratelimit", "\"rpm\";r=2;t=60, \"concurrency\";r=0"),
+];
+
+fn admitted() -> Response {
+    let mut headers = vec![
+        ("X-Tollbook-Lease", "lease_1"),
+        ("X-Tollbook-Organization", "org_1"),
+        ("X-Tollbook-Project", "proj_1"),
+        ("X-Tollbook-Api-Key-Id", "key_1"),
+        ("X-Tollbook-Tier", "Tier0"),
+    ];
+    headers.extend(LIMITS);
+    answer(200, &headers, r#"{"lease":"lease_1"}"#)
+}
+
+/// What clears a refusal up.
+pub(crate) fn refused_body(status: &str) -> Value {
+    json!({ "error": {
+        "message": "Why \"not\", and \\ what; then #%", "type": "rate_limit_reached_error", "param": null,
+        "code": format!("code_{status}"),
+        "metadata": { "scope": "organization", "id": "org_1", "limit": 3, "current": 3, "retryable": true },
+    } })
+}
+
+fn refusal(status: &str) -> Response {
+    let body = refused_body(status).to_string();
+    let mut headers = vec![("X-Tollbook-Status", status), ("X-Tollbook-Body", &body)];
+    match status {
+        "401" => headers.push(("WWW-Authenticate", "Bearer")),
+        "429" => headers.extend([("Retry-After", "2"), ("retry-after-ms", "1234")]),
+        _ => headers.push(("x-should-retry", "false")),
+    }
+    if status != "401" {
+        headers.extend(LIMITS);
+    }
+    answer(403, &headers, body.clone())
+}
