@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollbook_tests::eventually;
 
-use super::gateway::{Gateway, KEY, MODEL, TOKEN, authorizer};
+use super::gateway::{Gateway, KEY, MODEL, TOKEN, authorizer, go_on};
 use super::stub::Stub;
 use crate::deployment::DEADLINE;
 
@@ -77,6 +77,19 @@ async fn a_customer_who_goes_away_before_the_answer_releases_the_lease() {
     request.abort();
     assert_eq!(ended(&tollbook).await, RELEASED);
     assert!(logged(&gateway).await.contains("\" 499 "));
+}
+
+#[tokio::test]
+async fn a_customer_who_goes_away_while_tollbook_decides_releases_the_lease() {
+    let tollbook = authorizer().await;
+    let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
+    let request = tokio::spawn(gateway.request("/v1/hanging", "soon").send());
+    tollbook.asked_often(1).await;
+    request.abort();
+    request.await.unwrap_err();
+    go_on(&tollbook).await;
+    let calls = tollbook.asked_often(3).await;
+    assert_eq!(calls[2].line(), RELEASED);
 }
 
 #[tokio::test]

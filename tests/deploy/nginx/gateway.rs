@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -61,9 +62,14 @@ impl Gateway {
 
     /// Lets the LLM server go on with what it sends.
     pub(crate) async fn go_on(&self) {
-        let said = read(http().get(format!("http://127.0.0.1:{}/go-on", self.llm.port))).await;
-        assert_eq!(said.status, 204);
+        go_on(&self.llm).await;
     }
+}
+
+/// Lets a stub go on that waits in the middle.
+pub(crate) async fn go_on(stub: &Stub) {
+    let said = read(http().get(format!("http://127.0.0.1:{}/go-on", stub.port))).await;
+    assert_eq!(said.status, 204);
 }
 
 /// The shipped configuration, with a token and Tollbook's port.
@@ -164,18 +170,30 @@ fn slowly(parts: Vec<io::Result<Bytes>>, more: Arc<Semaphore>) -> impl Stream<It
 /// Somebody who answers as Tollbook does, by the key: what the engine says is tested beside it; this one remembers
 /// what nginx says.
 pub(crate) async fn authorizer() -> Stub {
-    Stub::start(|asked: Asked| async move {
-        if !asked.path.starts_with("/v1/authorize") {
-            return answer(204, &[], "");
-        }
-        match asked.header("authorization").trim_start_matches("Bearer ") {
-            "behind" => answer(503, &[], "{}"),
-            "broken" => answer(500, &[], "{}"),
-            "late" => std::future::pending().await,
-            key => match key.strip_prefix("refuse-") {
-                Some(status) => refusal(status),
-                None => admitted(),
-            },
+    let (more, refused) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
+    Stub::start(move |asked: Asked| {
+        let (more, refused) = (Arc::clone(&more), Arc::clone(&refused));
+        async move {
+            if asked.path == "/go-on" {
+                more.add_permits(1);
+            }
+            if !asked.path.starts_with("/v1/authorize") {
+                return answer(204, &[], "");
+            }
+            match asked.header("authorization").trim_start_matches("Bearer ") {
+                "behind" => answer(503, &[], "{}"),
+                "broken" => answer(500, &[], "{}"),
+                "late" => std::future::pending().await,
+                "soon" => {
+                    more.acquire().await.unwrap().forget();
+                    admitted()
+                }
+                "refused-once" if !refused.swap(true, Ordering::SeqCst) => refusal("429"),
+                key => match key.strip_prefix("refuse-") {
+                    Some(status) => refusal(status),
+                    None => admitted(),
+                },
+            }
         }
     })
     .await
@@ -219,7 +237,7 @@ fn refusal(status: &str) -> Response {
     let mut headers = vec![("X-Tollbook-Status", status), ("X-Tollbook-Body", &body)];
     match status {
         "401" => headers.push(("WWW-Authenticate", "Bearer")),
-        "429" => headers.extend([("Retry-After", "2"), ("retry-after-ms", "1234")]),
+        "429" => headers.extend([("Retry-After", "1"), ("retry-after-ms", "34")]),
         _ => headers.push(("x-should-retry", "false")),
     }
     if status != "401" {

@@ -49,6 +49,7 @@ async fn an_admitted_request_reaches_the_llm_server_and_its_answer_the_customer(
     let id = served.header("x-request-id");
     assert_eq!(id.len(), 32);
     assert_eq!((calls[0].header("x-request-id"), said.header("x-request-id")), (id, id));
+    assert_eq!(gateway.nginx.log(), "");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ async fn every_refusal_reaches_the_customer_with_its_status_body_and_headers() {
         assert_eq!(said.expect(status), refused_body(&status.to_string()));
         assert_eq!(said.header("content-type"), "application/json");
         assert_eq!(said.header("www-authenticate"), if status == 401 { "Bearer" } else { "" });
-        let (after, after_ms) = if status == 429 { ("2", "1234") } else { ("", "") };
+        let (after, after_ms) = if status == 429 { ("1", "34") } else { ("", "") };
         assert_eq!((said.header("retry-after"), said.header("retry-after-ms")), (after, after_ms));
         let should_retry = if matches!(status, 401 | 429) { "" } else { "false" };
         assert_eq!(said.header("x-should-retry"), should_retry, "{status}");
