@@ -92,6 +92,8 @@ enum Command {
     Price(manage::Family<manage::PriceCommand>),
     /// The tier table
     Tier(manage::Family<manage::TierCommand>),
+    /// Everybody's rate limits, scaled down for a time
+    RateScale(manage::Family<manage::RateScaleCommand>),
     /// Which recharges earn a voucher
     VoucherPolicy(manage::Family<manage::VoucherPolicyCommand>),
     /// What holds where an organization or a model says nothing else
@@ -188,6 +190,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Usage(command) => Ok(command.run().await?),
         Command::Price(command) => Ok(command.run().await?),
         Command::Tier(command) => Ok(command.run().await?),
+        Command::RateScale(command) => Ok(command.run().await?),
         Command::VoucherPolicy(command) => Ok(command.run().await?),
         Command::Defaults(command) => Ok(command.run().await?),
         Command::Cycle(command) => Ok(command.run().await?),

@@ -9,8 +9,6 @@
 //!
 //! Nothing can be booked in a closed month, so whoever seals it, whenever, after whatever crash, comes to the same hash.
 
-use std::time::Duration;
-
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tollbook_projections::statement::Kept;
@@ -20,7 +18,8 @@ use tollbook_schemas::id::OrgId;
 use tollbook_schemas::time::{Month, Timestamp};
 
 use crate::metrics;
-use crate::owner::{CommandError, OwnerError, OwnerHandle, Role, told};
+use crate::owner::{CommandError, OwnerError, OwnerHandle, Role};
+use crate::rounds::{Unfinished, rounds};
 use crate::statement::{StatementError, complete};
 
 /// Organizations that the owner looks at between two records: a fraction of a millisecond.
@@ -29,27 +28,11 @@ const LOOK: usize = 256;
 /// Statements made and sealed at the same time: enough to share syncs of the log, too few to keep others waiting.
 const AT_ONCE: usize = 16;
 
-/// Until the first repetition, twice that until the next, and so on.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest time between two repetitions, and so between two error messages.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
 /// The task of a partition.
 #[derive(Debug)]
 pub(crate) struct Sealer {
     owner: OwnerHandle,
     view: View,
-}
-
-/// Why not everything is sealed.
-enum Unfinished {
-    /// Some statements could not be made or sealed: later.
-    Later,
-    /// Somebody else owns the partition: when it is ours again.
-    Standby,
-    /// The owner's task is over.
-    Stopping,
 }
 
 /// Why one statement was not sealed.
@@ -69,36 +52,9 @@ impl Sealer {
     }
 
     /// Seals until told to stop. What is left then is sealed by the next owner.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), OwnerError> {
-        tokio::select! {
-            () = self.go_on() => {}
-            () = told(&mut stop) => {}
-        }
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> Result<(), OwnerError> {
+        rounds(&self.owner, self.owner.months(), stop, || self.seal_all()).await;
         Ok(())
-    }
-
-    async fn go_on(self) {
-        let (mut roles, mut months) = (self.owner.roles(), self.owner.months());
-        let mut backoff = BACKOFF_FIRST;
-        loop {
-            // What changes from here on is looked at in the next round.
-            roles.mark_unchanged();
-            months.mark_unchanged();
-            let again = match self.seal_all().await {
-                Ok(()) | Err(Unfinished::Standby) => None,
-                Err(Unfinished::Later) => Some(backoff),
-                Err(Unfinished::Stopping) => return,
-            };
-            backoff = again.map_or(BACKOFF_FIRST, |now| now.saturating_mul(2).min(BACKOFF_MAX));
-            let changed = tokio::select! {
-                changed = roles.changed() => changed,
-                changed = months.changed() => changed,
-                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => Ok(()),
-            };
-            if changed.is_err() {
-                return;
-            }
-        }
     }
 
     /// Seals every statement that waits for it.

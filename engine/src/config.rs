@@ -1,13 +1,16 @@
 //! Configuration: flags, then `TOLLBOOK_…` variables, then a TOML file; checked once, at the start.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use serde::Deserialize;
 use tollbook_schemas::id::{NameError, NodeName};
 
+use crate::admission::{AdmissionSettings, Mode, WhenBehind};
 use crate::clock;
 use crate::log::jetstream::{Credentials, JetStreamOptions};
 use crate::node::{LogSettings, Settings};
@@ -38,6 +41,9 @@ pub struct ServeArgs {
     /// Where the platform's console is: links of invitations begin so; without it they have none
     #[arg(long, env = "TOLLBOOK_CONSOLE_URL", value_name = "URL")]
     pub console_url: Option<String>,
+    /// Whether refusals of admission hold, or are only noted
+    #[arg(long, env = "TOLLBOOK_ADMISSION", value_name = "MODE", value_enum)]
+    pub admission: Option<Mode>,
     /// Further settings, in TOML
     #[arg(long, env = "TOLLBOOK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -82,6 +88,74 @@ struct File {
     node: Option<String>,
     console_url: Option<String>,
     nats: Option<NatsFile>,
+    admission: AdmissionFile,
+}
+
+/// `[admission]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AdmissionFile {
+    /// `enforce`, or `observe`: refusals are only noted (R10.2).
+    mode: Option<Mode>,
+    /// How long a lease lives unless renewed.
+    lease_seconds: Option<i64>,
+    /// The same for leases of auth subrequests.
+    authorize_lease_seconds: Option<i64>,
+    /// How far State may trail the log.
+    lag_max_seconds: Option<u64>,
+    /// `refuse`, or `admit`: requests are decided on what is known.
+    when_behind: Option<WhenBehind>,
+    /// HTTP status of refusals for want of money or budget: 402, 403 or 429.
+    balance_status: Option<u16>,
+    /// What counts in token windows once a request's actual tokens are known: `settled`, those, or `estimated`, what was
+    /// reserved for it.
+    tokens: Option<CountedTokens>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    trusted_proxies: Vec<String>,
+}
+
+/// What counts in token windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CountedTokens {
+    Settled,
+    Estimated,
+}
+
+impl AdmissionFile {
+    fn settings(self, mode: Option<Mode>) -> Result<AdmissionSettings, ConfigError> {
+        let defaults = AdmissionSettings::default();
+        let seconds = |name, given: Option<i64>, default| {
+            let seconds = given.unwrap_or(default);
+            let fits = (1..=AdmissionSettings::LEASE_SECONDS_MAX).contains(&seconds);
+            if fits { Ok(seconds) } else { Err(ConfigError::LeaseSeconds { name, seconds }) }
+        };
+        let balance_status = self.balance_status.unwrap_or(defaults.balance_status);
+        if !matches!(balance_status, 402 | 403 | 429) {
+            return Err(ConfigError::BalanceStatus(balance_status));
+        }
+        let proxy = |text: String| match text.parse::<IpNet>() {
+            Ok(network) => Ok(network),
+            Err(_) => match text.parse::<IpAddr>() {
+                Ok(address) => Ok(IpNet::from(address)),
+                Err(_) => Err(ConfigError::TrustedProxy(text)),
+            },
+        };
+        Ok(AdmissionSettings {
+            mode: mode.or(self.mode).unwrap_or(defaults.mode),
+            lease_seconds: seconds("lease_seconds", self.lease_seconds, defaults.lease_seconds)?,
+            authorize_lease_seconds: seconds(
+                "authorize_lease_seconds",
+                self.authorize_lease_seconds,
+                defaults.authorize_lease_seconds,
+            )?,
+            lag_max: self.lag_max_seconds.map_or(defaults.lag_max, Duration::from_secs),
+            when_behind: self.when_behind.unwrap_or(defaults.when_behind),
+            balance_status,
+            keep_estimates: self.tokens == Some(CountedTokens::Estimated),
+            trusted_proxies: self.trusted_proxies.into_iter().map(proxy).collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// `[nats]`
@@ -208,6 +282,20 @@ pub enum ConfigError {
     /// What links should begin with is no address.
     #[error("console_url must begin with https:// or http://, not {0:?}")]
     ConsoleUrl(String),
+    /// A lease would live for no time or for ever.
+    #[error("admission.{name} must be from 1 to {}, not {seconds}", AdmissionSettings::LEASE_SECONDS_MAX)]
+    LeaseSeconds {
+        /// The setting.
+        name: &'static str,
+        /// What it says.
+        seconds: i64,
+    },
+    /// The status of refusals for want of money is not one that clients know for it.
+    #[error("admission.balance_status must be 402, 403 or 429, not {0}")]
+    BalanceStatus(u16),
+    /// A trusted proxy is neither an address nor a network.
+    #[error("admission.trusted_proxies must hold addresses and networks such as \"10.0.0.0/8\", not {0:?}")]
+    TrustedProxy(String),
     /// Both an nkey and a credentials file.
     #[error("name either an nkey or a credentials file, not both")]
     TwoUsers,
@@ -234,12 +322,14 @@ impl ServerConfig {
         let node = args.node.or(file.node).unwrap_or_else(|| {
             format!("{}-{:08x}", host_name(), clock::new_writer().0 & u64::from(u32::MAX))
         });
+        let admission = file.admission.settings(args.admission)?;
         let settings = Settings {
             data: args.data.or(file.data).unwrap_or_else(|| PathBuf::from(DATA)),
             log,
             partitions: args.partitions.or(file.partitions),
             currency,
             node: NodeName::parse(&node)?,
+            admission,
         };
         let listen = match args.listen.or(file.listen) {
             Some(listen) => listen,

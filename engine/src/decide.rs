@@ -385,6 +385,7 @@ fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refu
         }
         ConfigCommand::SetVoucherPolicy(policy) => config::set_voucher_policy(state.config(), *policy),
         ConfigCommand::SetDefaults(defaults) => config::set_defaults(state.config(), *defaults),
+        ConfigCommand::SetRateScale(scale) => config::set_rate_scale(state, scale.as_ref(), now),
         ConfigCommand::SetQuantityLimits(limits) => Ok(config::set_quantity_limits(state.config(), *limits)),
         ConfigCommand::IssueToken { token, name, scopes, organizations, secret } => {
             Ok(Decided::of([Event::Config(ConfigEvent::TokenIssued {

@@ -27,6 +27,7 @@ use self::play::Player;
 use self::script::Hour;
 use self::show::Stage;
 use self::traffic::Traffic;
+use crate::admission::AdmissionSettings;
 use crate::cli::client::ClientError;
 use crate::clock::{self, Clock};
 use crate::config::{ConfigError, LISTEN, NatsArgs, ServerConfig};
@@ -177,6 +178,7 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
         partitions: None,
         currency: None,
         node: NodeName::parse(&format!("demo-{:08x}", clock::new_writer().0 & u64::from(u32::MAX)))?,
+        admission: AdmissionSettings::default(),
     };
     let config = ServerConfig { settings, listen, console_url: None, spool: None };
     let (stop, stopped) = oneshot::channel();

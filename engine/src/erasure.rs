@@ -19,19 +19,14 @@ use tollbook_schemas::id::OrgId;
 
 use crate::contacts::Contacts;
 use crate::metrics;
-use crate::owner::{CommandError, OwnerError, OwnerHandle, Role, told};
+use crate::owner::{CommandError, OwnerError, OwnerHandle, Role};
+use crate::rounds::{Unfinished, rounds};
 
 /// How long somebody waits who asked for an erasure; a store that works takes milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Organizations whose keys are erased at the same time: a new owner erases those of all times again.
 const AT_ONCE: usize = 16;
-
-/// Until the first repetition, twice that until the next, and so on.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest time between two repetitions, and so between two error messages.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// What this process has erased while it owned the partition.
 #[derive(Debug, Default)]
@@ -63,14 +58,6 @@ pub(crate) struct Erasures {
     erased: watch::Receiver<Erased>,
 }
 
-/// Why not everything is erased.
-enum Unfinished {
-    /// State could not be read, or the store failed: later.
-    Later,
-    /// The owner's task is over.
-    Stopping,
-}
-
 /// What erases in the partition of `owner`, and where to wait for it.
 pub(crate) fn new(owner: OwnerHandle, contacts: Contacts) -> (Eraser, Erasures) {
     let (erased, watched) = watch::channel(Erased::default());
@@ -94,36 +81,9 @@ impl Erasures {
 
 impl Eraser {
     /// Erases until told to stop. What was begun then is taken up by the next owner.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), OwnerError> {
-        tokio::select! {
-            () = self.go_on() => {}
-            () = told(&mut stop) => {}
-        }
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> Result<(), OwnerError> {
+        rounds(&self.owner, self.owner.erasures(), stop, || self.erase()).await;
         Ok(())
-    }
-
-    async fn go_on(self) {
-        let (mut roles, mut erasures) = (self.owner.roles(), self.owner.erasures());
-        let mut backoff = BACKOFF_FIRST;
-        loop {
-            // What changes from here on is looked at in the next round.
-            roles.mark_unchanged();
-            erasures.mark_unchanged();
-            let again = match self.erase().await {
-                Ok(()) => None,
-                Err(Unfinished::Later) => Some(backoff),
-                Err(Unfinished::Stopping) => return,
-            };
-            backoff = again.map_or(BACKOFF_FIRST, |now| now.saturating_mul(2).min(BACKOFF_MAX));
-            let changed = tokio::select! {
-                changed = roles.changed() => changed,
-                changed = erasures.changed() => changed,
-                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => Ok(()),
-            };
-            if changed.is_err() {
-                return;
-            }
-        }
     }
 
     /// Erases what State says is erased, except for what was in this term.
@@ -141,7 +101,7 @@ impl Eraser {
         }
         if self.owner.role() != Role::Owner {
             metrics::erasures_pending(partition, 0);
-            return Ok(());
+            return Err(Unfinished::Standby);
         }
         self.erased.send_if_modified(|erased| {
             let new = term > erased.term;

@@ -6,6 +6,7 @@ mod body;
 mod fields;
 mod path;
 mod problem;
+mod rate_scale;
 mod reading;
 mod refusal;
 mod strict;
@@ -109,6 +110,7 @@ fn routes() -> Routes {
     invoices::routes(&mut routes);
     prices::routes(&mut routes);
     tiers::routes(&mut routes);
+    rate_scale::routes(&mut routes);
     policies::routes(&mut routes);
     config::routes(&mut routes);
     tokens::routes(&mut routes);

@@ -17,6 +17,7 @@ pub mod contacts;
 pub mod export;
 pub mod ledger;
 
+pub mod admission;
 pub(crate) mod closing;
 pub mod decide;
 pub(crate) mod erasure;
@@ -24,6 +25,7 @@ pub mod feed;
 pub mod ingress;
 pub mod owner;
 pub mod permission;
+pub(crate) mod rounds;
 pub(crate) mod statement;
 pub mod writer;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tollbook_schemas::amount::Amount;
 use tollbook_schemas::position::{PartitionId, Position};
 
 /// Explains every metric to whoever scrapes.
@@ -27,6 +28,28 @@ pub fn describe() {
     describe_gauge!(
         "tollbook_statements_pending",
         "organizations that have closed months whose statements are not sealed yet, by partition"
+    );
+    describe_counter!(
+        "tollbook_admissions_total",
+        "requests decided, by code; `admitted` for those that may pass"
+    );
+    describe_counter!(
+        "tollbook_admission_disagreements_total",
+        "requests that the system to be replaced decided otherwise"
+    );
+    describe_gauge!("tollbook_admission_leases", "open leases, by partition");
+    describe_counter!(
+        "tollbook_admission_leases_expired_total",
+        "leases that nobody ended in time, by partition"
+    );
+    describe_gauge!(
+        "tollbook_admission_held",
+        "money held for open leases, in the ledger's currency, by partition"
+    );
+    describe_gauge!("tollbook_projection_lag_events", "entries of the log that State lacks, by partition");
+    describe_gauge!(
+        "tollbook_projection_lag_seconds",
+        "for how long State may lack something of the log, by partition"
     );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
@@ -100,6 +123,39 @@ pub fn cycle_closed(partition: PartitionId, late_seconds: i64) {
         partition.to_string(),
         u64::try_from(late_seconds).unwrap_or(0),
     );
+}
+
+/// How many requests were decided how, since the start.
+pub fn admissions(admitted: u64, refused: impl Iterator<Item = (&'static str, u64)>) {
+    counter!("tollbook_admissions_total", "code" => "admitted").absolute(admitted);
+    for (code, count) in refused {
+        counter!("tollbook_admissions_total", "code" => code).absolute(count);
+    }
+}
+
+/// So many requests were decided otherwise by the system to be replaced, since the start.
+pub fn disagreements(count: u64) {
+    counter!("tollbook_admission_disagreements_total").absolute(count);
+}
+
+/// How leases of a partition stand.
+pub fn leases(partition: PartitionId, open: usize, held: Amount, expired: u64) {
+    let partition = partition.to_string();
+    set("tollbook_admission_leases", partition.clone(), u64::try_from(open).unwrap_or(u64::MAX));
+    counter!("tollbook_admission_leases_expired_total", "partition" => partition.clone()).absolute(expired);
+    #[expect(
+        clippy::as_conversions,
+        clippy::float_arithmetic,
+        reason = "gauges are floats; books are not made of them"
+    )]
+    gauge!("tollbook_admission_held", "partition" => partition).set(held.units() as f64 / 1e12);
+}
+
+/// How far State trails the log.
+pub fn lag(partition: PartitionId, events: u64, behind: Duration) {
+    let partition = partition.to_string();
+    set("tollbook_projection_lag_events", partition.clone(), events);
+    gauge!("tollbook_projection_lag_seconds", "partition" => partition).set(behind.as_secs_f64());
 }
 
 /// How far this machine's clock is from the broker's.

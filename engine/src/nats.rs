@@ -52,7 +52,7 @@ const TURNED_AWAY_MAX: usize = 4_096;
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping engine waits for the log to take what was taken here: longer than an append is tried.
 const ANSWER_MAX: Duration = Duration::from_secs(40);
-/// How long a stopping engine waits for what the server has still on its way: a round trip, unless the server is away.
+/// How long a stopping engine waits for its subscription to end: not at all, unless the server is away.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Why usage over NATS cannot be served.
@@ -140,7 +140,8 @@ impl Door {
 
     /// Answers for what was taken. Every step is bounded: the server may be away, and then the client waits for it.
     async fn close(mut self, mut requests: JoinSet<()>) {
-        // The server hands no new ones to us; those on their way still come, and the stream ends after them.
+        // The server hands no new ones to us. Of those on their way some still come; the client library does not wait for
+        // the server to confirm the end, so the rest are not answered, and their senders try again.
         let rest = async {
             if self.messages.drain().await.is_ok() {
                 while let Some(message) = self.messages.next().await {
@@ -149,7 +150,7 @@ impl Door {
             }
         };
         if tokio::time::timeout(DRAIN_MAX, rest).await.is_err() {
-            tracing::warn!("NATS did not confirm the end of the subscription in time");
+            tracing::warn!("the subscription over NATS did not end in time");
         }
         let answered = async {
             while let Some(ended) = requests.join_next().await {

@@ -23,6 +23,7 @@ use tollbook_schemas::usage::{Unreadable, Usage};
 
 pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
+use crate::admission::Admissions;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
@@ -69,6 +70,7 @@ struct Shared {
     /// Where usage ids came first, by partition.
     ids: Vec<IdReader>,
     erasures: Vec<Erasures>,
+    admissions: Arc<Admissions>,
     clock_trusted: Arc<AtomicBool>,
 }
 
@@ -113,6 +115,11 @@ impl Node {
     /// Personal data.
     pub fn contacts(&self) -> &Contacts {
         &self.shared.contacts
+    }
+
+    /// Whether requests may pass: decided in the caller's thread, without waiting.
+    pub fn admissions(&self) -> &Admissions {
+        &self.shared.admissions
     }
 
     /// Every partition's owner, in order.

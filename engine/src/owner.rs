@@ -35,6 +35,7 @@ pub use self::handle::{CommandError, Done, OwnerHandle, Request};
 use self::handle::{Message, Published};
 use self::series::Series;
 use self::view_writer::ViewWriter;
+use crate::admission::Desk;
 use crate::clock::Clock;
 use crate::decide::cycle::next_close;
 use crate::feed::{Chunk, FeedError, Ready};
@@ -123,6 +124,8 @@ pub struct Parts {
     pub clock_trusted: Arc<AtomicBool>,
     /// Partition 0's configuration; `None` in partition 0 itself.
     pub journal: Option<watch::Receiver<Journal>>,
+    /// Where admission finds what is in force; it has all of `state`.
+    pub desk: Arc<Desk>,
 }
 
 /// The task's own things.
@@ -145,6 +148,7 @@ pub struct Owner {
     views: ViewWriter,
     published: Published,
     journal: Option<watch::Receiver<Journal>>,
+    desk: Arc<Desk>,
 }
 
 impl std::fmt::Debug for Owner {
@@ -177,6 +181,7 @@ impl Owner {
             views,
             published,
             journal: parts.journal,
+            desk: parts.desk,
         };
         Ok((owner, handle))
     }
@@ -223,6 +228,7 @@ impl Owner {
             for effect in &effects {
                 report(partition, effect);
             }
+            self.desk.applied(&self.state, &record, &effects);
             self.series.applied(&record, &effects);
             erased |= effects.iter().any(erases);
             months_closed |= closes_months(&record);
@@ -280,6 +286,7 @@ impl Owner {
 
     fn become_role(&mut self, role: Role) {
         self.role = role;
+        self.desk.own(role == Role::Owner);
         self.published.role(role);
         metrics::owner(self.state.partition(), role == Role::Owner);
         if role == Role::Standby {

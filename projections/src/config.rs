@@ -20,21 +20,39 @@ pub type PriceHistory = BTreeMap<Timestamp, Published>;
 /// A price as it was published, last and before: what was to begin later may be published again until it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The price.
-    pub price: ModelPrice,
-    /// The entry that published it.
-    pub position: Position,
+    last: Version,
     /// What was published for the same instant before, oldest first.
-    superseded: Vec<(Position, ModelPrice)>,
+    superseded: Vec<Version>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Version {
+    price: ModelPrice,
+    /// The entry that published it.
+    position: Position,
+    /// From when it holds: the instant for which it was published, unless its copy came later.
+    since: Timestamp,
 }
 
 impl Published {
-    /// The price as it was known just before an entry; `None` where none was published yet.
-    fn known_at(&self, position: Position) -> Option<&ModelPrice> {
-        if self.position < position {
-            return Some(&self.price);
-        }
-        self.superseded.iter().rev().find(|(published, _)| *published < position).map(|(_, price)| price)
+    /// What was published last.
+    pub const fn price(&self) -> &ModelPrice {
+        &self.last.price
+    }
+
+    /// What held at an instant, by what was published up to now; `None` where nothing did yet.
+    fn at(&self, at: Timestamp) -> Option<&ModelPrice> {
+        self.latest(|version| version.since <= at)
+    }
+
+    /// The same as it was known just before an entry.
+    fn known_at(&self, at: Timestamp, position: Position) -> Option<&ModelPrice> {
+        self.latest(|version| version.since <= at && version.position < position)
+    }
+
+    fn latest(&self, which: impl Fn(&Version) -> bool) -> Option<&ModelPrice> {
+        let mut versions = std::iter::once(&self.last).chain(self.superseded.iter().rev());
+        versions.find(|version| which(version)).map(|version| &version.price)
     }
 }
 
@@ -70,23 +88,35 @@ impl PriceBook {
 
     /// The price of a model in force at an instant, as it was known when an entry was applied.
     pub fn known_at(&self, model: &ModelName, at: Timestamp, position: Position) -> Option<&ModelPrice> {
-        self.0.get(model)?.range(..=at).rev().find_map(|(_, published)| published.known_at(position))
+        self.0.get(model)?.range(..=at).rev().find_map(|(_, published)| published.known_at(at, position))
     }
 
     /// Merges a list by model and instant (R4.11).
     pub(crate) fn publish(&mut self, list: &PriceList, position: Position) {
+        self.merge(list, position, list.effective_from);
+    }
+
+    /// Merges a list that was decided in another partition, by an entry of this one that was recorded at `recorded_at`:
+    /// what usage may have been charged here since it was decided is not changed by it (R4.11).
+    pub(crate) fn copy(&mut self, list: &PriceList, position: Position, recorded_at: Timestamp) {
+        self.merge(list, position, recorded_at);
+    }
+
+    /// Nothing that changes a price holds before `earliest`.
+    fn merge(&mut self, list: &PriceList, position: Position, earliest: Timestamp) {
         for (model, price) in &list.models {
             let history = Arc::make_mut(self.0.entry(model.clone()).or_default());
+            let first = history.is_empty();
+            let since = if first { list.effective_from } else { list.effective_from.max(earliest) };
+            let version = Version { price: price.clone(), position, since };
             match history.get_mut(&list.effective_from) {
-                Some(known) if known.price == *price => {}
+                Some(known) if known.last.price == *price => {}
                 Some(known) => {
-                    let before = std::mem::replace(&mut known.price, price.clone());
-                    known.superseded.push((known.position, before));
-                    known.position = position;
+                    let before = std::mem::replace(&mut known.last, version);
+                    known.superseded.push(before);
                 }
                 None => {
-                    let first = Published { price: price.clone(), position, superseded: Vec::new() };
-                    history.insert(list.effective_from, first);
+                    history.insert(list.effective_from, Published { last: version, superseded: Vec::new() });
                 }
             }
         }
@@ -96,7 +126,7 @@ impl PriceBook {
     pub fn contains(&self, list: &PriceList) -> bool {
         list.models.iter().all(|(model, price)| {
             let published = self.0.get(model).and_then(|history| history.get(&list.effective_from));
-            published.map(|published| &published.price) == Some(price)
+            published.map(Published::price) == Some(price)
         })
     }
 }
@@ -104,10 +134,8 @@ impl PriceBook {
 /// The price in force at an instant.
 pub fn price_at(history: &PriceHistory, at: Timestamp) -> Option<&ModelPrice> {
     // Most usage is newer than the newest price.
-    match history.last_key_value() {
-        Some((from, published)) if *from <= at => Some(&published.price),
-        Some(_) | None => history.range(..=at).next_back().map(|(_, published)| &published.price),
-    }
+    let newest = history.last_key_value().and_then(|(_, newest)| newest.at(at));
+    newest.or_else(|| history.range(..=at).rev().find_map(|(_, published)| published.at(at)))
 }
 
 /// A service token.
@@ -142,7 +170,7 @@ pub struct Config {
     pub quantity_limits: QuantityLimits,
     /// Defaults in force.
     pub defaults: Defaults,
-    /// Everybody's limits scaled, if they are.
+    /// Everybody's limits scaled, if they are; what is over stays until it is set again.
     pub rate_scale: Option<RateScale>,
     /// Service tokens that work.
     pub tokens: BTreeMap<TokenId, Token>,
@@ -157,21 +185,29 @@ impl Config {
     pub fn tiers_at(&self, now: Timestamp) -> TierTable {
         self.tiers.range(..=now).next_back().map(|(_, table)| table.clone()).unwrap_or_default()
     }
+
+    /// How limits are scaled down at an instant; `None` where they are not, or no longer (R5.5).
+    pub fn rate_scale_at(&self, now: Timestamp) -> Option<&RateScale> {
+        self.rate_scale.as_ref().filter(|scale| now < scale.until)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn r4_11_the_price_in_force_is_the_latest_that_has_begun() {
-        let price = |text: &str| ModelPrice {
+    fn price(text: &str) -> ModelPrice {
+        ModelPrice {
             input: text.parse().unwrap(),
             cached_input: text.parse().unwrap(),
             output: text.parse().unwrap(),
             meters: BTreeMap::new(),
             max_output_tokens: None,
-        };
+        }
+    }
+
+    #[test]
+    fn r4_11_the_price_in_force_is_the_latest_that_has_begun() {
         let model = ModelName::parse("m").unwrap();
         let list = |from: i64, text: &str| PriceList {
             effective_from: Timestamp::from_seconds(from),
@@ -208,5 +244,43 @@ mod tests {
         assert_eq!(seen, ["3", "5", "5", "6", "6", "7"]);
         assert!(book.contains(&list(100, "2")));
         assert!(!book.contains(&list(100, "3")) && !book.contains(&list(101, "2")));
+    }
+
+    #[test]
+    fn r4_11_a_copied_change_holds_from_its_copy_on() {
+        let model = ModelName::parse("m").unwrap();
+        let list = |from: i64, text: &str| PriceList {
+            effective_from: Timestamp::from_seconds(from),
+            models: BTreeMap::from([(model.clone(), price(text))]),
+        };
+        let mut book = PriceBook::default();
+        let mut copies = 0..;
+        let mut copy = |from, text: &str, recorded_at| {
+            let position = Position(copies.next().unwrap());
+            book.copy(&list(from, text), position, Timestamp::from_seconds(recorded_at));
+            let history = book.history(&model).unwrap().clone();
+            move |at: i64| {
+                let at = price_at(&history, Timestamp::from_seconds(at));
+                at.map(|price| price.input.to_string()).unwrap_or_default()
+            }
+        };
+        let seen =
+            |at: &dyn Fn(i64) -> String, when: &[i64]| when.iter().map(|when| at(*when)).collect::<Vec<_>>();
+        // The first price keeps the past: nothing was charged by it.
+        let at = copy(100, "1", 150);
+        assert_eq!(seen(&at, &[99, 100]), ["", "1"]);
+        let at = copy(200, "2", 210);
+        assert_eq!(seen(&at, &[209, 210]), ["1", "2"]);
+        // Changes that were decided in another order than they begin, and are copied late together.
+        let _unseen = copy(400, "4", 450);
+        let at = copy(300, "3", 451);
+        assert_eq!(seen(&at, &[299, 399, 449, 450, 451]), ["2", "2", "2", "4", "4"]);
+        // What was to begin later was published again, and is copied after it began.
+        let _unseen = copy(500, "5", 480);
+        let at = copy(500, "6", 510);
+        assert_eq!(seen(&at, &[499, 500, 509, 510]), ["4", "5", "5", "6"]);
+        // What is known already is no change, whenever it is copied.
+        let at = copy(200, "2", 600);
+        assert_eq!(seen(&at, &[210, 510, 600]), ["2", "6", "6"]);
     }
 }

@@ -1,7 +1,10 @@
 //! Rate limits in force for an organization: tier, override, scale (R5).
 
+use std::collections::BTreeMap;
+
+use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::DisplayName;
-use tollbook_schemas::policy::{RateOverride, Tier};
+use tollbook_schemas::policy::{RateOverride, RateScale, Tier, TierTable};
 use tollbook_schemas::time::Timestamp;
 
 use crate::config::Config;
@@ -34,11 +37,28 @@ pub struct ProjectTpm {
 impl RateLimits {
     /// What holds for `organization` at `now`; nothing below the first tier, where no request is admitted (R4.6).
     pub fn of(config: &Config, organization: &Organization, now: Timestamp) -> Option<Self> {
-        let table = config.tiers_at(now);
-        let tier = table.tier(organization.purse.cumulative_recharge())?;
-        let scale = config
-            .rate_scale
-            .as_ref()
+        let recharge = organization.purse.cumulative_recharge();
+        Self::under(&config.tiers, config.rate_scale.as_ref(), recharge, organization.rates, now)
+    }
+
+    /// The same under tier tables by the instant from which each holds, with so much recharged and overrides of its own.
+    pub fn under(
+        tiers: &BTreeMap<Timestamp, TierTable>,
+        scale: Option<&RateScale>,
+        cumulative_recharge: Amount,
+        own: RateOverride<Option<u64>>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let default;
+        let table = match tiers.range(..=now).next_back() {
+            Some((_, table)) => table,
+            None => {
+                default = TierTable::default();
+                &default
+            }
+        };
+        let tier = table.tier(cumulative_recharge)?;
+        let scale = scale
             .filter(|scale| now < scale.until)
             .filter(|scale| scale.tiers.is_empty() || scale.tiers.contains(&tier.name));
         let factor = scale.map(|scale| scale.factor_thousandths);
@@ -46,7 +66,6 @@ impl RateLimits {
             overridden.or(of_tier).map(|limit| factor.map_or(limit, |factor| scaled(limit, factor)))
         };
         let Tier { name, cumulative_recharge: _, concurrency, rpm, tpm, tpd } = tier;
-        let own = organization.rates;
         let limits = RateOverride {
             concurrency: in_force(own.concurrency, *concurrency),
             rpm: in_force(own.rpm, *rpm),

@@ -229,15 +229,37 @@ impl Movement {
         }
     }
 
+    /// The recharge that came in with it.
+    pub const fn recharged(&self) -> Option<&RechargeId> {
+        if let What::Recharge { recharge } = &self.what { Some(recharge) } else { None }
+    }
+
+    /// The recharge that it pays back in part or whole: a refund's, if told, or a reversal's.
+    pub const fn paid_back_of(&self) -> Option<&RechargeId> {
+        match &self.what {
+            What::Refund { recharge, .. } => recharge.as_ref(),
+            What::RechargeReversal { recharge, .. } => Some(recharge),
+            What::Recharge { .. }
+            | What::MovedInReference
+            | What::Adjustment { .. }
+            | What::VoucherGrant { .. }
+            | What::VoucherExpiry { .. }
+            | What::VoucherWithdrawal { .. }
+            | What::UsageReversal { .. }
+            | What::OpeningBalance { .. }
+            | What::Invoice { .. }
+            | What::CreditNote { .. } => None,
+        }
+    }
+
     /// Everything that decisions may look for it by.
     pub fn keys(&self) -> Vec<MovementKey> {
         let reference =
             self.reference.iter().map(|reference| MovementKey::Reference(self.kind(), reference.clone()));
         let mut keys: Vec<_> = reference.collect();
+        let recharge = self.recharged().or(self.paid_back_of());
+        keys.extend(recharge.map(|recharge| MovementKey::Recharge(recharge.clone())));
         match &self.what {
-            What::Recharge { recharge }
-            | What::Refund { recharge: Some(recharge), .. }
-            | What::RechargeReversal { recharge, .. } => keys.push(MovementKey::Recharge(recharge.clone())),
             What::UsageReversal { usage, .. } => keys.push(MovementKey::Usage(*usage)),
             What::Invoice { invoice, number, of, recharges } => {
                 keys.push(MovementKey::Invoice(*of));
@@ -247,8 +269,10 @@ impl Movement {
             What::CreditNote { note, number, .. } => {
                 keys.extend([MovementKey::Document(note.clone()), MovementKey::Number(*number)]);
             }
-            What::Refund { recharge: None, .. }
+            What::Recharge { .. }
             | What::MovedInReference
+            | What::Refund { .. }
+            | What::RechargeReversal { .. }
             | What::Adjustment { .. }
             | What::VoucherGrant { .. }
             | What::VoucherExpiry { .. }

@@ -123,6 +123,8 @@ pub struct Purse {
     vouchers: Vec<Voucher>,
     /// All recharges, less what was refunded or taken back (R4.4).
     cumulative_recharge: Amount,
+    /// The most that cumulative recharge ever was (R4.5).
+    highest_recharge: Amount,
     /// Whether the policy's voucher was granted, once for ever (R4.5).
     voucher_granted: bool,
     totals: Totals,
@@ -161,6 +163,11 @@ impl Purse {
     /// Recharges less refunds and reversals (R4.4).
     pub const fn cumulative_recharge(&self) -> Amount {
         self.cumulative_recharge
+    }
+
+    /// The most that cumulative recharge ever was, whatever was paid back since: which thresholds were reached (R4.5).
+    pub const fn highest_recharge(&self) -> Amount {
+        self.highest_recharge
     }
 
     /// Whether the policy's voucher was granted (R4.5).
@@ -237,7 +244,7 @@ impl Purse {
     /// Books a recharge (R4.7).
     pub(crate) fn recharge(&mut self, amount: Amount) -> Result<(), Corrupt> {
         self.totals.recharged = grown(self.totals.recharged, amount)?;
-        self.cumulative_recharge = sum(self.cumulative_recharge, amount)?;
+        self.reach(amount)?;
         self.cash = sum(self.cash, amount)?;
         Ok(())
     }
@@ -279,8 +286,15 @@ impl Purse {
     ) -> Result<(), Corrupt> {
         self.totals.moved_in.cash = sum(self.totals.moved_in.cash, cash)?;
         self.cash = sum(self.cash, cash)?;
-        self.cumulative_recharge = sum(self.cumulative_recharge, cumulative_recharge)?;
+        self.reach(cumulative_recharge)?;
         self.voucher_granted |= voucher_granted;
+        Ok(())
+    }
+
+    /// Cumulative recharge grows by `amount`.
+    fn reach(&mut self, amount: Amount) -> Result<(), Corrupt> {
+        self.cumulative_recharge = sum(self.cumulative_recharge, amount)?;
+        self.highest_recharge = self.highest_recharge.max(self.cumulative_recharge);
         Ok(())
     }
 

@@ -439,7 +439,12 @@ impl State {
                 Ok(())
             }
             ConfigEvent::PricesPublished(list) => {
-                config.prices.publish(list, at.position);
+                match cause {
+                    Cause::Copy { .. } => config.prices.copy(list, at.position, at.recorded_at),
+                    Cause::Command { .. } | Cause::Timer | Cause::Takeover => {
+                        config.prices.publish(list, at.position);
+                    }
+                }
                 Ok(())
             }
             ConfigEvent::LagModelSet(lag) => {
@@ -479,9 +484,13 @@ impl State {
                 config.defaults = *defaults;
                 Ok(())
             }
-            ConfigEvent::RateScaleSet(_)
-            | ConfigEvent::SubscriptionCreated { .. }
-            | ConfigEvent::SubscriptionRemoved { .. } => Err(Corrupt::Unsupported("configuration")),
+            ConfigEvent::RateScaleSet(scale) => {
+                config.rate_scale.clone_from(scale);
+                Ok(())
+            }
+            ConfigEvent::SubscriptionCreated { .. } | ConfigEvent::SubscriptionRemoved { .. } => {
+                Err(Corrupt::Unsupported("configuration"))
+            }
         }
     }
 

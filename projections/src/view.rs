@@ -37,7 +37,7 @@ use crate::past::Settled;
 use crate::state::{AuditRow, Effect, Quarantined, State};
 
 /// Counts up when rows change their meaning: an older view is not read but rebuilt.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Memory that sled may cache with, in bytes: rows are written more than read.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The row of what is not of one organization.

@@ -12,7 +12,8 @@ use crate::id::{
     Reason, RechargeId, Reference, TokenId, VoucherId,
 };
 use crate::policy::{
-    Change, Defaults, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier, VoucherPolicy,
+    Change, Defaults, Factor, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier,
+    VoucherPolicy,
 };
 use crate::position::LogPosition;
 use crate::price::{ModelPrice, PriceList};
@@ -389,6 +390,19 @@ impl From<PriceList> for NewPrices {
     }
 }
 
+/// Everybody's rate limits to scale down for a time (R5.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRateScale {
+    /// What limits are multiplied by.
+    pub factor: Factor,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// What customers are told.
+    pub reason: Reason,
+    /// Only these tiers, in any order; empty: all.
+    pub tiers: Vec<DisplayName>,
+}
+
 /// Something about the whole ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigCommand {
@@ -414,6 +428,8 @@ pub enum ConfigCommand {
     SetVoucherPolicy(VoucherPolicy),
     /// Set what holds where an organization or model says nothing else.
     SetDefaults(Defaults),
+    /// Scale everybody's rate limits down for a time; `None` ends it (R5.5).
+    SetRateScale(Option<NewRateScale>),
     /// Issue a service token.
     IssueToken {
         /// The new token.

@@ -43,6 +43,16 @@ fn base32(value: u128) -> String {
         .collect()
 }
 
+/// The number that 26 such characters were made of.
+fn from_base32(text: &str) -> Option<u128> {
+    let digit = |byte: u8| ALPHABET.iter().position(|known| *known == byte);
+    let first_fits = text.as_bytes().first().is_some_and(|first| *first < b'8');
+    if text.len() != 26 || !first_fits {
+        return None;
+    }
+    text.bytes().try_fold(0_u128, |value, byte| Some(value << 5 | u128::try_from(digit(byte)?).ok()?))
+}
+
 fn check(text: &str, prefix: &'static str) -> Result<(), IdError> {
     let rest = text.strip_prefix(prefix).ok_or(IdError::Prefix { prefix })?;
     if text.len() > ID_MAX {
@@ -148,6 +158,13 @@ ids! {
     LeaseId = "lease_";
     /// A ledger: one set of partitions with one currency (R1.5).
     LedgerId = "ledger_";
+}
+
+impl LeaseId {
+    /// The 128 bits that it was made of, if it was made so.
+    pub fn to_bits(&self) -> Option<u128> {
+        from_base32(self.0.strip_prefix(Self::PREFIX)?)
+    }
 }
 
 macro_rules! names {

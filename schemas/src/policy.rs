@@ -1,10 +1,13 @@
 //! Dated configuration: data in the log, never constants in code. The values here are what a new ledger starts with.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::amount::Amount;
+use crate::amount::{Amount, FixedError, parse_fixed};
 use crate::id::DisplayName;
 use crate::time::Timestamp;
 
@@ -174,6 +177,65 @@ pub struct RateScale {
     pub tiers: Vec<DisplayName>,
 }
 
+impl RateScale {
+    /// What limits are multiplied by.
+    pub const fn factor(&self) -> Factor {
+        Factor(self.factor_thousandths)
+    }
+}
+
+/// Decimal places of a [`Factor`].
+const FACTOR_PLACES: u32 = 3;
+
+/// What limits are multiplied by (R5.5): above 0 and at most 1, in thousandths. 1 scales nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor(u16);
+
+/// Why a text is not a [`Factor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FactorError {
+    /// Not a plain decimal number.
+    #[error("must be a decimal number in a string, such as \"0.5\"")]
+    NotDecimal,
+    /// Digits after the third decimal place.
+    #[error("must have at most 3 decimal places")]
+    TooPrecise,
+    /// Not above 0, or above 1.
+    #[error("must be above 0 and at most 1")]
+    OutOfRange,
+}
+
+impl Factor {
+    /// Scales nothing.
+    pub const ONE: Self = Self(1_000);
+
+    /// In thousandths.
+    pub const fn thousandths(self) -> u16 {
+        self.0
+    }
+}
+
+impl FromStr for Factor {
+    type Err = FactorError;
+
+    fn from_str(text: &str) -> Result<Self, FactorError> {
+        let thousandths = parse_fixed(text, FACTOR_PLACES).map_err(|fault| match fault {
+            FixedError::NotDecimal => FactorError::NotDecimal,
+            FixedError::TooPrecise => FactorError::TooPrecise,
+            FixedError::OutOfRange => FactorError::OutOfRange,
+        })?;
+        let thousandths = u16::try_from(thousandths).map_err(|_| FactorError::OutOfRange)?;
+        let range = 1..=Self::ONE.0;
+        if range.contains(&thousandths) { Ok(Self(thousandths)) } else { Err(FactorError::OutOfRange) }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Decimal::new(i64::from(self.0), FACTOR_PLACES).normalize().fmt(f)
+    }
+}
+
 /// A change of one overridable value: absent keeps it, null removes it (R5.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<T> {
@@ -274,6 +336,30 @@ mod tests {
         assert_eq!(name("9.99").as_deref(), Some("Tier0"));
         assert_eq!(name("20").as_deref(), Some("Tier2"));
         assert_eq!(name("5000").as_deref(), Some("Tier5"));
+    }
+
+    #[test]
+    fn r5_5_a_factor_is_above_nothing_and_at_most_one() {
+        let read = |text: &str| text.parse::<Factor>().map(Factor::thousandths);
+        for (text, expected) in [
+            ("0.5", Ok(500)),
+            ("0.500000", Ok(500)),
+            ("0.001", Ok(1)),
+            ("00.999", Ok(999)),
+            ("1", Ok(1_000)),
+            ("1.000", Ok(1_000)),
+            ("0", Err(FactorError::OutOfRange)),
+            ("1.001", Err(FactorError::OutOfRange)),
+            ("-0.5", Err(FactorError::OutOfRange)),
+            ("100000000000000000000000000000000000000000", Err(FactorError::OutOfRange)),
+            ("0.0005", Err(FactorError::TooPrecise)),
+            ("50%", Err(FactorError::NotDecimal)),
+            ("", Err(FactorError::NotDecimal)),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        let shown = |text: &str| text.parse::<Factor>().unwrap().to_string();
+        assert_eq!([shown("0.500"), shown("0.125"), shown("1.0")], ["0.5", "0.125", "1"]);
     }
 
     #[test]

@@ -209,6 +209,15 @@ pub enum Rejection {
         /// The earliest begin.
         now: Timestamp,
     },
+    /// Rate limits scaled down until an instant that has passed (R5.5).
+    #[error("until must be after {now}, when the scale would begin")]
+    RateScaleOver {
+        /// When it is recorded.
+        now: Timestamp,
+    },
+    /// A tier that is not in the table in force.
+    #[error("there is no tier {0} in the table in force")]
+    TierUnknown(DisplayName),
     /// A month that has not ended.
     #[error("the month is not closed yet")]
     MonthOpen,
@@ -276,6 +285,8 @@ impl Rejection {
             Self::CurrencyMismatch(_) => "currency_mismatch",
             Self::TiersUnordered(_) => "tiers_unordered",
             Self::TiersInThePast { .. } => "tiers_in_the_past",
+            Self::RateScaleOver { .. } => "rate_scale_over",
+            Self::TierUnknown(_) => "tier_unknown",
             Self::MonthOpen => "month_open",
             Self::NothingToInvoice => "nothing_to_invoice",
             Self::NotInQuarantine => "not_in_quarantine",
@@ -333,6 +344,8 @@ impl Rejection {
             | Self::CurrencyMismatch(_)
             | Self::TiersUnordered(_)
             | Self::TiersInThePast { .. }
+            | Self::RateScaleOver { .. }
+            | Self::TierUnknown(_)
             | Self::MonthOpen
             | Self::NothingToInvoice
             | Self::StillUnbookable(_) => RejectionKind::Refused,

@@ -142,6 +142,16 @@ async fn the_commands_move_money() {
     fs::write(&file, table.to_string()).unwrap();
     let set = run(&format!("tier set --file {}", file.display())).await;
     assert_eq!(cells(&set)[1][3], "5");
+    let set = "rate-scale set 0.5 --until 2099-01-01T00:00:00Z --reason crowded --tier Tier0 --tier Tier1";
+    let set = run(set).await;
+    assert_eq!((value(&set, "factor"), value(&set, "until")), ("0.5", "2099-01-01T00:00:00Z"));
+    assert_eq!(value(&run("rate-scale show").await, "tiers"), value(&set, "tiers"));
+    let limits = run("org limits ORG").await;
+    let note = "rate limits are scaled by 0.5 until 2099-01-01T00:00:00Z: crowded";
+    assert!(limits.out.contains(note), "{}", limits.out);
+    assert_eq!(value(&run("rate-scale end").await, "factor"), "–");
+    assert_eq!(value(&run("rate-scale show").await, "reason"), "–");
+    assert!(!run("org limits ORG").await.out.contains("scaled"));
     let set = run("voucher-policy set --threshold 5 --amount 6 --expires-after-days 30").await;
     assert_eq!((value(&set, "amount"), value(&set, "expires_after_days")), ("6", "30"));
     let set = run("defaults set --balance-alert-threshold none --max-output-tokens 100").await;
@@ -261,6 +271,7 @@ fn the_families_explain_themselves() {
         "voucher",
         "price",
         "tier",
+        "rate-scale",
         "voucher-policy",
         "defaults",
         "quantity-limits",

@@ -101,6 +101,11 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ("PUT", "/v1/config/tiers".to_owned(), json!({ "tiers": [tier] })),
         (
             "PUT",
+            "/v1/config/rate-scale".to_owned(),
+            json!({ "factor": "0.5", "until": "2099-01-01T00:00:00Z", "reason": "why", "tiers": ["Only"] }),
+        ),
+        (
+            "PUT",
             "/v1/config/voucher-policy".to_owned(),
             json!({ "threshold": "6", "amount": "6", "expires_after_days": 30 }),
         ),
@@ -135,6 +140,8 @@ fn comparable(mut answer: Value) -> Value {
         "tier",
         "balance",
         "limits",
+        "scaled",
+        "scale",
         "quantities",
     ] {
         answer.as_object_mut().unwrap().remove(passing);

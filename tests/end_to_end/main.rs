@@ -29,6 +29,7 @@ mod partitions;
 mod payloads;
 mod people;
 mod privacy;
+mod rate_scale;
 mod refusals;
 mod standby;
 mod statements;

@@ -205,6 +205,11 @@ async fn everything_is_there_after_a_restart_and_after_a_rebuild() {
         ("PUT", "/v1/config/tiers".to_owned(), json!({ "tiers": [tier] })),
         (
             "PUT",
+            "/v1/config/rate-scale".to_owned(),
+            json!({ "factor": "0.5", "until": "2099-01-01T00:00:00Z", "reason": "r" }),
+        ),
+        (
+            "PUT",
             "/v1/config/voucher-policy".to_owned(),
             json!({ "threshold": "6", "amount": "7", "expires_after_days": 8 }),
         ),
@@ -225,7 +230,9 @@ async fn everything_is_there_after_a_restart_and_after_a_rebuild() {
             in_org("vouchers"),
             in_org("prices"),
             in_org("log"),
+            in_org("limits"),
             "/v1/config/tiers".to_owned(),
+            "/v1/config/rate-scale".to_owned(),
             "/v1/config/voucher-policy".to_owned(),
             "/v1/config/defaults".to_owned(),
         ] {

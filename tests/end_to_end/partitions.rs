@@ -10,7 +10,7 @@ use tollbook_tests::system::{Api, DEADLINE, Key, System, SystemBuilder};
 use super::{MODEL, calls, priced};
 
 /// Organizations until each of three partitions has one.
-async fn customers(system: &System) -> Vec<Key> {
+pub(super) async fn customers(system: &System) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut partitions = BTreeSet::new();
     while partitions.len() < 3 {

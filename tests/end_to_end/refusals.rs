@@ -199,6 +199,19 @@ async fn fields_that_are_not_right_are_all_named() {
             put("/v1/config/tiers", json!({ "tiers": [wrong_tier, 7], "effective_from": "soon" })),
         ),
         ("tiers_twice", put("/v1/config/tiers", json!({ "tiers": [tier, tier] }))),
+        ("rate_scale_empty", put("/v1/config/rate-scale", json!({}))),
+        (
+            "rate_scale_wrong",
+            put(
+                "/v1/config/rate-scale",
+                json!({ "factor": "1.5", "until": "soon", "reason": "", "tiers": ["Tier0", 7], "scale": 1 }),
+            ),
+        ),
+        (
+            "rate_scale_precise",
+            put("/v1/config/rate-scale", json!({ "factor": "0.0001", "tiers": ["Tier0", "Tier0"] })),
+        ),
+        ("rate_scale_number", put("/v1/config/rate-scale", json!({ "factor": 0.5 }))),
         ("voucher_policy_empty", put("/v1/config/voucher-policy", json!({}))),
         (
             "voucher_policy_wrong",
@@ -378,6 +391,7 @@ async fn rules_that_say_no() {
         });
         api.request("PUT", "/v1/config/tiers").json(&json!({ "tiers": [tier], "effective_from": when }))
     };
+    let scale = |body: Value| api.request("PUT", "/v1/config/rate-scale").json(&body);
     let adjustment = |amount: &str, corrects: Option<&str>| {
         let body = json!({ "amount": amount, "reference": "a", "reason": "r", "corrects": corrects });
         in_org("POST", "adjustments", body)
@@ -490,6 +504,21 @@ async fn rules_that_say_no() {
             ),
             ("tiers_unordered", tiers("0", None), 422, "tiers_unordered"),
             ("tiers_in_the_past", tiers("1", Some("2026-01-01T00:00:00Z")), 422, "tiers_in_the_past"),
+            ("rate_scale_alone", scale(json!({ "factor": "0.5" })), 422, "inconsistent_fields"),
+            (
+                "rate_scale_over",
+                scale(json!({ "factor": "0.5", "until": "2026-01-01T00:00:00Z", "reason": "r" })),
+                422,
+                "rate_scale_over",
+            ),
+            (
+                "rate_scale_of_unknown_tier",
+                scale(json!({
+                    "factor": "0.5", "until": "2099-01-01T00:00:00Z", "reason": "r", "tiers": ["Tier0", "Gold"],
+                })),
+                422,
+                "tier_unknown",
+            ),
             ("idempotency_key_empty", idempotency(""), 400, "malformed"),
             ("idempotency_key_long", idempotency(&"k".repeat(257)), 400, "malformed"),
         ],

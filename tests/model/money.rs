@@ -102,6 +102,31 @@ fn r8_the_books_of_random_walks_are_what_another_program_computes() {
     }
 }
 
+/// In another partition than the first, changes of prices are copies (R4.11).
+#[test]
+fn r4_11_copied_prices_are_what_another_program_computes() {
+    let ledger = check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        project acme web
+        key acme web k1
+        copy-price m input=1 from=2026-11-01T00:00:00Z
+        copy-price m input=2 from=2026-11-20T09:00:00Z
+        usage acme k1 m in=1000000 id=r1 time=2026-11-20T09:30:00Z -> booked
+        usage acme k1 m in=1000000 id=r2 -> booked
+        copy-price m input=5 from=2026-11-20T11:00:00Z
+        at 2026-11-20T11:00:05Z
+        copy-price m input=8 from=2026-11-20T11:00:00Z
+        copy-price m input=2 from=2026-11-20T09:00:00Z
+        usage acme k1 m in=1000000 id=r3 time=2026-11-20T11:00:04Z -> booked
+        usage acme k1 m in=1000000 id=r4 -> booked
+        balance acme                                   -> cash -16
+        ",
+    );
+    compare::agree("copied prices", &ledger, Allowed::Nothing);
+}
+
 /// Found by these histories: a number that is too far ahead is not counted, so its record, once released, was booked
 /// again when it came within reach and was sent again.
 #[test]

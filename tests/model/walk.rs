@@ -1014,7 +1014,11 @@ fn name_of(command: &Command) -> &'static str {
         Command::Organization(_, OrganizationCommand::IssueInvoice { .. }) => "invoice issued",
         Command::Organization(_, OrganizationCommand::MoveIn(_)) => "moved in",
         Command::Organization(..)
-        | Command::Config(ConfigCommand::SetQuantityLimits(_) | ConfigCommand::SetDefaults(_)) => {
+        | Command::Config(
+            ConfigCommand::SetQuantityLimits(_)
+            | ConfigCommand::SetDefaults(_)
+            | ConfigCommand::SetRateScale(_),
+        ) => {
             panic!("no walk of this model does {command:?}")
         }
         Command::Config(ConfigCommand::PublishTiers { .. }) => "tiers published",

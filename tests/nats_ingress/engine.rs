@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tollbook_engine::admission::AdmissionSettings;
 use tollbook_engine::clock::Clock;
 use tollbook_engine::config::SpoolConfig;
 use tollbook_engine::log::jetstream::{Credentials, JetStreamOptions};
@@ -85,6 +86,7 @@ impl Engine {
             partitions: None,
             currency: None,
             node: NodeName::parse("test").unwrap(),
+            admission: AdmissionSettings::default(),
         };
         let (node, running) = Node::start(settings, Clock::System).await.unwrap();
         node.owners().next().unwrap().wait_owner().await.unwrap();

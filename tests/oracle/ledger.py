@@ -99,7 +99,7 @@ def change_zone(zones, zone, month):
 
 # Partitions are books of their own: `begin` sets these anew for each.
 organizations = {}  # by id
-prices = {}  # model -> {from: price}
+prices = {}  # model -> [published for, holds since, price], in the order of their entries
 tiers = {}  # from -> rows
 policy = {}
 currency = None
@@ -135,6 +135,7 @@ def new_organization(zone):
         "cash": ZERO,
         "vouchers": [],  # in the order of their entries
         "cumulative_recharge": ZERO,
+        "highest_recharge": ZERO,  # that it ever was, after any entry
         "policy_voucher": None,  # its id, or "before" when it was granted before moving in
         "credit_limit": None,
         "prices": {},
@@ -261,9 +262,10 @@ def charge(org, cost):
 
 def price_in_force(org, model, occurred):
     for book in (org["prices"], prices):
-        begun = [begin for begin in book.get(model, {}) if begin <= occurred]
+        begun = [published for published in book.get(model, []) if published[1] <= occurred]
         if begun:
-            return book[model][max(begun)]
+            latest = max(published[0] for published in begun)
+            return [published[2] for published in begun if published[0] == latest][-1]
     return None
 
 
@@ -424,20 +426,25 @@ def hold(where, reason, organization, record):
 # ---- decisions ---------------------------------------------------------------------------------------------------
 
 
-def publish(book, event, where, decided, org=None):
-    """Prices merge by model and instant. Nothing that was charged may come to cost something else."""
+def publish(book, event, where, decided, org=None, copied=False):
+    """Prices merge by model and instant. Nothing that was charged may come to cost something else.
+
+    What was decided in another partition may have begun since, and holds here from its copy on.
+    """
     begin = instant(event["effective_from"])
     for row in event["models"]:
         price = {name: Decimal(row[name]) for name in ("input", "cached_input", "output")}
         price["meters"] = {meter: Decimal(each) for meter, each in row["meters"].items()}
-        history = book.setdefault(row["model"], {})
+        history = book.setdefault(row["model"], [])
         known = bool(history) or (org is not None and row["model"] in prices)
-        if known and begin < decided and history.get(begin) != price:
+        if [published[2] for published in history if published[0] == begin][-1:] == [price]:
+            continue
+        if known and begin < decided and not copied:
             complain(where, f"the price of {row['model']} changes in the past")
-        history[begin] = price
+        history.append([begin, max(begin, now) if known and copied else begin, price])
 
 
-def config_event(event, where, decided):
+def config_event(event, where, decided, copied):
     global created, term, cycle, now
     kind = event["type"]
     if kind == "ledger.created":
@@ -445,7 +452,7 @@ def config_event(event, where, decided):
     elif kind == "partition.ownership_taken":
         term = event["term"]
     elif kind == "config.prices_published":
-        publish(prices, event, where, decided)
+        publish(prices, event, where, decided, copied=copied)
     elif kind == "config.tiers_published":
         rows = [(row["name"], Decimal(row["cumulative_recharge"])) for row in event["tiers"]]
         tiers[instant(event["effective_from"])] = rows
@@ -481,7 +488,8 @@ def settle_all():
 def organization_entry(line):
     name = line["subject"].split(".org.")[1]
     where = line["position"]
-    before = organizations[name]["cumulative_recharge"] if name in organizations else ZERO
+    known = organizations.get(name, {"cumulative_recharge": ZERO, "highest_recharge": ZERO})
+    before, highest = known["cumulative_recharge"], known["highest_recharge"]
     for event in line["events"]:
         if event["type"] == "organization.registered":
             if name in organizations:
@@ -489,7 +497,9 @@ def organization_entry(line):
             organizations[name] = new_organization(event["time_zone"])
         else:
             organization_event(organizations[name], event, where, instant(line["recorded_at"]))
-    check_policy_voucher(organizations[name], before, line["events"], where)
+    org = organizations[name]
+    org["highest_recharge"] = max(highest, org["cumulative_recharge"])
+    check_policy_voucher(org, before, highest, line["events"], where)
 
 
 def organization_event(org, event, where, decided):
@@ -720,10 +730,10 @@ MONEY = {
 }
 
 
-def check_policy_voucher(org, before, events, where):
+def check_policy_voucher(org, before, highest, events, where):
     """Granted with the recharge that first reaches the threshold, once; withdrawn when it is no longer reached."""
     kinds = [event["type"] for event in events]
-    reached = before < policy["threshold"] <= org["cumulative_recharge"]
+    reached = highest < policy["threshold"] <= org["cumulative_recharge"]
     earned = "recharge.booked" in kinds and policy["amount"] > 0 and reached
     if earned and org["policy_voucher"] is None:
         complain(where, "the policy's voucher is earned and not granted")
@@ -777,7 +787,7 @@ def follow(line):
         organization_entry(line)
     else:
         for event in line["events"]:
-            config_event(event, line["position"], instant(line["recorded_at"]))
+            config_event(event, line["position"], instant(line["recorded_at"]), line["cause"]["kind"] == "copy")
 
 
 # ---- what it came to ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollbook_engine::permission::{Action, may};
 use tollbook_projections::state::QuarantinedWhat;
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
+use tollbook_schemas::command::{Command, ConfigCommand, NewRateScale, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
 use tollbook_schemas::id::{
     DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, ProjectId, Reason,
@@ -95,6 +95,7 @@ credit limit               | -       | -     | -      | -             | -       
 prices of its own          | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 publish prices             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 tiers                      | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
+rate scale                 | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 voucher policy             | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 defaults                   | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
 billing cycle              | -       | -     | -      | -             | -              | -         | -       | -        | yes      | -
@@ -322,6 +323,12 @@ fn config(action: &str) -> ConfigCommand {
             let tier = Tier { name, cumulative_recharge, concurrency: None, rpm: None, tpm: None, tpd: None };
             ConfigCommand::PublishTiers { effective_from: None, tiers: vec![tier] }
         }
+        "rate scale" => ConfigCommand::SetRateScale(Some(NewRateScale {
+            factor: "0.5".parse().unwrap(),
+            until: Timestamp::MAX,
+            reason: reason(),
+            tiers: Vec::new(),
+        })),
         "voucher policy" => ConfigCommand::SetVoucherPolicy(VoucherPolicy {
             threshold: Amount::whole(1),
             ..VoucherPolicy::default()

@@ -299,6 +299,45 @@ fn r4_11_usage_is_priced_by_when_it_occurred() {
     );
 }
 
+/// Another partition than the first hears of a change once it is copied, and charges by it what occurs from then on.
+#[test]
+fn r4_11_a_copied_change_holds_from_its_copy_on() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        project acme web
+        key acme web k1
+        # A first price keeps the past.
+        copy-price m input=1 from=2026-11-01T00:00:00Z -> ok
+        usage acme k1 m in=1000000 id=r1 time=2026-11-20T09:59:00Z            -> booked
+        balance acme                                   -> cash -1
+        at 2026-11-20T10:00:05Z
+        copy-price m input=2 from=2026-11-20T10:00:00Z -> ok
+        # Whether it comes before the copy or after it, a record costs the same.
+        usage acme k1 m in=1000000 id=r2 time=2026-11-20T10:00:04.999999999Z  -> booked
+        balance acme                                   -> cash -2
+        usage acme k1 m in=1000000 id=r3 time=2026-11-20T10:00:05Z            -> booked
+        balance acme                                   -> cash -4
+        restart
+        # Changes that are copied late hold in the order in which they begin.
+        at 2026-11-20T12:00:00Z
+        copy-price m input=4 from=2026-11-20T11:00:00Z -> ok
+        copy-price m input=3 from=2026-11-20T10:30:00Z -> ok
+        usage acme k1 m in=1000000 id=r4 time=2026-11-20T11:59:59Z            -> booked
+        balance acme                                   -> cash -6
+        usage acme k1 m in=1000000 id=r5               -> booked
+        balance acme                                   -> cash -10
+        # What begins later begins when it was said to.
+        copy-price m input=5 from=2026-11-20T12:01:00Z -> ok
+        at 2026-11-20T12:01:00Z
+        usage acme k1 m in=1000000 id=r6 time=2026-11-20T12:00:59Z            -> booked
+        usage acme k1 m in=1000000 id=r7               -> booked
+        balance acme                                   -> cash -19
+        ",
+    );
+}
+
 #[test]
 fn r4_11_cached_input_is_part_of_input() {
     check(

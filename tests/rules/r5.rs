@@ -178,3 +178,124 @@ fn r5_1_a_tier_table_is_data_with_a_date() {
         ",
     );
 }
+
+#[test]
+fn r5_5_everybodys_limits_are_scaled_until_an_instant() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        recharge acme 1 ref=a              -> ok
+        organization beta
+        recharge beta 10 ref=a             -> ok voucher 5
+        scale 0.5 until=2026-11-20T09:00:00Z -> rate_scale_over
+        scale 0.5 until=2026-11-20T10:00:00Z -> rate_scale_over
+        scale none                         -> same
+        scale 1 until=2026-11-20T11:00:00Z -> same
+        scale 0.5 until=2026-11-20T11:00:00Z -> ok
+        scale 0.5 until=2026-11-20T11:00:00Z -> same
+        # Rounded down, never below 1; what is unlimited stays so.
+        in-force acme                      -> concurrency 1 rpm 1 tpm 250000 tpd 750000 scaled yes
+        in-force beta                      -> concurrency 25 rpm 100 tpm 1000000 tpd none scaled yes
+        scale 0.001 until=2026-11-20T11:00:00Z -> ok
+        in-force acme                      -> concurrency 1 rpm 1 tpm 500 tpd 1500
+        scale 0.333 until=2026-11-20T11:00:00Z -> ok
+        in-force beta                      -> concurrency 16 rpm 66 tpm 666000 tpd none
+        restart
+        in-force beta                      -> concurrency 16 rpm 66 tpm 666000 tpd none
+        at 2026-11-20T10:59:59.999999999Z
+        in-force beta                      -> concurrency 16 scaled yes
+        at 2026-11-20T11:00:00Z
+        in-force beta                      -> concurrency 50 rpm 200 tpm 2000000 tpd none scaled no
+        in-force acme                      -> concurrency 1 rpm 3 tpm 500000 tpd 1500000 scaled no
+        # What is over is not there to end, nor to repeat.
+        scale none                         -> same
+        scale 0.333 until=2026-11-20T11:00:00Z -> rate_scale_over
+        ",
+    );
+}
+
+#[test]
+fn r5_5_a_scale_is_replaced_and_ended_early() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        recharge acme 1 ref=a              -> ok
+        scale 0.5 until=2026-11-20T11:00:00Z why=crowded -> ok
+        scale 0.5 until=2026-11-20T11:00:00Z why=other   -> ok
+        scale 0.5 until=2026-11-20T12:00:00Z why=other   -> ok
+        at 2026-11-20T11:30:00Z
+        in-force acme                      -> tpm 250000 scaled yes
+        scale none                         -> ok
+        in-force acme                      -> tpm 500000 scaled no
+        scale none                         -> same
+        scale 0.5 until=2026-11-20T12:00:00Z why=other   -> ok
+        # A factor of 1 scales nothing.
+        scale 1 until=2026-11-20T12:00:00Z               -> ok
+        in-force acme                      -> tpm 500000 scaled no
+        restart
+        in-force acme                      -> tpm 500000 scaled no
+        # The clock was put back.
+        at 2026-11-20T11:00:00Z
+        scale 0.5 until=2026-11-20T11:30:00Z             -> rate_scale_over
+        ",
+    );
+}
+
+#[test]
+fn r5_5_overrides_are_scaled_as_well_and_projects_are_clamped() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization acme
+        project acme web
+        recharge acme 1 ref=a              -> ok
+        limits acme rpm=101 tpd=none concurrency=1 -> ok
+        tpm acme web 300000                -> ok
+        in-force acme web                  -> project 300000 clamped no
+        scale 0.5 until=2026-11-21T00:00:00Z -> ok
+        in-force acme web                  -> concurrency 1 rpm 50 tpm 250000 tpd 750000 project 250000 clamped yes
+        limits acme rpm=3                  -> ok
+        in-force acme                      -> rpm 1
+        # What was overridden is shown as it was set.
+        overrides acme                     -> rpm 3
+        at 2026-11-21T00:00:00Z
+        in-force acme web                  -> rpm 3 tpm 500000 project 300000 clamped no
+        ",
+    );
+}
+
+#[test]
+fn r5_5_only_some_tiers_are_scaled() {
+    check(
+        "
+        at 2026-11-20T10:00:00Z
+        organization none
+        organization acme
+        recharge acme 1 ref=a              -> ok
+        organization beta
+        recharge beta 10 ref=a             -> ok voucher 5
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Tier9       -> tier_unknown
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Tier1,Tier9 -> tier_unknown
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Tier5,Tier1 -> ok
+        # In whatever order they are named.
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Tier1,Tier5 -> same
+        in-force none                      -> tpm none scaled no
+        in-force acme                      -> rpm 3 tpm 500000 scaled no
+        in-force beta                      -> rpm 100 tpm 1000000 scaled yes
+        recharge acme 9 ref=b              -> ok voucher 5
+        in-force acme                      -> rpm 100 tpm 1000000 scaled yes
+        # A table that begins later knows other tiers.
+        tiers Small:1 Tier1:20 from=2026-11-21T00:00:00Z       -> ok
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Small       -> tier_unknown
+        at 2026-11-21T00:00:00Z
+        in-force beta                      -> scaled no
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Tier5       -> tier_unknown
+        scale 0.5 until=2026-11-22T00:00:00Z tiers=Small       -> ok
+        in-force beta                      -> scaled yes
+        recharge beta 10 ref=b             -> ok
+        in-force beta                      -> scaled no
+        ",
+    );
+}

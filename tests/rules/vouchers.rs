@@ -253,7 +253,7 @@ fn r4_5_the_voucher_stands_in_the_recharges_entry() {
     assert_eq!(of, [(4, 0), (5, 0), (5, 1)]);
 }
 
-/// Who has reached the threshold before it was lowered, or has fallen back below it, is told by what was granted.
+/// What was paid back does not count, and nothing but recharges does.
 #[test]
 fn r4_5_reaching_it_by_another_way_round() {
     check_shop(
@@ -265,6 +265,34 @@ fn r4_5_reaching_it_by_another_way_round() {
         adjust acme 5 ref=j                   -> ok
         balance acme                          -> recharged 4.999999999999 vouchers 0
         recharge acme 0.000000000001 ref=c    -> ok voucher 5
+        ",
+    );
+}
+
+/// Who was at a threshold before it was one, and fell back below it, does not reach it for the first time.
+#[test]
+fn r4_5_reaching_it_again_grants_nothing() {
+    check(
+        "
+        organization acme
+        organization beta
+        move-in gamma cash=6 recharged=6      -> ok
+        refund gamma 3 ref=r                  -> ok paid 3
+        recharge gamma 3 ref=a                -> ok
+        recharge acme 4 ref=a                 -> ok
+        recharge beta 2 ref=a                 -> ok
+        policy threshold=3 amount=1           -> ok
+        refund acme 3 ref=r                   -> ok paid 3
+        recharge acme 2 ref=b                 -> ok
+        balance acme                          -> recharged 3 vouchers 0
+        reverse acme a ref=x why=fraud        -> ok taken 4
+        recharge acme 5 ref=c                 -> ok
+        balance acme                          -> recharged 4 vouchers 0
+        # It was never as high as this.
+        policy threshold=4.000000000001 amount=1 -> ok
+        recharge acme 0.000000000001 ref=d    -> ok voucher 1
+        refund beta 2 ref=r                   -> ok paid 2
+        recharge beta 5 ref=b                 -> ok voucher 1
         ",
     );
 }

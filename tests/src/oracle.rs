@@ -476,6 +476,7 @@ impl Oracle {
             }
             ConfigCommand::SetLagModel(_)
             | ConfigCommand::SetDefaults(_)
+            | ConfigCommand::SetRateScale(_)
             | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
             | ConfigCommand::RevokeToken(_) => entry(),
@@ -576,7 +577,9 @@ impl Oracle {
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
-                    ConfigCommand::SetDefaults(_) | ConfigCommand::SetQuantityLimits(_) => {}
+                    ConfigCommand::SetDefaults(_)
+                    | ConfigCommand::SetRateScale(_)
+                    | ConfigCommand::SetQuantityLimits(_) => {}
                 }
             }
             Command::Partition(PartitionCommand::CloseCycles) => {

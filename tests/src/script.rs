@@ -10,6 +10,7 @@
 //! key acme web k1 [member=other]                          -> ok|api_key_limit 50/50
 //! keys acme web 49                                        that many more
 //! price m input=0.60 cached=0.10 output=3 from=… [currency=EUR] [meter.image=4]  -> ok|same|price_in_the_past
+//! copy-price m input=…                                    the same, as another partition copies it
 //! recharge acme 3.00 ref=a                                -> ok [voucher 5]|same|reference_conflict
 //! usage acme k1 m in=1 [cached=0] [out=1] id=r1 [seq=1] [source=gw] [time=…|none] [cost=1] [meter.image=2]
 //!                                                         -> booked|duplicate|quarantined ahead
@@ -56,7 +57,8 @@
 //! revoke acme web k1                                      -> ok revoked k1 requested|same
 //! profile acme                                            -> name N zone UTC zone_next none level verified email 0
 //! overrides acme                                          -> projects 3 keys none concurrency none rpm none …
-//! in-force acme [web]                                     -> concurrency 1 rpm 3 tpm 500000 tpd … [project … clamped no]
+//! in-force acme [web]                                     -> concurrency 1 rpm 3 tpm 500000 tpd … scaled no
+//!                                                         [project … clamped no]
 //! used acme                                               -> projects 1/20 keys 0/50
 //! allowlist acme                                          -> none|8.8.8.8 …, in order
 //! members acme                                            -> ann:member …, by name
@@ -78,6 +80,8 @@
 //! own-price acme m input=…                                as `price`
 //! policy threshold=5 amount=5 [days=30]                   -> ok|same
 //! tiers Small:1 Large:50 [from=…]                         -> ok|same|tiers_unordered
+//! scale 0.5 until=… [tiers=Small,Large] [why=W]           -> ok|same|rate_scale_over|tier_unknown
+//! scale none                                              ends it -> ok|same
 //! unuse acme r1 [why=W]                                   takes record r1 back -> ok back 1 2: cash, vouchers
 //! release acme r1 [key=k1] [model=m] [in=1] [of=beta]     as it came or as mended -> ok released|still_unbookable_…
 //! dismiss acme r1 [why=W]                                 -> ok dismissed W
@@ -118,13 +122,15 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Entry, Idempotency};
-use tollbook_schemas::event::{Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent};
+use tollbook_schemas::event::{
+    ConfigEvent, Event, KeyEvent, MemberEvent, MoneyEvent, OrganizationEvent, PartitionEvent,
+};
 use tollbook_schemas::id::{
     DisplayName, KeyId, LedgerId, MemberId, MeterName, ModelName, NodeName, OrgId, ProjectId, RechargeId,
     Reference, SourceName, VoucherId,
 };
 use tollbook_schemas::policy::LagModel;
-use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::sealed::{Sealed, SecretHash};
 use tollbook_schemas::time::{Day, Month, Timestamp, Zone};
@@ -452,6 +458,18 @@ impl Run {
                 let currency = given.take("currency").unwrap_or("USD").to_owned();
                 given.done(1);
                 self.decide(&Command::Config(ConfigCommand::PublishPrices { currency, list: list.into() }))
+            }
+            // As the owner of another partition than the first copies it.
+            "copy-price" => {
+                let list = money::price_list(&mut given, 0, self.ledger.now);
+                given.done(1);
+                self.ids += 1;
+                let of = LogPosition {
+                    partition: PartitionId(0),
+                    position: Position(self.ids.try_into().unwrap()),
+                };
+                let events = vec![ConfigEvent::PricesPublished(list)];
+                self.decide(&Command::Partition(PartitionCommand::CopyConfig { of, events }))
             }
             "recharge" => {
                 let reference = given.take("ref").unwrap();

@@ -1,6 +1,5 @@
 //! What was configured for the whole ledger, and what happened to a partition.
 
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tollbook_schemas::event::{ConfigEvent as E, PartitionEvent};
 use tollbook_schemas::id::OrgId;
@@ -102,12 +101,12 @@ fn quantity(limit: QuantityLimit) -> Value {
 
 /// Nothing is scaled any more where there is no factor; all tiers are where none is named.
 fn rate_scale(scale: Option<&RateScale>) -> Value {
-    let Some(RateScale { factor_thousandths, until, reason, tiers }) = scale else {
+    let Some(scale) = scale else {
         return json!({ "factor": null });
     };
-    let factor = Decimal::new(i64::from(*factor_thousandths), 3).normalize();
+    let RateScale { factor_thousandths: _, until, reason, tiers } = scale;
     json!({
-        "factor": factor.to_string(),
+        "factor": scale.factor().to_string(),
         "until": until.to_string(),
         "reason": reason.as_str(),
         "tiers": texts(tiers),

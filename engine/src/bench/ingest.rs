@@ -19,6 +19,7 @@ use super::report::{self, Latencies, Rates, each, grouped};
 use super::scratch::Scratch;
 use super::traffic::Traffic;
 use super::{BenchError, whole};
+use crate::admission::AdmissionSettings;
 use crate::clock::{self, Clock, Stopwatch};
 use crate::log::embedded::Embedded;
 use crate::log::jetstream::{JetStream, JetStreamOptions, stream_name};
@@ -141,7 +142,14 @@ async fn start(options: &Ingest, directory: &Path) -> Result<(Node, Running), Be
         LogSettings::JetStream(Box::new(jetstream))
     };
     let node = NodeName::parse("bench").map_err(BenchError::made)?;
-    let settings = Settings { data: directory.join("data"), log, partitions: None, currency: None, node };
+    let settings = Settings {
+        data: directory.join("data"),
+        log,
+        partitions: None,
+        currency: None,
+        node,
+        admission: AdmissionSettings::default(),
+    };
     Node::start(settings, Clock::System).await.map_err(BenchError::made)
 }
 

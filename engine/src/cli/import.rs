@@ -16,6 +16,7 @@ use tollbook_schemas::id::{IdError, KeyId, ModelName, NameError, NodeName, OrgId
 use tollbook_schemas::usage::Usage;
 
 use super::client::{Caller, ClientArgs, ClientError};
+use crate::admission::AdmissionSettings;
 use crate::clock::{self, Clock};
 use crate::config::{ConfigError, NatsArgs};
 use crate::http::BODY_MAX;
@@ -159,6 +160,7 @@ async fn start_node(args: &ImportArgs) -> Result<(Node, Running, Option<PathBuf>
         partitions: None,
         currency: None,
         node: NodeName::parse(&format!("import-{:08x}", clock::new_writer().0 & u64::from(u32::MAX)))?,
+        admission: AdmissionSettings::default(),
     };
     let (node, running) = Node::start(settings, Clock::System).await?;
     for owner in node.owners() {

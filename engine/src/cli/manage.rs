@@ -30,7 +30,9 @@ use reqwest::header::HeaderValue;
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
 use self::call::Call;
-pub(super) use self::config::{CycleCommand, DefaultsCommand, PriceCommand, QuantityCommand, TierCommand};
+pub(super) use self::config::{
+    CycleCommand, DefaultsCommand, PriceCommand, QuantityCommand, RateScaleCommand, TierCommand,
+};
 pub(super) use self::keys::KeyCommand;
 pub(super) use self::members::MemberCommand;
 pub(super) use self::money::{

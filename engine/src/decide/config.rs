@@ -1,12 +1,14 @@
 //! Prices, tiers, policies, the billing cycle, tokens.
 
-use tollbook_projections::config::{Config, PriceBook};
+use tollbook_projections::config::{Config, PriceBook, Published};
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::command::NewPrices;
+use tollbook_schemas::command::{NewPrices, NewRateScale};
 use tollbook_schemas::event::{ConfigEvent, Event, OrganizationEvent};
-use tollbook_schemas::id::{ModelName, TokenId};
-use tollbook_schemas::policy::{Defaults, LagModel, QuantityLimits, Tier, TierTable, VoucherPolicy};
+use tollbook_schemas::id::{DisplayName, ModelName, TokenId};
+use tollbook_schemas::policy::{
+    Defaults, Factor, LagModel, QuantityLimits, RateScale, Tier, TierTable, VoucherPolicy,
+};
 use tollbook_schemas::price::PriceList;
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
@@ -64,7 +66,7 @@ fn changes_begin(
 ) -> Result<(), Rejection> {
     for (model, price) in &list.models {
         let published = book.history(model).and_then(|history| history.get(&list.effective_from));
-        let same = published.map(|published| &published.price) == Some(price);
+        let same = published.map(Published::price) == Some(price);
         if known(model) && !same && list.effective_from < earliest {
             return Err(Rejection::PriceInThePast { model: model.clone(), now: earliest });
         }
@@ -101,6 +103,35 @@ pub(super) fn publish_tiers(
     }
     let table = TierTable { effective_from, tiers: tiers.to_vec() };
     Ok(Decided::of([Event::Config(ConfigEvent::TiersPublished(table))]))
+}
+
+/// Everybody's limits are scaled from when it is recorded; a factor of 1 scales nothing, as nothing does (R5.5).
+pub(super) fn set_rate_scale(state: &State, new: Option<&NewRateScale>, now: Timestamp) -> Refusable {
+    let config = state.config();
+    let now = now.max(state.head().recorded_at);
+    let scale = match new.filter(|new| new.factor != Factor::ONE) {
+        Some(new) => Some(scale(config, new, now)?),
+        None => None,
+    };
+    let changed = config.rate_scale_at(now) != scale.as_ref();
+    Ok(Decided::of(changed.then_some(Event::Config(ConfigEvent::RateScaleSet(scale)))))
+}
+
+/// Its tiers in the order of the table, so that one set of them is always the same scale.
+fn scale(config: &Config, new: &NewRateScale, now: Timestamp) -> Result<RateScale, Rejection> {
+    if new.until <= now {
+        return Err(Rejection::RateScaleOver { now });
+    }
+    let known: Vec<DisplayName> = config.tiers_at(now).tiers.into_iter().map(|tier| tier.name).collect();
+    if let Some(unknown) = new.tiers.iter().find(|tier| !known.contains(tier)) {
+        return Err(Rejection::TierUnknown(unknown.clone()));
+    }
+    Ok(RateScale {
+        factor_thousandths: new.factor.thousandths(),
+        until: new.until,
+        reason: new.reason.clone(),
+        tiers: known.into_iter().filter(|tier| new.tiers.contains(tier)).collect(),
+    })
 }
 
 /// A later change of the policy grants nothing backwards (R4.5).

@@ -68,8 +68,7 @@ const EXPIRED_MAX: usize = 1_000;
 
 pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
     positive(new.amount)?;
-    let same =
-        |before: &Movement| matches!(before.what, What::Recharge { .. }) && before.change.cash == new.amount;
+    let same = |before: &Movement| before.recharged().is_some() && before.change.cash == new.amount;
     if let Some(before) = case.before(MovementKind::Recharge, new.reference, same)? {
         return Ok(before);
     }
@@ -77,9 +76,9 @@ pub(super) fn recharge(case: &Case<'_>, new: &NewRecharge<'_>) -> Refusable {
     within(purse.totals().recharged, new.amount)?;
     let cumulative =
         purse.cumulative_recharge().checked_add(new.amount).ok_or(Rejection::AmountOutOfRange)?;
-    // Whoever has passed the threshold before is not at it for the first time: a change of the policy grants nothing
-    // backwards.
-    let reaches = purse.cumulative_recharge() < policy.threshold && cumulative >= policy.threshold;
+    // Whoever was at the threshold before, even if not any more, does not reach it for the first time: a change of the
+    // policy grants nothing backwards.
+    let reaches = purse.highest_recharge() < policy.threshold && cumulative >= policy.threshold;
     let granted = reaches && policy.amount.is_positive() && !purse.voucher_granted();
     if granted {
         within(purse.granted(), policy.amount)?;
@@ -266,7 +265,7 @@ impl Case<'_> {
         let key = MovementKey::Recharge(recharge.clone());
         let (mut booked, mut left) = (false, Amount::ZERO);
         for movement in self.movements(&key) {
-            booked |= matches!(movement.what, What::Recharge { .. });
+            booked |= movement.recharged().is_some();
             // What was paid back counts below zero, and an invoice not at all.
             left = left.checked_add(movement.change.cash).ok_or(Rejection::AmountOutOfRange)?;
         }

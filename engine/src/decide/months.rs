@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tollbook_projections::movement::{MovementKey, What};
+use tollbook_projections::movement::MovementKey;
 use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{Event, MoneyEvent, PartitionEvent};
@@ -68,26 +68,9 @@ impl Case<'_> {
         let mut order = Vec::new();
         let mut left: BTreeMap<&RechargeId, Amount> = BTreeMap::new();
         for movement in self.all_movements() {
-            let recharge = match &movement.what {
-                What::Recharge { recharge } if movement.month == month => {
-                    order.push(recharge);
-                    recharge
-                }
-                What::Refund { recharge: Some(recharge), .. } | What::RechargeReversal { recharge, .. } => {
-                    recharge
-                }
-                What::Recharge { .. }
-                | What::MovedInReference
-                | What::Refund { recharge: None, .. }
-                | What::Adjustment { .. }
-                | What::VoucherGrant { .. }
-                | What::VoucherExpiry { .. }
-                | What::VoucherWithdrawal { .. }
-                | What::UsageReversal { .. }
-                | What::OpeningBalance { .. }
-                | What::Invoice { .. }
-                | What::CreditNote { .. } => continue,
-            };
+            let booked = movement.recharged().filter(|_| movement.month == month);
+            order.extend(booked);
+            let Some(recharge) = booked.or(movement.paid_back_of()) else { continue };
             let left = left.entry(recharge).or_default();
             // What was paid back counts below zero.
             *left = left.checked_add(movement.change.cash).ok_or(Rejection::AmountOutOfRange)?;

@@ -259,28 +259,13 @@ impl Looking<'_> {
     fn paid(&self, recharge: &RechargeId, amount: Amount) -> Result<InvoiceLine, ViewError> {
         let key = MovementKey::Recharge(recharge.clone());
         let booked = self.view.movements_by(self.organization, &key)?;
-        let booked = booked.into_iter().find(|movement| matches!(movement.what, What::Recharge { .. }));
+        let booked = booked.into_iter().find(|movement| movement.recharged().is_some());
         let reference = IfAny(booked.and_then(|movement| movement.reference));
         Ok(InvoiceLine { recharge: recharge.clone(), reference, amount })
     }
 }
 
 fn paid_back(returned: &Movement, amount: Amount) -> Option<InvoiceLine> {
-    let reference = IfAny(returned.reference.clone());
-    match &returned.what {
-        What::Refund { recharge: Some(recharge), .. } | What::RechargeReversal { recharge, .. } => {
-            Some(InvoiceLine { recharge: recharge.clone(), reference, amount })
-        }
-        What::Refund { recharge: None, .. }
-        | What::Recharge { .. }
-        | What::MovedInReference
-        | What::Adjustment { .. }
-        | What::VoucherGrant { .. }
-        | What::VoucherExpiry { .. }
-        | What::VoucherWithdrawal { .. }
-        | What::UsageReversal { .. }
-        | What::OpeningBalance { .. }
-        | What::Invoice { .. }
-        | What::CreditNote { .. } => None,
-    }
+    let recharge = returned.paid_back_of()?.clone();
+    Some(InvoiceLine { recharge, reference: IfAny(returned.reference.clone()), amount })
 }

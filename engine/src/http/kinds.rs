@@ -7,7 +7,7 @@ use tollbook_schemas::id::{
     DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, MemberId, MeterName, ModelName, MovementId, OrgId,
     ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
-use tollbook_schemas::policy::Scope;
+use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;
 use tollbook_schemas::price::Price;
 use tollbook_schemas::role::{OrgRole, ProjectRole, Verification};
@@ -162,6 +162,9 @@ parsed! {
     Price = "Price", string("Money per million units, exact: a decimal number with at most 6 places.")
         .pattern(Some(r"^0*([0-9]{1,9}(\.[0-9]{1,6}0*)?|1000000000(\.0+)?)$"))
         .examples(["0.60"]);
+    Factor = "Factor", string("What limits are multiplied by: above 0, at most 1, with at most 3 decimal places.")
+        .pattern(Some(r"^0*(1(\.0+)?|0\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9])0*)$"))
+        .examples(["0.5"]);
     Timestamp = "Time", formatted("An instant, RFC 3339; answers are in UTC.", KnownFormat::DateTime)
         .pattern(Some(format!("^{}$", rfc3339())))
         .examples(["2026-11-20T10:00:00Z"]);

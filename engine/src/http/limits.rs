@@ -14,6 +14,7 @@ use tollbook_schemas::time::Timestamp;
 use super::answer::Json;
 use super::document::{Routes, Says, Verb};
 use super::problem::Problem;
+use super::rate_scale::ScaleInForce;
 use super::reading::{Reading, read_state};
 use super::shape::{answer, request};
 use super::values::Rate;
@@ -100,6 +101,8 @@ answer! {
         limits: Option<Rates>,
         /// Whether the rate limits are scaled down at the moment, as the cluster is at capacity.
         scaled: bool,
+        /// How they are; null where they are not.
+        scale: Option<ScaleInForce>,
         /// What it may have and has.
         quantities: Quantities,
         /// What the operator overrode; null: nothing.
@@ -181,7 +184,10 @@ answer! {
 
 impl Limits {
     fn of(state: &State, known: &Organization, now: Timestamp) -> Self {
-        let in_force = RateLimits::of(state.config(), known, now.max(state.head().recorded_at));
+        let now = now.max(state.head().recorded_at);
+        let in_force = RateLimits::of(state.config(), known, now);
+        let scaled = in_force.as_ref().is_some_and(|in_force| in_force.scaled);
+        let scale = state.config().rate_scale_at(now).filter(|_| scaled);
         let (most, used) = (known.quantity_limit(state.config()), known.quantities_used());
         let (rates, quantities) = (known.rates, known.quantities);
         Self {
@@ -192,7 +198,8 @@ impl Limits {
                 tpm: limits.tpm,
                 tpd: limits.tpd,
             }),
-            scaled: in_force.is_some_and(|in_force| in_force.scaled),
+            scaled,
+            scale: scale.map(ScaleInForce::of),
             quantities: Quantities {
                 projects: Count { limit: most.projects, used: used.projects },
                 api_keys: Count { limit: most.api_keys, used: used.api_keys },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tollbook_projections::config::{PriceBook, PriceHistory, Published};
+use tollbook_projections::config::{PriceBook, PriceHistory};
 use tollbook_schemas::command::{ConfigCommand, NewPrices as Wanted, OrganizationCommand};
 use tollbook_schemas::id::{MeterName, ModelName, OrgId};
 use tollbook_schemas::position::PartitionId;
@@ -191,7 +191,8 @@ impl Prices {
             let model = model.clone();
             history
                 .iter()
-                .map(move |(from, Published { price, .. })| DatedPrice {
+                .map(|(from, published)| (from, published.price()))
+                .map(move |(from, price)| DatedPrice {
                     model: model.clone(),
                     effective_from: *from,
                     input: price.input,

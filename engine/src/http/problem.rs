@@ -165,7 +165,11 @@ impl From<Rejection> for Problem {
             RejectionKind::Conflict => (StatusCode::CONFLICT, "It contradicts what is recorded"),
             RejectionKind::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "A rule says no"),
         };
-        Self::new(status, rejection.code(), title, rejection.to_string())
+        let mut problem = Self::new(status, rejection.code(), title, rejection.to_string());
+        if let Rejection::TierUnknown(tier) = &rejection {
+            problem.faults.push(Fault::at("tiers", Some(tier.as_str().into()), &rejection));
+        }
+        problem
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tollbook_schemas::id::NodeName;
 
+use crate::admission::AdmissionSettings;
 use crate::log::jetstream::JetStreamOptions;
 
 /// Where the log is.
@@ -28,4 +29,6 @@ pub struct Settings {
     pub currency: Option<String>,
     /// This process, among those of one ledger.
     pub node: NodeName,
+    /// Admission.
+    pub admission: AdmissionSettings,
 }

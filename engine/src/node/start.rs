@@ -18,6 +18,9 @@ use tollbook_schemas::position::{PartitionId, Position, WriterId};
 use super::SKEW_MAX_MS;
 use super::early::{Early, Loaded};
 use super::{LogSettings, Node, Running, Settings, Shared};
+use crate::admission::fresh::Freshness;
+use crate::admission::seed::Source;
+use crate::admission::{Admissions, Desk};
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
@@ -37,6 +40,8 @@ use crate::writer::Writer;
 
 /// Where the views are, beside the index of ids.
 const STATE: &str = "state";
+/// How often leases that are over are looked for; those of an organization that asks are found at once.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often this machine's clock is compared with the broker's.
 const SKEW_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -138,18 +143,21 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
+    let admissions = Arc::new(Admissions::new(settings.admission.clone(), clock.clone(), ledger.partitions));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut owners: Vec<(OwnerHandle, View)> = Vec::new();
     let mut erasures = Vec::new();
     let mut writers = Vec::new();
     let mut readers = Vec::new();
-    for partition in (0..ledger.partitions).map(PartitionId) {
+    for desk in admissions.desks() {
+        let partition = desk.partition();
         let (view, state, ids) = folder.partition(partition).await?;
         readers.push(ids.reader());
         let position = state.head().position;
         tracing::info!(%partition, from = %position, "folding the log on from the views");
         let pen = Writer::new(ledger.id.clone(), partition, writer);
+        fill(desk, Source { log: &*log, ledger: &ledger.id, view: &view }, &state, &clock).await;
         let parts = Parts {
             feed: feed::start(&log, ledger.id.clone(), partition, &state, ids),
             state,
@@ -160,16 +168,19 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
             view: view.clone(),
             node: settings.node.clone(),
             journal: owners.first().map(|(first, _)| first.journal()),
+            desk: desk.clone(),
         };
         let (owner, handle) = Owner::new(parts)?;
         tasks.spawn(owner.run(stopped.clone()));
         let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
         tasks.spawn(eraser.run(stopped.clone()));
         tasks.spawn(Sealer::new(handle.clone(), view.clone()).run(stopped.clone()));
+        watch_freshness(desk.clone(), log.clone(), handle.clone(), stopped.clone());
         erasures.push(erasing);
         writers.push(pen);
         owners.push((handle, view));
     }
+    tokio::spawn(sweep(admissions.clone(), stopped.clone()));
     let ingress = Ingress::start(&log, &writers, &clock);
     take_over(&log, jetstream.as_ref(), &owners, &settings, writer, &stopped, &mut tasks).await?;
     let shared = Shared {
@@ -182,6 +193,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         owners,
         ids: readers,
         erasures,
+        admissions,
         clock_trusted,
     };
     let node = Node { shared: Arc::new(shared) };
@@ -390,6 +402,40 @@ impl Candidate {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+/// Has admission know all of State, and what the last minute's usage was.
+async fn fill(desk: &Desk, source: Source<'_>, state: &State, clock: &Clock) {
+    desk.load(state);
+    if let Err(error) = source.seed(desk, state, clock.now()).await {
+        tracing::warn!(%error, partition = %state.partition(), "the last minute's usage is not counted in token windows");
+    }
+}
+
+/// Measures how far State trails the log, until told to stop.
+fn watch_freshness(
+    desk: Arc<Desk>,
+    log: Arc<dyn EventLog>,
+    owner: OwnerHandle,
+    mut stopped: watch::Receiver<bool>,
+) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = Freshness::watch(desk, log, owner) => {}
+            () = told(&mut stopped) => {}
+        }
+    });
+}
+
+/// Gives leases back that are over, and counts, until told to stop.
+async fn sweep(admissions: Arc<Admissions>, mut stopped: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = every.tick() => admissions.sweep(),
+            () = told(&mut stopped) => return,
         }
     }
 }

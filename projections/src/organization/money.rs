@@ -203,20 +203,7 @@ impl Organization {
         movement: &MovementId,
         writing: &mut Writing<'_>,
     ) -> Result<(), Corrupt> {
-        let of = |what: &What| match what {
-            What::Refund { refund: id, .. } | What::RechargeReversal { reversal: id, .. } => id == movement,
-            What::Recharge { .. }
-            | What::MovedInReference
-            | What::Adjustment { .. }
-            | What::VoucherGrant { .. }
-            | What::VoucherExpiry { .. }
-            | What::VoucherWithdrawal { .. }
-            | What::UsageReversal { .. }
-            | What::OpeningBalance { .. }
-            | What::Invoice { .. }
-            | What::CreditNote { .. } => false,
-        };
-        let returned = self.recent.movements().rev().find(|before| of(&before.what));
+        let returned = self.recent.movements().rfind(|before| before.id() == Some(movement.as_str()));
         let amount = returned.map_or(Amount::ZERO, |before| before.change.cash.negated());
         if amount.is_positive() {
             self.documents = number;

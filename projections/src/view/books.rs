@@ -8,7 +8,7 @@ use tollbook_schemas::usage::UsagePlace;
 
 use super::{View, ViewError, key};
 use crate::books::{EndedMonth, Seal};
-use crate::movement::{Movement, MovementKey, What};
+use crate::movement::{Movement, MovementKey};
 use crate::past::{Past, Questions, Settled};
 use crate::spend::OpenCells;
 use crate::state::Quarantined;
@@ -198,6 +198,18 @@ impl View {
         Ok(rows.is_some_and(|rows| rows.contains(&place.row)))
     }
 
+    /// Rows of a usage entry that were not booked: they came before, or are in quarantine.
+    pub fn unbooked(&self, position: Position) -> Result<Vec<u32>, ViewError> {
+        let mut rows: Vec<u32> = self.row(&key::repeated(position))?.unwrap_or_default();
+        let place = |row| key::quarantined(UsagePlace { position, row });
+        for key in self.tree.range(place(0)..=place(u32::MAX)).keys() {
+            let key = key.map_err(|source| self.views.failed(source))?;
+            rows.extend(key::place_at_end(&key).map(|place| place.row));
+        }
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
     /// Why the fold skipped a message, if it did.
     pub fn skipped(&self, position: Position) -> Result<Option<String>, ViewError> {
         self.row(&key::skipped(position))
@@ -219,7 +231,7 @@ impl View {
         }
         if let Some(month) = questions.month {
             for movement in self.movements(organization, month)? {
-                if let What::Recharge { recharge } = &movement.what {
+                if let Some(recharge) = movement.recharged() {
                     let key = MovementKey::Recharge(recharge.clone());
                     past.movements.extend(self.movements_by(organization, &key)?);
                 }

@@ -126,6 +126,20 @@ impl OracleOrganization {
         self.moved_in_recharge + self.sum(Kind::Recharge) + self.sum(Kind::Refund) + self.sum(Kind::Reversal)
     }
 
+    /// Whether cumulative recharge ever was so much.
+    fn reached(&self, threshold: Decimal) -> bool {
+        let mut cumulative = self.moved_in_recharge;
+        let moved = self
+            .lines
+            .iter()
+            .filter(|line| matches!(line.kind, Kind::Recharge | Kind::Refund | Kind::Reversal))
+            .map(|line| line.cash);
+        [Decimal::ZERO].into_iter().chain(moved).any(|cash| {
+            cumulative += cash;
+            cumulative >= threshold
+        })
+    }
+
     /// What is left of all vouchers.
     pub fn voucher_balance(&self) -> Decimal {
         self.vouchers.iter().map(|voucher| voucher.left).sum()
@@ -249,7 +263,7 @@ impl OracleOrganization {
                     return out_of_range();
                 }
                 let (threshold, worth) = (decimal(&around.policy.threshold), decimal(&around.policy.amount));
-                let reaches = self.cumulative() < threshold && self.cumulative() + amount >= threshold;
+                let reaches = !self.reached(threshold) && self.cumulative() + amount >= threshold;
                 let earned = reaches && worth > zero && !self.policy_granted;
                 if earned && total(Kind::Grant, worth) {
                     return out_of_range();

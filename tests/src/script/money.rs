@@ -8,7 +8,8 @@ use tollbook_projections::purse::Funds;
 use tollbook_projections::state::Effect;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{
-    Command, ConfigCommand, MoveIn, MovedInKey, MovedInMember, OrganizationCommand, PartitionCommand,
+    Command, ConfigCommand, MoveIn, MovedInKey, MovedInMember, NewRateScale, OrganizationCommand,
+    PartitionCommand,
 };
 use tollbook_schemas::id::{
     DisplayName, InvoiceId, ModelName, MovementId, Reason, RechargeId, Reference, VoucherId,
@@ -92,6 +93,17 @@ impl Run {
                 let (effective_from, tiers) = (Some(from.unwrap_or(self.ledger.now)), tiers.collect());
                 given.done(given.placed.len());
                 self.decide(&Command::Config(ConfigCommand::PublishTiers { effective_from, tiers }))
+            }
+            "scale" => {
+                let scale = Some(given.word(0)).filter(|factor| *factor != "none").map(|factor| {
+                    let tiers = given.take("tiers").map_or_else(Vec::new, |tiers| {
+                        tiers.split(',').map(|name| DisplayName::parse(name).unwrap()).collect()
+                    });
+                    let until = given.take("until").unwrap().parse().unwrap();
+                    NewRateScale { factor: factor.parse().unwrap(), until, reason: reason(given), tiers }
+                });
+                given.done(1);
+                self.decide(&Command::Config(ConfigCommand::SetRateScale(scale)))
             }
             "months" => {
                 given.done(0);

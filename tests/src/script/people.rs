@@ -156,6 +156,8 @@ impl Run {
                     ("tpm", shown(limits.tpm)),
                     ("tpd", shown(limits.tpd)),
                 ];
+                let scaled = in_force.as_ref().is_some_and(|in_force| in_force.scaled);
+                values.push(("scaled", if scaled { "yes" } else { "no" }.to_owned()));
                 if let Some(name) = given.placed.get(1) {
                     let limit = known.projects[&project(name)].tpm_limit;
                     let tpm = RateLimits::project_tpm(limit, in_force.as_ref());

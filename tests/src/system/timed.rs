@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tollbook_engine::admission::AdmissionSettings;
 use tollbook_engine::clock::Clock;
 use tollbook_engine::config::ServerConfig;
+use tollbook_engine::log::embedded::OpenError;
 use tollbook_engine::log::jetstream::JetStreamOptions;
-use tollbook_engine::node::{LogSettings, Node, Settings};
+use tollbook_engine::node::{LogSettings, Node, Settings, StartError};
 use tollbook_engine::server::{self, Ready, ServerError};
 use tollbook_schemas::id::NodeName;
 use tollbook_schemas::time::Timestamp;
@@ -24,6 +26,8 @@ pub struct Timed {
     pub api: Api,
     /// Its clock, which goes on while the server is stopped.
     pub clock: Clock,
+    /// How its admission is set the next time that it starts.
+    pub admission: AdmissionSettings,
     directory: TempDir,
     log: LogSettings,
     running: Option<Running>,
@@ -53,7 +57,8 @@ impl Timed {
     async fn start_with(at: &str, log: LogSettings) -> Self {
         let directory = TempDir::with_prefix("tollbook-timed-").unwrap();
         let clock = Clock::simulated(at.parse().unwrap());
-        let mut timed = Self { api: Api::nowhere(), clock, directory, log, running: None };
+        let admission = AdmissionSettings::default();
+        let mut timed = Self { api: Api::nowhere(), clock, admission, directory, log, running: None };
         timed.go_on().await;
         timed
     }
@@ -93,12 +98,28 @@ impl Timed {
 
     /// Starts it again with the same data, and waits until it may write.
     pub async fn go_on(&mut self) {
+        let (running, Ready { address, admin_token, .. }) =
+            eventually(DEADLINE, "the stopped server's log is free", || self.try_start()).await;
+        let token = std::fs::read_to_string(admin_token).unwrap();
+        self.api.moved(&format!("http://{address}"), token.trim());
+        self.running = Some(running);
+        let api = &self.api;
+        eventually(DEADLINE, "the server is ready", || async move {
+            let answer = api.try_send(api.request("GET", "/readyz")).await?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts it; `None` while the one that stopped in this process has not let go of the log.
+    async fn try_start(&self) -> Option<(Running, Ready)> {
         let settings = Settings {
             data: self.data(),
             log: self.log.clone(),
             partitions: None,
             currency: None,
             node: NodeName::parse("timed").unwrap(),
+            admission: self.admission.clone(),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = ServerConfig { settings, listen, console_url: None, spool: None };
@@ -109,20 +130,14 @@ impl Timed {
             let told = async move { drop(stopped.await) };
             server::run(config, clock, Some(started), told).await
         });
-        let Ok(Ready { address, node, admin_token }) =
-            tokio::time::timeout(DEADLINE, ready).await.expect("the server starts")
-        else {
-            panic!("{:?}", server.await.unwrap());
+        let Ok(ready) = tokio::time::timeout(DEADLINE, ready).await.expect("the server starts") else {
+            match server.await.unwrap() {
+                Err(ServerError::Start(StartError::Embedded(OpenError::Locked { .. }))) => return None,
+                other => panic!("{other:?}"),
+            }
         };
-        let token = std::fs::read_to_string(admin_token).unwrap();
-        self.api.moved(&format!("http://{address}"), token.trim());
-        self.running = Some(Running { stop, server, node });
-        let api = &self.api;
-        eventually(DEADLINE, "the server is ready", || async move {
-            let answer = api.try_send(api.request("GET", "/readyz")).await?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
+        let node = ready.node.clone();
+        Some((Running { stop, server, node }, ready))
     }
 
     /// Stops it, throws the views away and starts it again.

@@ -20,6 +20,7 @@ use super::super::report::{self, grouped};
 use super::super::traffic::{Shape, Traffic};
 use super::super::{BenchError, whole};
 use super::{Measure, Start};
+use crate::admission::AdmissionSettings;
 use crate::clock::{self, Clock, Stopwatch};
 use crate::log::embedded::Embedded;
 use crate::log::{Append, EventLog, Topic};
@@ -198,6 +199,7 @@ pub(super) async fn open(data: &Path, clock: Clock) -> Result<(Node, Running), B
         partitions: None,
         currency: None,
         node,
+        admission: AdmissionSettings::default(),
     };
     Node::start(settings, clock).await.map_err(BenchError::made)
 }

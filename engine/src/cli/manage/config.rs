@@ -11,6 +11,7 @@ use super::{Call, Calls, Id, ManageError, Setting};
 
 const PRICES: &[&str] = &["model", "effective_from", "input", "cached_input", "output", "max_output_tokens"];
 const TIERS: &[&str] = &["name", "cumulative_recharge", "concurrency", "rpm", "tpm", "tpd"];
+const SCALE: &[&str] = &["factor", "until", "reason", "tiers"];
 const DEFAULTS: &[&str] = &["balance_alert_threshold", "max_output_tokens"];
 const CYCLE: &[&str] = &["cycle_seconds", "delay_seconds"];
 const QUANTITIES: &[&str] = &["type", "projects", "api_keys"];
@@ -167,6 +168,47 @@ fn later(answer: &Value) -> Option<String> {
     let begins = published.iter().filter_map(|table| table.get("effective_from").and_then(Value::as_str));
     let later: Vec<&str> = begins.filter(|begins| *begins > in_force).collect();
     (!later.is_empty()).then(|| format!("other tables begin at {}; --json shows them", later.join(", ")))
+}
+
+/// Everybody's rate limits, scaled down for a time.
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum RateScaleCommand {
+    /// Show how they are scaled
+    Show,
+    /// Scale them down until an instant, instead of as they are scaled now
+    Set(RateScaleArgs),
+    /// End it now
+    End,
+}
+
+/// How to scale rate limits down.
+#[derive(Args, Debug)]
+pub(in super::super) struct RateScaleArgs {
+    /// What they are multiplied by, such as 0.5; results are rounded down, never below 1
+    factor: String,
+    /// When it ends by itself, such as 2026-11-20T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    until: String,
+    /// What customers are told
+    #[arg(long)]
+    reason: String,
+    /// Only this tier; may stand several times [default: all]
+    #[arg(long, value_name = "NAME")]
+    tier: Vec<String>,
+}
+
+impl Calls for RateScaleCommand {
+    fn call(self) -> Result<Call, ManageError> {
+        let path = "/v1/config/rate-scale".to_owned();
+        Ok(match self {
+            Self::Show => Call::get(path, SCALE),
+            Self::Set(RateScaleArgs { factor, until, reason, tier }) => {
+                let body = json!({ "factor": factor, "until": until, "reason": reason, "tiers": tier });
+                Call::write(Method::PUT, path, body, SCALE)
+            }
+            Self::End => Call::write(Method::PUT, path, json!({ "factor": null }), SCALE),
+        })
+    }
 }
 
 /// What holds where an organization or a model says nothing else.

@@ -7,8 +7,9 @@ pub(super) const COLUMNS: &[&str] = &["limit", "in_force", "used", "override"];
 
 /// Everybody's rate limits may be lowered for a time (R5.5).
 pub(super) fn scaled(answer: &Value) -> Option<String> {
-    answer.get("scaled").and_then(Value::as_bool).filter(|scaled| *scaled)?;
-    Some("rate limits are scaled down for now: the cluster is at capacity".to_owned())
+    let of = |member: &str| answer.pointer(&format!("/scale/{member}")).and_then(Value::as_str);
+    let (factor, until, reason) = (of("factor")?, of("until")?, of("reason")?);
+    Some(format!("rate limits are scaled by {factor} until {until}: {reason}"))
 }
 
 /// Limits of requests and tokens, which the tier gives.

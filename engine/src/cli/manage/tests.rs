@@ -386,6 +386,15 @@ fn prices_tiers_and_defaults() {
     refused::<PriceCommand>("set m --input 1 --cached-input 1 --output 1 --meter image", "such as image=");
     self::check::<TierCommand>("show", "GET /v1/config/tiers", "");
     refused::<TierCommand>("set --file /nowhere/tiers.json", "/nowhere/tiers.json");
+    let check = self::check::<RateScaleCommand>;
+    check("show", "GET /v1/config/rate-scale", "");
+    check(
+        "set 0.5 --until 2026-11-20T18:00:00Z --reason crowded --tier Tier0 --tier Tier1",
+        "PUT /v1/config/rate-scale",
+        r#"{"factor":"0.5","until":"2026-11-20T18:00:00Z","reason":"crowded","tiers":["Tier0","Tier1"]}"#,
+    );
+    check("end", "PUT /v1/config/rate-scale", r#"{"factor":null}"#);
+    refused::<RateScaleCommand>("set 0.5 --until 2026-11-20T18:00:00Z", "--reason");
     let check = self::check::<DefaultsCommand>;
     check("show", "GET /v1/config/defaults", "");
     check(

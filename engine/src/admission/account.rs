@@ -1,0 +1,555 @@
+//! One organization at the gate: what State says of it, what it has in flight, and the decision whether a request may
+//! pass (R5, R2, R4.1, R4.6, R6.2). Pure: `now` is an argument.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tollbook_projections::limits::RateLimits;
+use tollbook_projections::organization::Organization;
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::id::{DisplayName, KeyId, ModelName, OrgId, ProjectId};
+use tollbook_schemas::policy::Meters;
+use tollbook_schemas::time::{Day, Timestamp};
+use tollbook_schemas::usage::Tokens;
+
+use super::check::Quotas;
+use super::lease::{Asked, LEASES_MAX, Lease, Leases};
+use super::refusal::{Code, Refusal};
+use super::standing::{Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing};
+use super::window::{Millis, SlidingWindow};
+
+/// A request that asks whether it may pass. Its key was looked up before.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Where it comes from, if that is known.
+    pub ip: Option<IpAddr>,
+    /// The model it is for.
+    pub model: &'a ModelName,
+    /// Its input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Most output tokens that it may make; `None`: the model's most.
+    pub max_output_tokens: Option<u64>,
+    /// Units beyond tokens.
+    pub meters: &'a Meters,
+    /// The caller's own name for it: the same again gets the same lease.
+    pub request_id: Option<&'a str>,
+}
+
+/// On what terms requests are admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long a lease lives, in seconds.
+    pub lease_seconds: i64,
+    /// Whether refusals are only noted, and the request passes (R10.2).
+    pub observe: bool,
+    /// Whether windows keep the estimate when the actual number is known (R5.7).
+    pub keep_estimates: bool,
+}
+
+/// An admitted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The lease's number within the organization.
+    pub number: u64,
+    /// When it is given back unless renewed.
+    pub expires_at: Timestamp,
+    /// The organization.
+    pub organization: OrgId,
+    /// The project that it counts for (R6.1).
+    pub project: ProjectId,
+    /// The key.
+    pub key: KeyId,
+    /// The organization's tier; `None` only where refusals are merely noted.
+    pub tier: Option<DisplayName>,
+    /// What the request may spend at most of what is available, and what is left after it.
+    pub available: Amount,
+    /// Limits as they stand with it; `None`: below the first tier.
+    pub quotas: Option<Quotas>,
+    /// Whether the same request was admitted before.
+    pub before: bool,
+    /// Why it would have been refused, where refusals are merely noted.
+    pub noted: Option<Box<Refusal>>,
+}
+
+/// What a settled lease leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What is still held until its usage is applied.
+    pub held: Amount,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// What an organization has in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Requests in progress.
+    pub concurrency: u64,
+    /// Requests of the last minute.
+    pub requests: u64,
+    /// Tokens of the last minute.
+    pub tokens: u64,
+    /// Tokens of the day.
+    pub tokens_today: u64,
+    /// Tokens of the last minute by project.
+    pub projects: Vec<(ProjectId, u64)>,
+    /// Leases that are open, of requests that are over and whose usage has not come too.
+    pub leases: usize,
+    /// What is held for them.
+    pub held: Amount,
+}
+
+/// Usage of one call as it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used<'a> {
+    /// The project's place.
+    pub project: usize,
+    /// When it occurred.
+    pub occurred_at: Timestamp,
+    /// Input and output tokens.
+    pub tokens: u64,
+    /// The lease that it settles, if it names one.
+    pub lease: Option<LeaseName<'a>>,
+}
+
+/// How usage names the lease that it settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseName<'a> {
+    /// By its number.
+    Number(u64),
+    /// By the request's id.
+    Request(&'a str),
+}
+
+/// A project at the gate.
+#[derive(Clone, Debug)]
+pub(super) struct Project {
+    pub(super) standing: ProjectStanding,
+    pub(super) tokens: SlidingWindow,
+}
+
+/// Tokens of the present local day.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DayCount {
+    day: Day,
+    starts_at: Timestamp,
+    pub(super) ends_at: Timestamp,
+    pub(super) tokens: u64,
+}
+
+/// One organization at the gate.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub(super) standing: Standing,
+    pub(super) projects: Vec<Project>,
+    keys: Vec<KeyStanding>,
+    in_force: Option<InForce>,
+    pub(super) leases: Leases,
+    pub(super) requests: SlidingWindow,
+    pub(super) tokens: SlidingWindow,
+    pub(super) day: DayCount,
+    /// The latest instant that was seen: callers' clocks do not agree to the nanosecond.
+    latest: Timestamp,
+    expired: u64,
+}
+
+/// What a request comes to before anything is reserved.
+pub(super) struct Plan {
+    /// The key's place, and its standing.
+    pub(super) key: (usize, KeyStanding),
+    /// The project's id.
+    pub(super) project: ProjectId,
+    /// What it may come to.
+    pub(super) estimate: Result<Estimate, NoPrice>,
+    /// Limits in force; `None`: below the first tier.
+    pub(super) limits: Option<RateLimits>,
+    /// What the first tier asks for, where that is not reached.
+    pub(super) first_tier: Amount,
+}
+
+impl Account {
+    /// An organization that has nothing in flight.
+    pub fn new(known: &Organization, now: Timestamp) -> Self {
+        let standing = Standing::of(known);
+        let mut day = DayCount::of(&standing, now);
+        // All usage of a day is booked on that day or later, so the open cells hold all of it.
+        let today = known.open.cells.iter().filter(|(cell, _)| cell.day == day.day);
+        let tokens = today.map(|(_, cell)| cell.input_tokens.saturating_add(cell.output_tokens));
+        day.tokens = u64::try_from(tokens.sum::<i128>().max(0)).unwrap_or(u64::MAX);
+        let mut account = Self {
+            standing,
+            projects: Vec::new(),
+            keys: Vec::new(),
+            in_force: None,
+            leases: Leases::default(),
+            requests: SlidingWindow::default(),
+            tokens: SlidingWindow::default(),
+            day,
+            latest: now,
+            expired: 0,
+        };
+        account.take_projects(known);
+        account
+    }
+
+    /// The organization.
+    pub const fn id(&self) -> &OrgId {
+        &self.standing.id
+    }
+
+    /// Takes all that State says but for keys.
+    pub fn take(&mut self, known: &Organization) {
+        self.standing = Standing::of(known);
+        self.in_force = None;
+        // A new zone begins with a month, so what was counted today stays.
+        self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
+        self.take_projects(known);
+    }
+
+    /// Takes what usage changes.
+    pub fn take_funds(&mut self, known: &Organization) {
+        self.standing.take_funds(known);
+    }
+
+    fn take_projects(&mut self, known: &Organization) {
+        for (id, project) in known.projects.iter() {
+            let standing = ProjectStanding {
+                id: id.clone(),
+                active: project.is_active(),
+                tpm: project.tpm_limit,
+                // Budgets are not enforced yet; this is their place (R6.2).
+                stopped: None,
+            };
+            match self.projects.iter_mut().find(|project| project.standing.id == *id) {
+                Some(project) => project.standing = standing,
+                None => self.projects.push(Project { standing, tokens: SlidingWindow::default() }),
+            }
+        }
+    }
+
+    /// The place of a project.
+    pub fn project(&self, id: &ProjectId) -> Option<usize> {
+        self.projects.iter().position(|project| project.standing.id == *id)
+    }
+
+    /// Takes what State says of a key at its place, or behind all others.
+    pub fn take_key(
+        &mut self,
+        place: Option<usize>,
+        id: &KeyId,
+        project: &ProjectId,
+        active: bool,
+    ) -> Option<usize> {
+        let standing = KeyStanding { id: id.clone(), project: self.project(project)?, active };
+        match place.and_then(|place| self.keys.get_mut(place)) {
+            Some(known) => {
+                *known = standing;
+                place
+            }
+            None => {
+                self.keys.push(standing);
+                self.keys.len().checked_sub(1)
+            }
+        }
+    }
+
+    /// Decides whether a request may pass, and reserves for it what it may come to.
+    pub fn admit(
+        &mut self,
+        rules: &Rules,
+        request: &Request<'_>,
+        key: usize,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Result<Granted, Box<Refusal>> {
+        let now = self.advance(now);
+        let until = now.plus_seconds(terms.lease_seconds);
+        let plan = self.plan(rules, request, key, (now, until))?;
+        let asked = Asked {
+            key,
+            model: request.model.clone(),
+            input_tokens: request.input_tokens,
+            max_output_tokens: request.max_output_tokens,
+            meters: request.meters.clone(),
+        };
+        if let Some((number, lease)) = request.request_id.and_then(|id| self.leases.of_request(id)) {
+            if lease.asked != asked {
+                return Err(Box::new(self.conflict(request, &plan)));
+            }
+            return Ok(self.granted((number, lease.expires_at), plan, now, true, None));
+        }
+        let noted = match self.refusal(request, &plan, now) {
+            None => None,
+            Some(refusal) if terms.observe => Some(Box::new(refusal)),
+            Some(mut refusal) => {
+                refusal.quotas = self.quotas(&plan, now).map(Box::new);
+                return Err(Box::new(refusal));
+            }
+        };
+        if self.leases.len() >= LEASES_MAX {
+            return Err(Box::new(Refusal::not_ready(
+                "too many requests of this organization wait for their usage",
+            )));
+        }
+        let number = self.reserve(request, asked, &plan, until, now);
+        Ok(self.granted((number, until), plan, now, false, noted))
+    }
+
+    /// Why a request would not pass; nothing is reserved.
+    pub fn would_refuse(
+        &mut self,
+        rules: &Rules,
+        request: &Request<'_>,
+        key: usize,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Option<Box<Refusal>> {
+        let now = self.advance(now);
+        match self.plan(rules, request, key, (now, now.plus_seconds(terms.lease_seconds))) {
+            Ok(plan) => self.refusal(request, &plan, now).map(Box::new),
+            Err(refusal) => Some(refusal),
+        }
+    }
+
+    fn plan(
+        &mut self,
+        rules: &Rules,
+        request: &Request<'_>,
+        key: usize,
+        (now, until): (Timestamp, Timestamp),
+    ) -> Result<Plan, Box<Refusal>> {
+        let standing = self.keys.get(key).cloned();
+        let project = standing.as_ref().and_then(|key| self.projects.get(key.project));
+        let Some((standing, project)) = standing.zip(project.map(|project| project.standing.id.clone()))
+        else {
+            return Err(Box::new(Refusal::bare(Code::KeyInvalid)));
+        };
+        let figures = (request.input_tokens, request.max_output_tokens, request.meters);
+        let priced = Priced::of(rules, &self.standing, request.model);
+        let estimate = priced.estimate(&rules.defaults, figures, (now, until));
+        let limits = self.limits(rules, now);
+        let first_tier = if limits.is_some() { Amount::ZERO } else { rules.first_tier(now) };
+        Ok(Plan { key: (key, standing), project, estimate, limits, first_tier })
+    }
+
+    /// The request of a lease is over. With its numbers windows and hold become what it used; without, they stay as they
+    /// are until its usage comes.
+    pub fn settle(
+        &mut self,
+        rules: &Rules,
+        number: u64,
+        actual: Option<Tokens>,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Option<Ended> {
+        let now = self.advance(now);
+        let lease = self.leases.get(number)?.clone();
+        let Some(actual) = actual else {
+            let ended = self.leases.end(number, None, None)?;
+            return Some(Ended { held: ended.hold, expires_at: ended.expires_at });
+        };
+        let priced = Priced::of(rules, &self.standing, &lease.asked.model);
+        let cost = priced.actual(actual, &lease.asked.meters, lease.admitted_at);
+        let tokens = actual.input.saturating_add(actual.output);
+        let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
+        self.recount(&lease, lease.project, tokens, now);
+        let ended = self.leases.end(number, Some(tokens), cost)?;
+        Some(Ended { held: ended.hold, expires_at: ended.expires_at })
+    }
+
+    /// Gives back what a lease has reserved, but not its request count: the request was made.
+    pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
+        let now = self.advance(now);
+        let lease = self.leases.close(number)?;
+        self.recount(&lease, lease.project, 0, now);
+        Some(())
+    }
+
+    /// Lets a lease live so many seconds from now.
+    pub fn renew(&mut self, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
+        let now = self.advance(now);
+        self.leases.renew(number, now.plus_seconds(seconds))
+    }
+
+    /// Counts usage that was applied: instead of its lease's estimate, or when it occurred.
+    pub fn used<'a>(&mut self, used: impl IntoIterator<Item = Used<'a>>, terms: Terms, now: Timestamp) {
+        let now = self.advance(now);
+        for used in used {
+            let number = match used.lease {
+                Some(LeaseName::Number(number)) => Some(number),
+                Some(LeaseName::Request(id)) => self.leases.of_request(id).map(|(number, _)| number),
+                None => None,
+            };
+            match number.and_then(|number| self.leases.close(number)) {
+                Some(lease) => {
+                    let tokens = if terms.keep_estimates { lease.tokens } else { used.tokens };
+                    self.recount(&lease, used.project, tokens, now);
+                }
+                None => self.count(used, now),
+            }
+        }
+    }
+
+    /// Counts tokens when they were used, which is not after now.
+    fn count(&mut self, used: Used<'_>, now: Timestamp) {
+        let occurred = used.occurred_at.min(now);
+        let (at, millis) = (Millis::not_before(occurred), Millis::reached(now));
+        self.tokens.add(at, used.tokens, millis);
+        self.day.count(occurred, used.tokens);
+        if let Some(project) = self.projects.get_mut(used.project) {
+            project.tokens.add(at, used.tokens, millis);
+        }
+    }
+
+    /// What is in flight.
+    pub fn in_flight(&mut self, now: Timestamp) -> InFlight {
+        self.advance(now);
+        let projects = self.projects.iter();
+        InFlight {
+            concurrency: self.leases.running(),
+            requests: self.requests.total(),
+            tokens: self.tokens.total(),
+            tokens_today: self.day.tokens,
+            projects: projects.map(|known| (known.standing.id.clone(), known.tokens.total())).collect(),
+            leases: self.leases.len(),
+            held: self.leases.held(),
+        }
+    }
+
+    /// How many leases are open.
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// How many leases were over since this was asked last.
+    pub const fn take_expired(&mut self) -> u64 {
+        std::mem::replace(&mut self.expired, 0)
+    }
+
+    /// Brings windows, day and leases up to an instant; time never goes back.
+    pub fn advance(&mut self, now: Timestamp) -> Timestamp {
+        let now = now.max(self.latest);
+        self.latest = now;
+        let millis = Millis::reached(now);
+        self.requests.forget(millis);
+        self.tokens.forget(millis);
+        for project in &mut self.projects {
+            project.tokens.forget(millis);
+        }
+        if now >= self.day.ends_at {
+            self.day = DayCount::of(&self.standing, now);
+        }
+        while let Some(lease) = self.leases.over(now).and_then(|number| self.leases.close(number)) {
+            self.expired = self.expired.saturating_add(1);
+            // What a request is known to have used stays counted.
+            if !lease.actual {
+                self.recount(&lease, lease.project, 0, now);
+            }
+        }
+        now
+    }
+
+    fn limits(&mut self, rules: &Rules, now: Timestamp) -> Option<RateLimits> {
+        match &self.in_force {
+            Some(found) if found.holds(rules, now) => found.limits.clone(),
+            Some(_) | None => {
+                let found = InForce::find(rules, &self.standing, now);
+                let limits = found.limits.clone();
+                self.in_force = Some(found);
+                limits
+            }
+        }
+    }
+
+    /// Counts `tokens` for a lease instead of what is counted for it, where its instant and day still count.
+    fn recount(&mut self, lease: &Lease, project: usize, tokens: u64, now: Timestamp) {
+        let millis = Millis::reached(now);
+        self.tokens.take_back(lease.at, lease.tokens);
+        self.tokens.add(lease.at, tokens, millis);
+        if let Some(before) = self.projects.get_mut(lease.project) {
+            before.tokens.take_back(lease.at, lease.tokens);
+        }
+        if let Some(after) = self.projects.get_mut(project) {
+            after.tokens.add(lease.at, tokens, millis);
+        }
+        if self.day.day == lease.day {
+            self.day.tokens = self.day.tokens.saturating_sub(lease.tokens).saturating_add(tokens);
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        request: &Request<'_>,
+        asked: Asked,
+        plan: &Plan,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> u64 {
+        let at = Millis::not_before(now);
+        let estimate = plan.estimate.as_ref().ok();
+        let tokens = estimate.map_or(0, |estimate| estimate.tokens);
+        let millis = Millis::reached(now);
+        self.requests.add(at, 1, millis);
+        self.tokens.add(at, tokens, millis);
+        if let Some(project) = self.projects.get_mut(plan.key.1.project) {
+            project.tokens.add(at, tokens, millis);
+        }
+        self.day.tokens = self.day.tokens.saturating_add(tokens);
+        self.leases.open(Lease {
+            asked,
+            project: plan.key.1.project,
+            admitted_at: now,
+            at,
+            day: self.day.day,
+            tokens,
+            hold: estimate.and_then(|estimate| estimate.cost).unwrap_or_default(),
+            expires_at: until,
+            running: true,
+            actual: false,
+            request: request.request_id.map(Arc::from),
+        })
+    }
+
+    fn granted(
+        &self,
+        (number, expires_at): (u64, Timestamp),
+        plan: Plan,
+        now: Timestamp,
+        before: bool,
+        noted: Option<Box<Refusal>>,
+    ) -> Granted {
+        let quotas = self.quotas(&plan, now);
+        Granted {
+            number,
+            expires_at,
+            organization: self.standing.id.clone(),
+            project: plan.project,
+            key: plan.key.1.id,
+            tier: plan.limits.map(|limits| limits.tier),
+            available: self.standing.available().checked_sub(self.leases.held()).unwrap_or_default(),
+            quotas,
+            before,
+            noted,
+        }
+    }
+}
+
+impl DayCount {
+    /// The day of an instant, with nothing counted.
+    fn of(standing: &Standing, now: Timestamp) -> Self {
+        let calendar = &standing.calendar;
+        let day = calendar.day(now);
+        Self {
+            day,
+            starts_at: calendar.start_of_day(day),
+            ends_at: calendar.start_of_day(day.next()),
+            tokens: 0,
+        }
+    }
+
+    fn count(&mut self, occurred: Timestamp, tokens: u64) {
+        if self.starts_at <= occurred && occurred < self.ends_at {
+            self.tokens = self.tokens.saturating_add(tokens);
+        }
+    }
+}

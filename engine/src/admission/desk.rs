@@ -1,0 +1,348 @@
+//! The accounts of one partition: the owner publishes into them, requests are decided on them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tollbook_projections::organization::Organization;
+use tollbook_projections::record::{Content, Record};
+use tollbook_projections::state::{Effect, State};
+use tollbook_schemas::batch::UsageBatch;
+use tollbook_schemas::entry::{Body, Decision};
+use tollbook_schemas::event::Event;
+use tollbook_schemas::id::{LeaseId, OrgId};
+use tollbook_schemas::position::PartitionId;
+use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::topic::Topic;
+use tollbook_schemas::usage::Charged;
+
+use super::account::{Account, LeaseName, Terms, Used};
+use super::fresh::Freshness;
+use super::standing::Rules;
+use super::{KeyAt, Keys, lock};
+use crate::clock::Clock;
+use crate::metrics;
+
+/// Usage that occurred longer ago counts nowhere any more, in seconds: no local day is as long.
+const COUNTED_SECONDS: i64 = 36 * 60 * 60;
+
+/// The accounts of one partition.
+#[derive(Debug)]
+pub struct Desk {
+    partition: PartitionId,
+    terms: Terms,
+    clock: Clock,
+    keys: Arc<Keys>,
+    rules: RwLock<Arc<Rules>>,
+    accounts: RwLock<Accounts>,
+    /// Accounts with leases, for finding those that are over.
+    busy: Mutex<Vec<u32>>,
+    expired: AtomicU64,
+    owned: AtomicBool,
+    fresh: Freshness,
+    /// Tells this process's leases from others'.
+    run: u64,
+}
+
+/// Accounts are never removed, so their numbers stay.
+#[derive(Debug, Default)]
+struct Accounts {
+    numbers: HashMap<OrgId, u32>,
+    all: Vec<Arc<Mutex<Account>>>,
+}
+
+impl Desk {
+    pub(super) fn new(partition: PartitionId, keys: Arc<Keys>, terms: Terms, clock: Clock, run: u64) -> Self {
+        Self {
+            partition,
+            terms,
+            clock,
+            keys,
+            rules: RwLock::default(),
+            accounts: RwLock::default(),
+            busy: Mutex::default(),
+            expired: AtomicU64::new(0),
+            owned: AtomicBool::new(false),
+            fresh: Freshness::default(),
+            run,
+        }
+    }
+
+    /// The partition.
+    pub const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// How far State trails the log.
+    pub const fn fresh(&self) -> &Freshness {
+        &self.fresh
+    }
+
+    /// Whether this process decides for the partition.
+    pub fn is_owned(&self) -> bool {
+        self.owned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn own(&self, owned: bool) {
+        self.owned.store(owned, Ordering::Release);
+    }
+
+    /// Takes all of State, before anything is asked.
+    pub(crate) fn load(&self, state: &State) {
+        self.take_rules(state);
+        for organization in state.organizations() {
+            self.take(state, organization);
+        }
+    }
+
+    /// Takes what an applied record changed. Called before anybody is answered for it, so that whoever was told of a
+    /// recharge, a revoked key or a saved allowlist finds it in force.
+    pub(crate) fn applied(&self, state: &State, record: &Record, effects: &[Effect]) {
+        let Content::Entry(topic, entry) = &record.content else { return };
+        let skipped = |effect: &Effect| {
+            matches!(effect, Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. })
+        };
+        if effects.iter().any(skipped) {
+            return;
+        }
+        match &entry.body {
+            Body::Usage(batch) => self.take_usage(state, batch, &unbooked(record, effects)),
+            Body::Unreadable(_) => {}
+            Body::Decision(decision) => match topic {
+                Topic::Organization(id) => self.take_decision(state, id, decision),
+                Topic::Config => {
+                    if decision.events.iter().any(|event| matches!(event, Event::Config(_))) {
+                        self.take_rules(state);
+                    }
+                }
+                Topic::Usage(_) | Topic::UsageMixed => {}
+            },
+        }
+    }
+
+    /// Counts usage that State holds already; these of its rows were not booked.
+    pub(crate) fn seed(&self, state: &State, record: &Record, unbooked: &[u32]) {
+        if let Content::Entry(_, entry) = &record.content
+            && let Body::Usage(batch) = &entry.body
+        {
+            self.take_usage(state, batch, unbooked);
+        }
+    }
+
+    fn take_rules(&self, state: &State) {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let number = rules.number.saturating_add(1);
+        *rules = Arc::new(Rules::of(state.config(), number, state.head().recorded_at));
+    }
+
+    fn take_decision(&self, state: &State, id: &OrgId, decision: &Decision) {
+        let Some(organization) = state.organization(id) else { return };
+        // Most decisions are about money and leave keys alone.
+        let only_money = decision.events.iter().all(|event| matches!(event, Event::Money(_)));
+        match self.find(id).filter(|_| only_money) {
+            Some((_, account)) => lock(&account).take(organization),
+            None => self.take(state, organization),
+        }
+    }
+
+    /// Takes an organization and its keys.
+    fn take(&self, state: &State, organization: &Organization) {
+        let found = self.find(&organization.id);
+        let is_new = found.is_none();
+        let (number, account) = found.unwrap_or_else(|| self.add(organization));
+        let mut known = lock(&account);
+        if !is_new {
+            known.take(organization);
+        }
+        for (id, key) in organization.keys.iter() {
+            // A secret that was moved in twice is of one key only.
+            let mine = state.key_by_secret(&key.secret);
+            if mine.is_none_or(|(owner, of, _)| owner.id != organization.id || of != id) {
+                continue;
+            }
+            let before = self.keys.find(&key.secret).filter(|at| Arc::ptr_eq(&at.account, &account));
+            let before = before.map(|at| at.place);
+            let Some(place) = known.take_key(before, id, &key.project, key.is_active()) else { continue };
+            if before.is_none() {
+                let account = account.clone();
+                self.keys.note(key.secret, KeyAt { partition: self.partition, account, number, place });
+            }
+        }
+    }
+
+    fn add(&self, organization: &Organization) -> (u32, Arc<Mutex<Account>>) {
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let account = Arc::new(Mutex::new(Account::new(organization, self.clock.now())));
+        let number = u32::try_from(accounts.all.len()).unwrap_or(u32::MAX);
+        accounts.numbers.insert(organization.id.clone(), number);
+        accounts.all.push(account.clone());
+        (number, account)
+    }
+
+    /// Takes balances that usage changed, and in the same locked step settles the leases that it names: at no moment are
+    /// both the hold and the charge missing.
+    fn take_usage(&self, state: &State, batch: &UsageBatch, unbooked: &[u32]) {
+        let now = self.clock.now();
+        let mut unbooked = unbooked.iter().peekable();
+        let mut used: Vec<Vec<Used<'_>>> = batch.organizations.iter().map(|_| Vec::new()).collect();
+        let accounts: Vec<_> = batch.organizations.iter().map(|id| self.find(id)).collect();
+        let payers: Vec<_> = batch
+            .payers
+            .iter()
+            .map(|(organization, charged)| {
+                let organization = place(*organization);
+                let known = state.organization(batch.organizations.get(organization)?)?;
+                let project = match charged {
+                    Charged::Key(key) => &known.keys.get(key)?.project,
+                    Charged::Project(project) => project,
+                };
+                let (_, account) = accounts.get(organization)?.as_ref()?;
+                Some((organization, lock(account).project(project)?))
+            })
+            .collect();
+        let counted = now.plus_seconds(COUNTED_SECONDS.saturating_neg());
+        for (number, row) in (0_u32..).zip(&batch.rows) {
+            if unbooked.next_if(|row| **row == number).is_some() {
+                continue;
+            }
+            let Some(Some((organization, project))) = payers.get(place(row.payer)) else { continue };
+            let occurred_at = batch.occurred(row).at();
+            let lease = row.extras.as_ref().and_then(|extras| match (&extras.lease, &extras.request_id) {
+                (Some(lease), _) => self.lease_number(lease, accounts.get(*organization)?.as_ref()?.0),
+                (None, Some(request)) => Some(LeaseName::Request(request)),
+                (None, None) => None,
+            });
+            if lease.is_none() && occurred_at < counted {
+                continue;
+            }
+            let tokens = row.tokens.input.saturating_add(row.tokens.output);
+            if let Some(used) = used.get_mut(*organization) {
+                used.push(Used { project: *project, occurred_at, tokens, lease });
+            }
+        }
+        for ((id, account), used) in batch.organizations.iter().zip(&accounts).zip(used) {
+            let (Some((_, account)), Some(organization)) = (account, state.organization(id)) else {
+                continue;
+            };
+            let mut account = lock(account);
+            account.take_funds(organization);
+            account.used(used, self.terms, now);
+            self.note_expired(account.take_expired());
+        }
+    }
+
+    /// The number of a lease of an account, if the text is one of this process.
+    fn lease_number(&self, lease: &str, account: u32) -> Option<LeaseName<'static>> {
+        let lease = LeaseId::parse(lease).ok()?;
+        let (partition, of, number) = lease_place(self.run, &lease)?;
+        (partition == self.partition && of == account).then_some(LeaseName::Number(number))
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn find(&self, organization: &OrgId) -> Option<(u32, Arc<Mutex<Account>>)> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let number = *accounts.numbers.get(organization)?;
+        Some((number, accounts.all.get(place(number))?.clone()))
+    }
+
+    pub(super) fn at(&self, number: u32) -> Option<Arc<Mutex<Account>>> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.all.get(place(number)).cloned()
+    }
+
+    pub(super) fn note_busy(&self, number: u32) {
+        lock(&self.busy).push(number);
+    }
+
+    pub(super) fn note_expired(&self, leases: u64) {
+        if leases > 0 {
+            self.expired.fetch_add(leases, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back leases that are over, of organizations that nobody asks for too.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        let mut busy = std::mem::take(&mut *lock(&self.busy));
+        busy.sort_unstable();
+        busy.dedup();
+        let (mut open, mut running) = (0_usize, 0_u64);
+        let mut held = tollbook_schemas::amount::Amount::ZERO;
+        busy.retain(|number| {
+            let Some(account) = self.at(*number) else { return false };
+            let mut account = lock(&account);
+            let in_flight = account.in_flight(now);
+            self.note_expired(account.take_expired());
+            open = open.saturating_add(in_flight.leases);
+            running = running.saturating_add(in_flight.concurrency);
+            held = held.checked_add(in_flight.held).unwrap_or(held);
+            in_flight.leases > 0
+        });
+        lock(&self.busy).extend(busy);
+        metrics::leases(self.partition, open, held, self.expired.load(Ordering::Relaxed));
+    }
+}
+
+/// Rows of an entry that were not booked, in order.
+fn unbooked(record: &Record, effects: &[Effect]) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Repeated { position, rows: repeated } if *position == record.position => {
+                rows.extend_from_slice(repeated);
+            }
+            Effect::Quarantined(quarantined) if quarantined.place.position == record.position => {
+                rows.push(quarantined.place.row);
+            }
+            Effect::Repeated { .. }
+            | Effect::Quarantined(_)
+            | Effect::CellsClosed { .. }
+            | Effect::Moved { .. }
+            | Effect::MonthEnded { .. }
+            | Effect::Sealed { .. }
+            | Effect::Remembered { .. }
+            | Effect::Settled { .. }
+            | Effect::Charged { .. }
+            | Effect::Foreign { .. }
+            | Effect::Copy { .. }
+            | Effect::Voided { .. }
+            | Effect::Decided { .. } => {}
+        }
+    }
+    rows.sort_unstable();
+    rows
+}
+
+const RUN_BITS: u32 = 40;
+const ACCOUNT_BITS: u32 = 32;
+const NUMBER_BITS: u32 = 40;
+
+/// The id of a lease: which process gave it, for which account, and the how-manyth of it. Nothing has to be looked up to
+/// find it again.
+pub(super) fn lease_id(run: u64, partition: PartitionId, account: u32, number: u64) -> LeaseId {
+    let run = u128::from(run) & mask(RUN_BITS);
+    let bits = run << 16 | u128::from(partition.0);
+    let bits = bits << ACCOUNT_BITS | u128::from(account);
+    LeaseId::from_bits(bits << NUMBER_BITS | (u128::from(number) & mask(NUMBER_BITS)))
+}
+
+/// Where a lease is, if this process gave it.
+pub(super) fn lease_place(run: u64, lease: &LeaseId) -> Option<(PartitionId, u32, u64)> {
+    let bits = lease.to_bits()?;
+    let number = u64::try_from(bits & mask(NUMBER_BITS)).ok()?;
+    let bits = bits >> NUMBER_BITS;
+    let account = u32::try_from(bits & mask(ACCOUNT_BITS)).ok()?;
+    let bits = bits >> ACCOUNT_BITS;
+    let partition = u16::try_from(bits & mask(16)).ok()?;
+    (bits >> 16 == u128::from(run) & mask(RUN_BITS)).then_some((PartitionId(partition), account, number))
+}
+
+const fn mask(bits: u32) -> u128 {
+    (1 << bits) - 1
+}
+
+fn place(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
