@@ -6,4 +6,5 @@ mod passing;
 mod python;
 mod refusals;
 mod stub;
+mod together;
 mod trust;

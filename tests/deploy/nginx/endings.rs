@@ -2,11 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollbook_tests::eventually;
 
 use super::gateway::{Gateway, KEY, MODEL, TOKEN, authorizer, go_on};
 use super::stub::Stub;
-use crate::deployment::DEADLINE;
 
 const RELEASED: &str = "DELETE /v1/admissions/lease_1";
 const SETTLED: &str = "POST /v1/admissions/lease_1/settle";
@@ -17,15 +15,6 @@ async fn ended(tollbook: &Stub) -> String {
     assert_eq!(calls.len(), 2, "{calls:?}");
     assert_eq!(calls[1].header("authorization"), format!("Bearer {TOKEN}"));
     calls[1].line()
-}
-
-/// The only line that nginx has written about a request, once it has.
-async fn logged(gateway: &Gateway) -> String {
-    let nginx = &gateway.nginx;
-    eventually(DEADLINE, "the request is in the log", || async {
-        Some(nginx.access_log()).filter(|log| log.ends_with('\n'))
-    })
-    .await
 }
 
 #[tokio::test]
@@ -40,7 +29,7 @@ async fn an_llm_server_that_answers_badly_releases_the_lease() {
         assert_eq!(said.expect(status)["error"]["message"], message);
         assert_eq!(said.header("x-ratelimit-limit-requests"), "3");
         assert_eq!(ended(&tollbook).await, RELEASED);
-        assert!(logged(&gateway).await.contains(&format!("\" {status} ")));
+        assert!(gateway.all_ended().await.contains(&format!("\" {status} ")));
     }
 }
 
@@ -65,7 +54,7 @@ async fn did_not_answer(gateway: &Gateway, tollbook: &Stub) {
     assert_eq!(said.expect(502)["error"]["code"], "upstream_failed");
     assert_eq!(said.header("content-type"), "application/json");
     assert_eq!(ended(tollbook).await, RELEASED);
-    assert!(logged(gateway).await.contains("\" 502 "));
+    assert!(gateway.all_ended().await.contains("\" 502 "));
 }
 
 #[tokio::test]
@@ -76,7 +65,7 @@ async fn a_customer_who_goes_away_before_the_answer_releases_the_lease() {
     gateway.llm.asked_often(1).await;
     request.abort();
     assert_eq!(ended(&tollbook).await, RELEASED);
-    assert!(logged(&gateway).await.contains("\" 499 "));
+    assert!(gateway.all_ended().await.contains("\" 499 "));
 }
 
 #[tokio::test]
@@ -100,7 +89,7 @@ async fn a_customer_who_goes_away_in_the_middle_of_the_answer_settles_the_lease(
     stream.chunk().await.unwrap().expect("an event");
     drop(stream);
     assert_eq!(ended(&tollbook).await, SETTLED);
-    assert!(logged(&gateway).await.contains("\" 200 "));
+    assert!(gateway.all_ended().await.contains("\" 200 "));
 }
 
 #[tokio::test]
@@ -157,7 +146,7 @@ async fn the_log_says_what_the_customer_saw_and_no_key() {
     let tollbook = authorizer().await;
     let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
     let id = gateway.ask("/v1/chat/completions", KEY).await.header("x-request-id").to_owned();
-    let line = logged(&gateway).await;
+    let line = gateway.all_ended().await;
     for part in ["\" 200 ", &format!("request={id} "), "organization=org_1 ", "lease=lease_1 ended=POST "] {
         assert!(line.contains(part), "{part}: {line}");
     }

@@ -1,9 +1,10 @@
 //! nginx with its neighbours, and customers of it.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,11 +13,13 @@ use futures_util::{Stream, StreamExt, stream};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tollbook_tests::eventually;
 use tollbook_tests::nats::free_ports;
 use tollbook_tests::nginx::{Nginx, NginxBuilder};
 use tollbook_tests::system::Answer;
 
 use super::stub::{Asked, Stub, answer};
+use crate::deployment::DEADLINE;
 
 /// The gateway's token in these tests.
 pub(crate) const TOKEN: &str = "tbt_gateway";
@@ -31,6 +34,7 @@ pub(crate) struct Gateway {
     pub(crate) nginx: Nginx,
     pub(crate) llm: Stub,
     http: Client,
+    begun: AtomicUsize,
 }
 
 impl Gateway {
@@ -46,18 +50,34 @@ impl Gateway {
             .replace("listen 127.0.0.1:8081;", format!("listen 127.0.0.1:{port};"))
             .start(port)
             .await;
-        Self { nginx, llm, http: http() }
+        Self { nginx, llm, http: client([127, 0, 0, 1]), begun: AtomicUsize::new(0) }
+    }
+
+    /// A request with this key of a customer who has this client.
+    pub(crate) fn request_of(&self, customer: &Client, path: &str, key: &str) -> RequestBuilder {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
+        customer.post(format!("{}{path}", self.nginx.url())).bearer_auth(key).body(body.to_string())
     }
 
     /// A customer's request with this key.
     pub(crate) fn request(&self, path: &str, key: &str) -> RequestBuilder {
-        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
-        self.http.post(format!("{}{path}", self.nginx.url())).bearer_auth(key).body(body.to_string())
+        self.request_of(&self.http, path, key)
     }
 
     /// The answer to a customer's request.
     pub(crate) async fn ask(&self, path: &str, key: &str) -> Answer {
         read(self.request(path, key)).await
+    }
+
+    /// Waits until nginx is done with all requests, their leases ended; what it wrote of them.
+    pub(crate) async fn all_ended(&self) -> String {
+        let begun = self.begun.load(Ordering::SeqCst);
+        let what = format!("{begun} requests are in the log");
+        eventually(DEADLINE, &what, || async {
+            Some(self.nginx.access_log()).filter(|log| log.ends_with('\n') && log.lines().count() == begun)
+        })
+        .await
     }
 
     /// Lets the LLM server go on with what it sends.
@@ -68,7 +88,7 @@ impl Gateway {
 
 /// Lets a stub go on that waits in the middle.
 pub(crate) async fn go_on(stub: &Stub) {
-    let said = read(http().get(format!("http://127.0.0.1:{}/go-on", stub.port))).await;
+    let said = read(client([127, 0, 0, 1]).get(format!("http://127.0.0.1:{}/go-on", stub.port))).await;
     assert_eq!(said.status, 204);
 }
 
@@ -81,11 +101,12 @@ fn shipped(tollbook: u16, token: &str) -> NginxBuilder {
         .replace("127.0.0.1:8480", format!("127.0.0.1:{tollbook}"))
 }
 
-/// A client with connections of its own. It waits long, but not for ever.
-fn http() -> Client {
+/// A client with connections of its own from this address. It waits long, but not for ever.
+pub(crate) fn client(address: [u8; 4]) -> Client {
     // Only the first of a process can be installed.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+    let builder = Client::builder().no_proxy().timeout(Duration::from_secs(60));
+    builder.local_address(IpAddr::from(address)).build().unwrap()
 }
 
 /// Reads an answer to its end.
