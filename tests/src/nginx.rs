@@ -90,6 +90,19 @@ impl Nginx {
         self.read("access.log")
     }
 
+    /// Starts to read its configuration anew, and waits until a new worker is there beside the one that still has
+    /// requests.
+    pub async fn reload(&self) {
+        let master = self.child.as_ref().expect("it runs").id();
+        assert!(Command::new("kill").args(["-HUP", &master.to_string()]).status().unwrap().success());
+        let children = format!("/proc/{master}/task/{master}/children");
+        eventually(START_DEADLINE, "nginx has two workers", || async {
+            let workers = fs::read_to_string(&children).unwrap().split_whitespace().count();
+            (workers == 2).then_some(())
+        })
+        .await;
+    }
+
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }

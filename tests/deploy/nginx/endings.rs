@@ -104,6 +104,21 @@ async fn an_llm_server_that_dies_in_the_middle_of_the_answer_settles_the_lease()
 }
 
 #[tokio::test]
+async fn a_request_that_outlives_its_nginx_worker_ends_its_lease() {
+    let tollbook = authorizer().await;
+    let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
+    let mut stream = gateway.request("/v1/stream", KEY).send().await.unwrap();
+    stream.chunk().await.unwrap().expect("an event");
+    gateway.nginx.reload().await;
+    for _ in 0..2 {
+        gateway.go_on().await;
+        stream.chunk().await.unwrap().expect("an event");
+    }
+    assert_eq!(stream.chunk().await.unwrap(), None);
+    assert_eq!(ended(&tollbook).await, SETTLED);
+}
+
+#[tokio::test]
 async fn a_customer_who_goes_away_with_half_a_body_sent_releases_the_lease() {
     let tollbook = authorizer().await;
     let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;

@@ -5,6 +5,7 @@ use tollbook_tests::nats::free_ports;
 use tollbook_tests::system::Answer;
 
 use super::gateway::{Gateway, KEY, LIMITS, TOKEN, authorizer, refused_body};
+use super::stub::{Stub, answer};
 
 #[tokio::test]
 async fn every_refusal_reaches_the_customer_with_its_status_body_and_headers() {
@@ -54,6 +55,21 @@ async fn a_tollbook_that_is_behind_broken_or_late_serves_nobody() {
         unavailable(&gateway.ask("/v1/chat/completions", key).await);
     }
     assert!(gateway.llm.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_or_stands_by_is_passed_over() {
+    let tollbook = authorizer().await;
+    let standby = Stub::start(|_| async { answer(503, &[], "") }).await;
+    for other in [free_ports(1)[0], standby.port] {
+        let server = format!("server 127.0.0.1:{};", tollbook.port);
+        // The first one in the list is asked first.
+        let both = format!("server 127.0.0.1:{other}; {server}");
+        let gateway = Gateway::start(tollbook.port, TOKEN, &[(&server, &both)]).await;
+        gateway.ask("/v1/chat/completions", KEY).await.expect(200);
+        gateway.all_ended().await;
+    }
+    assert_eq!((standby.asked().len(), tollbook.asked().len()), (1, 4));
 }
 
 /// The words for a server that is down, as clients of LLM APIs know them.
