@@ -6,6 +6,7 @@
 mod binary;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -41,8 +42,10 @@ impl NginxBuilder {
         let kept = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {};", place(kind)))
             .concat();
+        // Only root's workers would run as somebody else, who may not use the directory.
+        let root = fs::metadata(directory.path()).unwrap().uid() == 0;
         let this = self
-            .replace("user www-data;", "user root;")
+            .replace("user www-data;", if root { "user root;" } else { "" })
             .replace("worker_processes auto;", "worker_processes 1;")
             .replace("/var/log/nginx/", format!("{}/", directory.path().display()))
             .replace("\nhttp {\n", format!("\nhttp {{ {kept}\n"));
