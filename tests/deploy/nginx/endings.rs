@@ -45,7 +45,7 @@ async fn an_llm_server_that_is_away_releases_the_lease() {
 async fn an_llm_server_that_hangs_releases_the_lease_at_the_timeout() {
     let tollbook = authorizer().await;
     let gateway =
-        Gateway::start(tollbook.port, TOKEN, &[("proxy_read_timeout 300s", "proxy_read_timeout 1s")]).await;
+        Gateway::start(tollbook.port, TOKEN, &[("proxy_read_timeout 300s", "proxy_read_timeout 2s")]).await;
     did_not_answer(&gateway, &tollbook).await;
 }
 

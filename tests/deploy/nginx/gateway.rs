@@ -25,6 +25,8 @@ use crate::deployment::DEADLINE;
 pub(crate) const TOKEN: &str = "tbt_gateway";
 /// The model that nginx names in these tests.
 pub(crate) const MODEL: &str = "kimi-k2.5";
+/// The change that makes nginx wait for Tollbook as shipped: tests wait for longer.
+pub(crate) const PATIENCE: (&str, &str) = ("proxy_read_timeout 60s;", "proxy_read_timeout 1s;");
 /// A customer's key.
 pub(crate) const KEY: &str = "sk-customer";
 
@@ -99,6 +101,8 @@ fn shipped(tollbook: u16, token: &str) -> NginxBuilder {
         .replace("REPLACE_GATEWAY_TOKEN", token)
         .replace("REPLACE_MODEL", MODEL)
         .replace("127.0.0.1:8480", format!("127.0.0.1:{tollbook}"))
+        // A busy machine is not a slow Tollbook.
+        .replace(PATIENCE.1, PATIENCE.0)
 }
 
 /// A client with connections of its own from this address. It waits long, but not for ever.
@@ -207,6 +211,8 @@ pub(crate) async fn authorizer() -> Stub {
                 "behind" => answer(503, &[], "{}"),
                 "broken" => answer(500, &[], "{}"),
                 "late" => std::future::pending().await,
+                // As in observe mode, where something would have been refused.
+                "unreserved" => answer(200, &[], r#"{"lease":null}"#),
                 "soon" => {
                     more.acquire().await.unwrap().forget();
                     admitted()

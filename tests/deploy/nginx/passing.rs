@@ -65,6 +65,18 @@ async fn actual_tokens_settle_the_lease_where_the_llm_server_says_them() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_reserved_nothing_is_ended() {
+    let tollbook = authorizer().await;
+    let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
+    for path in ["/v1/chat/completions", "/v1/failing"] {
+        gateway.ask(path, "unreserved").await;
+    }
+    gateway.all_ended().await;
+    assert!(tollbook.asked().iter().all(|asked| asked.method == "HEAD"));
+    assert_eq!((tollbook.asked().len(), gateway.llm.asked().len()), (2, 2));
+}
+
+#[tokio::test]
 async fn events_arrive_before_the_stream_ends() {
     let tollbook = authorizer().await;
     let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;

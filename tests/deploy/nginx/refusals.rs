@@ -4,14 +4,14 @@ use tokio::net::TcpListener;
 use tollbook_tests::nats::free_ports;
 use tollbook_tests::system::Answer;
 
-use super::gateway::{Gateway, KEY, LIMITS, TOKEN, authorizer, refused_body};
+use super::gateway::{Gateway, KEY, LIMITS, PATIENCE, TOKEN, authorizer, refused_body};
 use super::stub::{Stub, answer};
 
 #[tokio::test]
 async fn every_refusal_reaches_the_customer_with_its_status_body_and_headers() {
     let tollbook = authorizer().await;
     let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
-    for status in [401, 402, 403, 404, 409, 429, 503] {
+    for status in [400, 401, 402, 403, 404, 409, 429, 503] {
         let said = gateway.ask("/v1/chat/completions", &format!("refuse-{status}")).await;
         assert_eq!(said.expect(status), refused_body(&status.to_string()));
         assert_eq!(said.header("content-type"), "application/json");
@@ -27,7 +27,7 @@ async fn every_refusal_reaches_the_customer_with_its_status_body_and_headers() {
         assert!(own.is_empty(), "{own:?}");
     }
     // No lease was given, so none is ended; and the LLM server saw nothing.
-    assert_eq!(tollbook.asked().len(), 7);
+    assert_eq!(tollbook.asked().len(), 8);
     assert!(gateway.llm.asked().is_empty());
 }
 
@@ -42,7 +42,7 @@ async fn without_tollbook_nobody_is_served() {
 async fn a_tollbook_that_says_nothing_is_not_waited_for() {
     // Connections are made, and nobody reads them.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = Gateway::start(silent.local_addr().unwrap().port(), TOKEN, &[]).await;
+    let gateway = Gateway::start(silent.local_addr().unwrap().port(), TOKEN, &[PATIENCE]).await;
     unavailable(&gateway.ask("/v1/chat/completions", KEY).await);
     assert!(gateway.llm.asked().is_empty());
 }
@@ -50,7 +50,7 @@ async fn a_tollbook_that_says_nothing_is_not_waited_for() {
 #[tokio::test]
 async fn a_tollbook_that_is_behind_broken_or_late_serves_nobody() {
     let tollbook = authorizer().await;
-    let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
+    let gateway = Gateway::start(tollbook.port, TOKEN, &[PATIENCE]).await;
     for key in ["behind", "broken", "late"] {
         unavailable(&gateway.ask("/v1/chat/completions", key).await);
     }

@@ -87,7 +87,7 @@ async fn a_request_passes_with_its_limits_and_the_llm_server_knows_whose_it_is()
 /// Tier0 has one request at a time, so that a lease which were left would refuse the next request.
 #[tokio::test]
 async fn r5_2_no_failure_blocks_the_next_request_of_a_tier0_customer() {
-    let platform = Platform::start(&[("proxy_read_timeout 300s", "proxy_read_timeout 1s")]).await;
+    let platform = Platform::start(&[("proxy_read_timeout 300s", "proxy_read_timeout 2s")]).await;
     for (path, status) in
         [("/v1/failing", 500), ("/v1/refusing", 400), ("/v1/hanging", 502), ("/v1/chat/completions", 200)]
     {
@@ -150,7 +150,9 @@ async fn refusals_are_those_of_the_api() {
         format!("/v1/organizations/{}/projects/{}/api-keys/{}", gone.organization, gone.project, gone.id);
     api.send(api.request("DELETE", &path)).await.expect(200);
     for (key, status, code) in [
-        ("sk-unknown", 401, "api_key_malformed"),
+        ("", 401, "api_key_missing"),
+        ("no key", 401, "api_key_malformed"),
+        ("sk-unknown", 401, "api_key_invalid"),
         (&gone.secret, 401, "api_key_revoked"),
         (&elsewhere.secret, 403, "ip_not_allowed"),
         (&unpaid.secret, 429, "recharge_required"),
@@ -204,16 +206,19 @@ async fn only_from(platform: &Platform, address: &str) -> Key {
 
 #[tokio::test]
 async fn r2_1_the_address_is_that_of_the_connection_whatever_the_customer_says() {
-    let platform = Platform::start(&[]).await;
-    let (here, elsewhere) =
-        (only_from(&platform, "127.0.0.2").await, only_from(&platform, "203.0.113.7").await);
-    for (key, claim, status) in [
-        (&here, "203.0.113.7", 200),
-        (&elsewhere, "203.0.113.7", 403),
-        (&elsewhere, "203.0.113.7, 127.0.0.1", 403),
+    let front = [127, 0, 0, 3];
+    let named = [("# set_real_ip_from 10.0.0.5/32;", "set_real_ip_from 127.0.0.3/32;")];
+    let platform = Platform::start(&named).await;
+    let key = only_from(&platform, "203.0.113.7").await;
+    for (from, claim, status) in [
+        (CUSTOMER, "203.0.113.7", 403),
+        (CUSTOMER, "203.0.113.7, 127.0.0.1", 403),
+        (front, "203.0.113.7", 200),
+        // A customer's claim, and the address that the gateway in front added.
+        (front, "203.0.113.7, 198.51.100.1", 403),
     ] {
-        let request = platform.gateway.request_of(&platform.customer, "/v1/chat/completions", &key.secret);
-        assert_eq!(read(request.header("x-forwarded-for", claim)).await.status, status, "{claim}");
+        let request = platform.gateway.request_of(&client(from), "/v1/chat/completions", &key.secret);
+        assert_eq!(read(request.header("x-forwarded-for", claim)).await.status, status, "{from:?} {claim}");
     }
 }
 
@@ -234,12 +239,19 @@ async fn r5_2_requests_with_the_same_id_count_each() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_killed_and_comes_back() {
+async fn without_an_engine_what_was_admitted_goes_on_and_nothing_else_passes() {
     let mut platform = Platform::start(&[]).await;
     let key = platform.tier0("Acme").await;
-    platform.ask("/v1/chat/completions", &key.secret).await.expect(200);
+    let request = platform.gateway.request_of(&platform.customer, "/v1/stream", &key.secret);
+    let mut stream = request.send().await.unwrap();
+    stream.chunk().await.unwrap().expect("an event");
     platform.tollbook.kill();
     unavailable(&platform.ask("/v1/chat/completions", &key.secret).await);
+    for _ in 0..2 {
+        platform.gateway.go_on().await;
+        stream.chunk().await.unwrap().expect("an event");
+    }
+    assert_eq!(stream.chunk().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -262,7 +274,7 @@ async fn the_official_client_raises_its_own_errors() {
         calls(&platform.gateway, &keys).await,
         [
             json!({ "content": "Hi", "waits": [] }),
-            raised("AuthenticationError", 401, "invalid_authentication_error", "api_key_malformed"),
+            raised("AuthenticationError", 401, "incorrect_api_key_error", "api_key_invalid"),
             raised("PermissionDeniedError", 403, "permission_denied_error", "ip_not_allowed"),
             raised("RateLimitError", 429, "exceeded_current_quota_error", "recharge_required"),
         ]
