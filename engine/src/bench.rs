@@ -3,6 +3,7 @@
 //! Every figure stands beside its limit, measured in the same run: shared machines are too noisy for anything else.
 //! `docs/benchmarks.md` says what each one means.
 
+mod admission;
 mod append;
 mod fold;
 mod http;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tollbook_projections::ids::IdsError;
 
+pub use self::admission::Admission;
 pub use self::append::Append;
 pub use self::fold::Fold;
 pub use self::http::Http;
@@ -32,6 +34,8 @@ pub enum BenchCommand {
     Append(Append),
     /// Submit usage in process until it is durable and applied, with an embedded log or on JetStream.
     Ingest(Ingest),
+    /// Decide whether requests may pass, in process.
+    Admission(Admission),
     /// Post CloudEvents to a running server.
     Http(Http),
     /// Start from the views of a large ledger, and see what its organizations take in memory.
@@ -89,6 +93,7 @@ pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
         BenchCommand::Fold(options) => fold::run(&options),
         BenchCommand::Append(options) => append::run(&options).await,
         BenchCommand::Ingest(options) => ingest::run(&options).await,
+        BenchCommand::Admission(options) => admission::run(&options).await,
         BenchCommand::Http(options) => http::run(&options).await,
         BenchCommand::Start(options) => start::run(&options).await,
     }

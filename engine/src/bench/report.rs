@@ -103,6 +103,18 @@ impl Latencies {
         format!("{}.{:02} ms", micros / 1_000, micros % 1_000 / 10)
     }
 
+    /// The same of times that are far shorter.
+    pub(super) fn say_nanos(&self, what: &str) {
+        let at = |thousandths: usize| {
+            let place = self.0.len().saturating_mul(thousandths) / 1_000;
+            let wait = self.0.get(place.min(self.0.len().saturating_sub(1))).copied().unwrap_or_default();
+            let nanos = wait.as_nanos();
+            format!("{}.{:02} µs", nanos / 1_000, nanos % 1_000 / 10)
+        };
+        let (half, most, nearly) = (at(500), at(990), at(999));
+        say(&format!("{what}: p50 {half}, p99 {most}, p99.9 {nearly}, slowest {}", at(1_000)));
+    }
+
     pub(super) fn say(&self, what: &str) {
         say(&format!("{what}: p50 {}, p99 {}, slowest {}", self.at(50), self.at(99), self.at(100)));
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, OrganizationCommand};
 use tollbook_schemas::id::{
@@ -93,6 +94,11 @@ pub(super) struct Customer {
     pub(super) projects: Vec<ProjectId>,
     /// Key after key belongs to project after project, around and around.
     pub(super) keys: Vec<KeyId>,
+}
+
+/// The secret of a key.
+pub(super) fn secret_of(key: &KeyId) -> String {
+    format!("sk-{key}")
 }
 
 /// Makes usage records, and what must be in the ledger before.
@@ -195,12 +201,17 @@ impl Traffic {
                     project: project.clone(),
                     member: None,
                     name: name("a gateway's key")?,
-                    secret: SecretHash([7; 32]),
+                    secret: SecretHash(Sha256::digest(secret_of(key)).into()),
                     hint: "f3a9".to_owned(),
                 });
             }
         }
         Ok(commands)
+    }
+
+    /// The next call occurs at this instant.
+    pub(super) const fn now(&mut self, at: Timestamp) {
+        self.at = at;
     }
 
     /// What one gateway publishes at once.

@@ -1,0 +1,268 @@
+//! How fast requests are decided in process, alone and while usage is ingested.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tollbook_schemas::command::{Command, OrganizationCommand};
+use tollbook_schemas::entry::Actor;
+use tollbook_schemas::id::{LeaseId, ModelName, NodeName, OrgId};
+use tollbook_schemas::policy::{Change, Meters, QuantityOverride, RateOverride};
+use tollbook_schemas::position::PartitionId;
+use tollbook_schemas::usage::Tokens;
+
+use super::report::{self, CpuWatch, Latencies, Rates, grouped};
+use super::scratch::Scratch;
+use super::traffic::{PRICES, Random, Shape, Traffic, secret_of};
+use super::{BenchError, whole};
+use crate::admission::{AdmissionSettings, Admissions, Ask};
+use crate::clock::{self, Clock, Stopwatch};
+use crate::node::{LogSettings, Node, Running, Settings};
+
+/// Leases open at once: then the oldest is settled.
+const OPEN: usize = 1_000;
+/// Decisions a second beside ingest, and usage records a second.
+const STEADY_DECISIONS: u64 = 10_000;
+const STEADY_RECORDS: u64 = 100_000;
+/// Records per request of the steady load.
+const PER_REQUEST: usize = 1_000;
+
+/// Decides requests in process: a key is looked up, everything is checked, a lease is taken; later it is settled.
+#[derive(Clone, Debug, Args)]
+pub struct Admission {
+    /// Organizations, each with a key.
+    #[arg(long, default_value_t = 10_000)]
+    organizations: usize,
+    /// Decisions per run.
+    #[arg(long, default_value_t = 1_000_000)]
+    decisions: usize,
+    /// How long decisions are measured beside ingest, and how long without, in seconds.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Runs; the median counts.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+pub(super) async fn run(options: &Admission) -> Result<(), BenchError> {
+    let directory = Scratch::new(None)?;
+    let (node, running, mut traffic) = start(options, &directory).await?;
+    let gate = Gate::new(&node, &mut traffic)?;
+    let (mut admits, mut settles) = (Rates::default(), Rates::default());
+    let mut waits = Latencies::default();
+    for _ in 0..options.runs.max(1) {
+        gate.rates(options.decisions, &mut admits, &mut settles)?;
+        waits.extend(gate.waits(options.decisions / 10)?);
+    }
+    report::print(
+        &format!("Decisions in process, one thread, {} organizations", grouped(whole(options.organizations))),
+        &["a second", "min", "median", "max", "of the first"],
+        &[admits.row("admitted", admits.median()), settles.row("settled with tokens", admits.median())],
+    );
+    waits.say_nanos("From asking to the decision");
+    let (mut quiet, mut busy) = (Latencies::default(), Latencies::default());
+    let mut records = 0;
+    for _ in 0..options.runs.max(1) {
+        quiet.extend(gate.steady(options.seconds).await?);
+        let (node, load) = (node.clone(), traffic.clone());
+        let seconds = options.seconds;
+        let ingest = tokio::spawn(async move { ingest(&node, load, seconds).await });
+        busy.extend(gate.steady(options.seconds).await?);
+        let (sent, after) = ingest.await.map_err(BenchError::made)??;
+        (records, traffic) = (sent.saturating_add(records), after);
+    }
+    quiet.say_nanos(&format!("At {} decisions/s", grouped(STEADY_DECISIONS)));
+    busy.say_nanos(&format!(
+        "The same beside {} records/s ingested",
+        grouped(records.checked_div(options.seconds.saturating_mul(whole(options.runs.max(1)))).unwrap_or(0))
+    ));
+    running.stop().await.map_err(BenchError::made)
+}
+
+async fn start(options: &Admission, directory: &Scratch) -> Result<(Node, Running, Traffic), BenchError> {
+    let settings = Settings {
+        data: directory.path().join("data"),
+        log: LogSettings::Embedded,
+        partitions: None,
+        currency: None,
+        node: NodeName::parse("bench").map_err(BenchError::made)?,
+        admission: AdmissionSettings::default(),
+    };
+    let (node, running) = Node::start(settings, Clock::System).await.map_err(BenchError::made)?;
+    node.owner(PartitionId(0)).map_err(BenchError::made)?.wait_owner().await.map_err(BenchError::made)?;
+    let shape = Shape { organizations: options.organizations.max(1), projects: 1, keys: 1 };
+    let mut traffic = Traffic::shaped(shape, clock::new_id_bits(), node.clock().now(), false)?;
+    let mut commands = traffic.commands(&node.ledger().currency)?;
+    // Every limit is there and checked, and none is reached.
+    let much = Change::Set(1_000_000_000);
+    let rates = RateOverride {
+        concurrency: much,
+        rpm: much,
+        tpm: Change::Set(1_000_000_000_000),
+        tpd: Change::Set(1_000_000_000_000_000),
+    };
+    for customer in traffic.customers() {
+        let quantities = QuantityOverride { projects: Change::Keep, api_keys: Change::Keep };
+        let limits = OrganizationCommand::OverrideLimits { quantities, rates };
+        commands.push(Command::Organization(customer.id.clone(), limits));
+    }
+    let mut decided: FuturesUnordered<_> = FuturesUnordered::new();
+    for command in commands {
+        if decided.len() >= 512
+            && let Some(done) = decided.next().await
+        {
+            let done: Result<_, crate::owner::CommandError> = done;
+            done.map_err(BenchError::made)?;
+        }
+        decided.push(node.decide(command, Actor::Engine, None));
+    }
+    while let Some(done) = decided.next().await {
+        done.map_err(BenchError::made)?;
+    }
+    drop(decided);
+    // Admission waits until State is known to have everything.
+    let gate = Gate::new(&node, &mut traffic)?;
+    while gate.one(0).is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok((node, running, traffic))
+}
+
+/// Requests that are asked about.
+struct Gate {
+    node: Node,
+    secrets: Vec<String>,
+    models: Vec<ModelName>,
+    meters: Meters,
+}
+
+impl Gate {
+    fn new(node: &Node, traffic: &mut Traffic) -> Result<Self, BenchError> {
+        let keys = traffic.customers().iter().flat_map(|customer| &customer.keys);
+        let secrets = keys.map(secret_of).collect();
+        let models = PRICES.iter().map(|(model, ..)| ModelName::parse(model).map_err(BenchError::made));
+        let models = models.collect::<Result<_, _>>()?;
+        Ok(Self { node: node.clone(), secrets, models, meters: Meters::default() })
+    }
+
+    fn admissions(&self) -> &Admissions {
+        self.node.admissions()
+    }
+
+    fn one(&self, random: u64) -> Result<LeaseId, BenchError> {
+        let place = |count: usize, bits: u64| {
+            usize::try_from(bits.checked_rem(whole(count)).unwrap_or(0)).unwrap_or(0)
+        };
+        let secret = self.secrets.get(place(self.secrets.len(), random));
+        let model = self.models.get(place(self.models.len(), random >> 32));
+        let (Some(secret), Some(model)) = (secret, model) else {
+            return Err(BenchError::Made("there is no key".to_owned()));
+        };
+        let ask = Ask {
+            api_key: secret,
+            ip: None,
+            model,
+            input_tokens: 1_000,
+            max_output_tokens: Some(500),
+            meters: &self.meters,
+            request_id: None,
+            lease_seconds: None,
+            organizations: None,
+        };
+        let admitted = self.admissions().admit(&ask);
+        admitted.map(|admitted| admitted.lease).map_err(|refusal| BenchError::Made(refusal.message()))
+    }
+
+    fn settle(&self, lease: &LeaseId, organizations: Option<&[OrgId]>) -> Result<(), BenchError> {
+        let actual = Tokens { input: 1_000, cached_input: 0, output: 200 };
+        self.admissions().settle(lease, Some(actual), organizations).map_err(BenchError::made)?;
+        self.admissions().release(lease, organizations).map_err(BenchError::made)
+    }
+
+    /// Admits and settles by the thousand, so that looking at the watch does not count.
+    fn rates(&self, decisions: usize, admits: &mut Rates, settles: &mut Rates) -> Result<(), BenchError> {
+        let mut random = Random::new(clock::new_writer().0);
+        let (mut admitting, mut settling) = (Duration::ZERO, Duration::ZERO);
+        let rounds = decisions.div_ceil(OPEN);
+        let mut leases = Vec::with_capacity(OPEN);
+        for _ in 0..rounds {
+            let watch = CpuWatch::start();
+            for _ in 0..OPEN {
+                leases.push(self.one(random.next())?);
+            }
+            admitting = admitting.saturating_add(watch.elapsed());
+            let watch = CpuWatch::start();
+            for lease in leases.drain(..) {
+                self.settle(&lease, None)?;
+            }
+            settling = settling.saturating_add(watch.elapsed());
+        }
+        admits.add(whole(rounds.saturating_mul(OPEN)), admitting);
+        settles.add(whole(rounds.saturating_mul(OPEN)), settling);
+        Ok(())
+    }
+
+    /// One by one, each with its own time.
+    fn waits(&self, decisions: usize) -> Result<Vec<Duration>, BenchError> {
+        let mut random = Random::new(clock::new_writer().0);
+        let mut waits = Vec::with_capacity(decisions);
+        for _ in 0..decisions {
+            let watch = Stopwatch::start();
+            let lease = self.one(random.next())?;
+            waits.push(watch.elapsed());
+            self.settle(&lease, None)?;
+        }
+        Ok(waits)
+    }
+
+    /// At a steady rate, in a thread of its own.
+    async fn steady(&self, seconds: u64) -> Result<Vec<Duration>, BenchError> {
+        let gate = Self {
+            node: self.node.clone(),
+            secrets: self.secrets.clone(),
+            models: self.models.clone(),
+            meters: Meters::default(),
+        };
+        let run = move || -> Result<Vec<Duration>, BenchError> {
+            let (each, all) = (Duration::from_nanos(1_000_000_000 / STEADY_DECISIONS), Stopwatch::start());
+            let mut random = Random::new(clock::new_writer().0);
+            let count = STEADY_DECISIONS.saturating_mul(seconds);
+            let mut waits = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+            let mut due = Duration::ZERO;
+            for _ in 0..count {
+                while all.elapsed() < due {
+                    std::thread::yield_now();
+                }
+                due = due.saturating_add(each);
+                let watch = Stopwatch::start();
+                let lease = gate.one(random.next())?;
+                waits.push(watch.elapsed());
+                gate.settle(&lease, None)?;
+            }
+            Ok(waits)
+        };
+        tokio::task::spawn_blocking(run).await.map_err(BenchError::made)?
+    }
+}
+
+/// Submits usage at a steady rate; how much, and the traffic for going on.
+async fn ingest(node: &Node, mut traffic: Traffic, seconds: u64) -> Result<(u64, Traffic), BenchError> {
+    let every = PER_REQUEST.saturating_mul(1_000_000_000);
+    let every = whole(every).checked_div(STEADY_RECORDS).unwrap_or(1);
+    let mut ticks = tokio::time::interval(Duration::from_nanos(every));
+    let watch = Stopwatch::start();
+    let (mut sent, mut under_way) = (0, FuturesUnordered::new());
+    while watch.elapsed() < Duration::from_secs(seconds) {
+        ticks.tick().await;
+        traffic.now(node.clock().now());
+        let batch = traffic.batch(PER_REQUEST);
+        sent = whole(batch.len()).saturating_add(sent);
+        let node = node.clone();
+        under_way.push(tokio::spawn(async move { node.submit(batch).await }));
+    }
+    while let Some(done) = under_way.next().await {
+        done.map_err(BenchError::made)?.map_err(BenchError::made)?;
+    }
+    Ok((sent, traffic))
+}
