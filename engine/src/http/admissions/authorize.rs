@@ -264,10 +264,7 @@ fn in_headers(mut reply: Reply) -> Reply {
     reply.headers.extend(HeaderValue::try_from(body).ok().map(|body| (BODY.clone(), body)));
     let report: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     for (pointer, name) in SINGLE {
-        let value = report.pointer(pointer).map(|value| match value {
-            serde_json::Value::String(text) => between_quotes(text),
-            other => other.to_string(),
-        });
+        let value = report.pointer(pointer).map(between_quotes);
         let value = value.and_then(|value| HeaderValue::try_from(value).ok());
         reply.headers.extend(value.map(|value| (name, value)));
     }
@@ -275,11 +272,11 @@ fn in_headers(mut reply: Reply) -> Reply {
     reply
 }
 
-/// A text as it stands between the quotes of JSON.
-fn between_quotes(text: &str) -> String {
-    let quoted = ascii(&serde_json::Value::from(text).to_string());
-    let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    inner.unwrap_or_default().to_owned()
+/// A value as JSON writes it, a text as it stands between the quotes.
+fn between_quotes(value: &serde_json::Value) -> String {
+    let written = ascii(&value.to_string());
+    let inner = written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).map(str::to_owned);
+    inner.unwrap_or(written)
 }
 
 /// JSON in ASCII: what is not, as JSON escapes it.
@@ -306,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_body_in_a_header_is_ascii() {
-        assert_eq!(between_quotes("no \"é\""), r#"no \"\u00e9\""#);
+        assert_eq!(between_quotes(&"no \"é\"".into()), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
     }
 }
