@@ -1,17 +1,21 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::ModelName;
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::time::{Day, Timestamp};
+use tollbook_schemas::usage::Tokens;
 
-use super::window::Millis;
+use super::window::{Millis, SlidingWindow};
 
 /// Leases that an organization may have open at once: what waits for its usage counts too.
 pub const LEASES_MAX: usize = 200_000;
+/// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
+/// and its usage counts a second time.
+const COUNTED_MAX: usize = 20_000;
 
 /// What a request asked for: the same request id with anything else is another request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +53,24 @@ pub struct Lease {
     pub expires_at: Timestamp,
     /// Whether the request is in progress: it takes a slot.
     pub running: bool,
-    /// Whether its tokens are what it really used; otherwise the estimate.
-    pub actual: bool,
+    /// What it really used, once that is known; otherwise its tokens are the estimate.
+    pub actual: Option<Tokens>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
+    /// The lease of the same request before this one, where that was over and still waits for its usage.
+    pub earlier: Option<u64>,
+}
+
+impl Lease {
+    /// Whether what is counted for it still counts somewhere.
+    fn counts(&self, today: Day, now: Millis) -> bool {
+        self.day == today || now < self.at.plus(SlidingWindow::SPAN)
+    }
+
+    /// Whether what is counted for it is given back while it would still count in the window.
+    fn is_short(&self) -> bool {
+        self.expires_at < self.at.plus(SlidingWindow::SPAN).begins()
+    }
 }
 
 /// All leases of an organization.
@@ -61,6 +79,13 @@ pub struct Leases {
     open: HashMap<u64, Lease>,
     ends: BTreeSet<(Timestamp, u64)>,
     requests: HashMap<Arc<str>, u64>,
+    /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
+    counted: BTreeMap<u64, Lease>,
+    counted_requests: HashMap<Arc<str>, u64>,
+    /// Tokens of leases by the day that they count in, as far as they are estimates.
+    estimated: BTreeMap<Day, u128>,
+    /// How many are over before a minute is.
+    short: usize,
     running: u64,
     held: Amount,
     last: u64,
@@ -92,7 +117,18 @@ impl Leases {
         self.open.get(&number)
     }
 
-    /// The lease of a request.
+    /// The first lease of a request that is open: the one that its usage settles.
+    pub fn first_of_request(&self, request: &str) -> Option<u64> {
+        let (mut number, mut lease) = self.of_request(request)?;
+        while let Some((earlier, found)) =
+            lease.earlier.and_then(|earlier| Some((earlier, self.get(earlier)?)))
+        {
+            (number, lease) = (earlier, found);
+        }
+        Some(number)
+    }
+
+    /// The last lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
         let number = *self.requests.get(request)?;
         Some((number, self.open.get(&number)?))
@@ -106,6 +142,8 @@ impl Leases {
         }
         self.last = self.last.saturating_add(1);
         let number = self.last;
+        self.note_estimate(&lease);
+        self.short = self.short.saturating_add(usize::from(lease.is_short()));
         self.running = self.running.saturating_add(u64::from(lease.running));
         self.ends.insert((lease.expires_at, number));
         if let Some(request) = &lease.request {
@@ -121,10 +159,15 @@ impl Leases {
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
         self.ends.remove(&(lease.expires_at, number));
+        self.forget_estimate(&lease);
+        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
         if let Some(request) = &lease.request
             && self.requests.get(request) == Some(&number)
         {
-            self.requests.remove(request);
+            match lease.earlier.filter(|earlier| self.open.contains_key(earlier)) {
+                Some(earlier) => self.requests.insert(request.clone(), earlier),
+                None => self.requests.remove(request),
+            };
         }
         if self.open.is_empty() {
             // What a busy hour took is given back once it is over.
@@ -134,32 +177,120 @@ impl Leases {
         Some(lease)
     }
 
-    /// The request is over; its slot is free, and `hold` is what it holds from now on, unless that is more.
-    pub fn end(&mut self, number: u64, tokens: Option<u64>, hold: Option<Amount>) -> Option<&Lease> {
+    /// The request is over; its slot is free.
+    pub fn end(&mut self, number: u64) -> Option<&Lease> {
         let lease = self.open.get_mut(&number)?;
         self.running = self.running.saturating_sub(u64::from(lease.running));
         lease.running = false;
-        if let Some(hold) = hold {
-            let others = self.held.checked_sub(lease.hold).unwrap_or_default();
-            if let Some(held) = others.checked_add(hold) {
-                self.held = held;
-                lease.hold = hold;
-            }
-        }
-        if let Some(tokens) = tokens {
-            lease.tokens = tokens;
-            lease.actual = true;
-        }
         Some(lease)
+    }
+
+    /// What a request really used is known, and so many tokens are counted for it.
+    pub fn note_actual(&mut self, number: u64, actual: Tokens, tokens: u64) {
+        let Some(before) = self.open.get(&number).cloned() else { return };
+        self.forget_estimate(&before);
+        if let Some(lease) = self.open.get_mut(&number) {
+            lease.tokens = tokens;
+            lease.actual = Some(actual);
+        }
+    }
+
+    /// `hold` is what is held for a lease from now on, unless that is more than can be said.
+    pub fn hold(&mut self, number: u64, hold: Amount) {
+        let Some(lease) = self.open.get_mut(&number) else { return };
+        let others = self.held.checked_sub(lease.hold).unwrap_or_default();
+        if let Some(held) = others.checked_add(hold) {
+            self.held = held;
+            lease.hold = hold;
+        }
     }
 
     /// The lease lives until `until`.
     pub fn renew(&mut self, number: u64, until: Timestamp) -> Option<Timestamp> {
         let lease = self.open.get_mut(&number)?;
         self.ends.remove(&(lease.expires_at, number));
+        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
         lease.expires_at = until;
+        self.short = self.short.saturating_add(usize::from(lease.is_short()));
         self.ends.insert((until, number));
         Some(until)
+    }
+
+    /// All of them, the first that is over first.
+    pub fn by_end(&self) -> impl Iterator<Item = (u64, &Lease)> {
+        self.ends.iter().filter_map(|(_, number)| Some((*number, self.open.get(number)?)))
+    }
+
+    /// Whether any is over before a minute is.
+    pub const fn has_short(&self) -> bool {
+        self.short > 0
+    }
+
+    /// Tokens that are counted in a day only by estimate.
+    pub fn estimated(&self, day: Day) -> u128 {
+        self.estimated.get(&day).copied().unwrap_or_default()
+    }
+
+    /// Closes a lease that is over. What a request is known to have used stays counted, so it is kept in mind.
+    pub fn expire(&mut self, number: u64) -> Option<Lease> {
+        let lease = self.close(number)?;
+        if lease.actual.is_some() {
+            if let Some(request) = &lease.request {
+                self.counted_requests.insert(request.clone(), number);
+            }
+            self.counted.insert(number, lease.clone());
+            if self.counted.len() > COUNTED_MAX
+                && let Some((_, oldest)) = self.counted.pop_first()
+            {
+                self.forget_counted_request(&oldest);
+            }
+        }
+        Some(lease)
+    }
+
+    /// What stays counted for a lease that is over, if it still counts somewhere; only once.
+    pub fn take_counted(&mut self, number: u64, today: Day, now: Millis) -> Option<Lease> {
+        let lease = self.counted.remove(&number)?;
+        self.forget_counted_request(&lease);
+        lease.counts(today, now).then_some(lease)
+    }
+
+    /// The lease of a request that is over and stays counted.
+    pub fn counted_request(&self, request: &str) -> Option<u64> {
+        self.counted_requests.get(request).copied()
+    }
+
+    /// Forgets what counts nowhere any more.
+    pub fn forget_counted(&mut self, today: Day, now: Millis) {
+        self.counted.retain(|_, lease| lease.counts(today, now));
+        let Self { counted, counted_requests, .. } = self;
+        counted_requests.retain(|_, number| counted.contains_key(number));
+    }
+
+    fn forget_counted_request(&mut self, lease: &Lease) {
+        if let Some(request) = &lease.request
+            && self.counted_requests.get(request).is_some_and(|number| !self.counted.contains_key(number))
+        {
+            self.counted_requests.remove(request);
+        }
+    }
+
+    fn note_estimate(&mut self, lease: &Lease) {
+        if lease.actual.is_none() && lease.tokens > 0 {
+            let sum = self.estimated.entry(lease.day).or_default();
+            *sum = sum.saturating_add(lease.tokens.into());
+        }
+    }
+
+    fn forget_estimate(&mut self, lease: &Lease) {
+        if lease.actual.is_none()
+            && let Some(sum) = self.estimated.get_mut(&lease.day)
+        {
+            *sum = sum.saturating_sub(lease.tokens.into());
+            if *sum == 0 {
+                self.estimated.remove(&lease.day);
+            }
+        }
     }
 
     /// The first lease that is over by `now`.

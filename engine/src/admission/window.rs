@@ -131,6 +131,37 @@ impl SlidingWindow {
         Room::Now
     }
 
+    /// When `units` more have room under a limit, where some of what is counted is given back before it leaves: so many
+    /// units at a millisecond, when that is. Given in any order.
+    pub fn room_with(
+        &self,
+        units: u64,
+        limit: u64,
+        given_back: &[(Timestamp, Millis, u64)],
+    ) -> Option<Timestamp> {
+        let free_at = u128::from(limit.checked_sub(units)?);
+        let mut leaving: Vec<_> =
+            self.buckets.iter().map(|(at, sum)| (at.plus(Self::SPAN).begins(), *sum)).collect();
+        for (when, at, units) in given_back {
+            let place = self.place(*at).checked_sub(1);
+            let leaves = at.plus(Self::SPAN).begins();
+            if let Some((until, sum)) = place.and_then(|place| leaving.get_mut(place))
+                && *until == leaves
+                && *when < leaves
+            {
+                let back = (*units).min(*sum);
+                *sum = sum.saturating_sub(back);
+                leaving.push((*when, back));
+            }
+        }
+        leaving.sort_unstable();
+        let mut left = self.total;
+        leaving.into_iter().find_map(|(at, units)| {
+            left = left.saturating_sub(units.into());
+            (left <= free_at).then_some(at)
+        })
+    }
+
     /// When the first of what is counted leaves.
     pub fn frees_at(&self) -> Option<Millis> {
         self.buckets.iter().find(|(_, units)| *units > 0).map(|(at, _)| at.plus(Self::SPAN))
