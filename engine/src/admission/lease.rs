@@ -161,13 +161,8 @@ impl Leases {
         self.ends.remove(&(lease.expires_at, number));
         self.forget_estimate(&lease);
         self.short = self.short.saturating_sub(usize::from(lease.is_short()));
-        if let Some(request) = &lease.request
-            && self.requests.get(request) == Some(&number)
-        {
-            match lease.earlier.filter(|earlier| self.open.contains_key(earlier)) {
-                Some(earlier) => self.requests.insert(request.clone(), earlier),
-                None => self.requests.remove(request),
-            };
+        if let Some(request) = &lease.request {
+            self.unlink(request, number, lease.earlier);
         }
         if self.open.is_empty() {
             // What a busy hour took is given back once it is over.
@@ -265,6 +260,28 @@ impl Leases {
         self.counted.retain(|_, lease| lease.counts(today, now));
         let Self { counted, counted_requests, .. } = self;
         counted_requests.retain(|_, number| counted.contains_key(number));
+    }
+
+    /// Takes a lease out of the chain of its request's leases.
+    fn unlink(&mut self, request: &Arc<str>, number: u64, earlier: Option<u64>) {
+        let Some(mut at) = self.requests.get(request).copied() else { return };
+        if at == number {
+            match earlier {
+                Some(earlier) => self.requests.insert(request.clone(), earlier),
+                None => self.requests.remove(request),
+            };
+            return;
+        }
+        while let Some(lease) = self.open.get_mut(&at) {
+            match lease.earlier {
+                Some(next) if next == number => {
+                    lease.earlier = earlier;
+                    return;
+                }
+                Some(next) => at = next,
+                None => return,
+            }
+        }
     }
 
     fn forget_counted_request(&mut self, lease: &Lease) {
