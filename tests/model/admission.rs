@@ -852,7 +852,7 @@ impl Walk {
             self.orgs[at].world.keys[which].1 = false;
         } else {
             let which = self.below(PROJECTS);
-            let name = format!("{}k{id}", ORGS[at]);
+            let name = format!("{}x{id}", ORGS[at]);
             let of = project(&format!("{}{which}", ORGS[at]));
             self.gate.command(&issue_key(self.orgs[at].id.clone(), of, key(&name), None)).unwrap();
             self.orgs[at].keys.push(name);

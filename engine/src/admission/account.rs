@@ -15,7 +15,9 @@ use tollbook_schemas::usage::Tokens;
 use super::check::Quotas;
 use super::lease::{Asked, LEASES_MAX, Lease, Leases};
 use super::refusal::{Code, Refusal};
-use super::standing::{Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing};
+use super::standing::{
+    BudgetStop, Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+};
 use super::window::{Millis, SlidingWindow};
 
 /// A request that asks whether it may pass. Its key was looked up before.
@@ -230,6 +232,13 @@ impl Account {
                 Some(project) => project.standing = standing,
                 None => self.projects.push(Project { standing, tokens: SlidingWindow::default() }),
             }
+        }
+    }
+
+    /// What stops a project, until State is taken again (R6.2).
+    pub fn stop(&mut self, project: usize, stop: Option<BudgetStop>) {
+        if let Some(project) = self.projects.get_mut(project) {
+            project.standing.stopped = stop;
         }
     }
 
