@@ -428,6 +428,7 @@ impl Walk {
             model,
             tokens: estimate.map_or(0, |estimate| estimate.tokens),
             output: estimate.map_or(0, |estimate| estimate.output),
+            priced: estimate.is_some(),
             hold: estimate.map_or(0, |estimate| estimate.cost),
             admitted: now,
             expires: until,

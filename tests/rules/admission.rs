@@ -179,7 +179,7 @@ fn r5_each_refusal_alone_says_everything() {
 #[test]
 fn r5_of_several_refusals_the_first_in_order_wins() {
     let mut seen = BTreeSet::new();
-    for first in 0..ORDER.len() {
+    for (first, (_, code)) in ORDER.into_iter().enumerate() {
         for second in first + 1..ORDER.len() {
             for third in second..ORDER.len() {
                 let wrong: Vec<_> = [first, second, third].map(|at| ORDER[at].0).into();
@@ -188,7 +188,7 @@ fn r5_of_several_refusals_the_first_in_order_wins() {
                     continue;
                 }
                 let refusal = refused(&wrong).unwrap_or_else(|| panic!("{wrong:?} refuse nothing"));
-                assert_eq!(refusal.code, ORDER[first].1, "{wrong:?}");
+                assert_eq!(refusal.code, code, "{wrong:?}");
                 seen.insert(refusal.code);
             }
         }
@@ -543,7 +543,9 @@ fn r5_7_a_switch_keeps_the_estimate_counted() {
 #[test]
 fn r10_2_observing_refuses_nothing_and_notes_everything() {
     let settings = AdmissionSettings { mode: Mode::Observe, ..AdmissionSettings::default() };
-    let ledger = check(&format!("{ACME}limits acme concurrency=1 rpm=1\nrevoke acme web k2 -> ok revoked k2 requested\n"));
+    let ledger = check(&format!(
+        "{ACME}limits acme concurrency=1 rpm=1\nrevoke acme web k2 -> ok revoked k2 requested\n"
+    ));
     let gate = Gate::of(ledger, settings);
     let noted = |call: &Call| gate.admit(call).unwrap().granted.noted.map(|refusal| refusal.code);
     assert_eq!(noted(&Call::new("k1", 1, 0).named("r1")), None);
@@ -577,7 +579,9 @@ fn r8_1_usage_released_from_quarantine_settles_its_lease() {
 
 #[test]
 fn r5_7_usage_of_another_organization_settles_nothing_here() {
-    let mut gate = gate("organization beta\nproject beta shop\nkey beta shop b1\nrecharge beta 10 ref=b -> ok voucher 5\n");
+    let mut gate = gate(
+        "organization beta\nproject beta shop\nkey beta shop b1\nrecharge beta 10 ref=b -> ok voucher 5\n",
+    );
     let lease = gate.admit(&Call::new("k1", 1_000, 0).named("r1")).unwrap().lease;
     let now = gate.now();
     for (id, extras) in [("u1", of_lease(&lease)), ("u2", of_request("r1"))] {

@@ -13,7 +13,7 @@ use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
-use super::lease::{Asked, LEASES_MAX, Lease, Leases};
+use super::lease::{Asked, Counted, LEASES_MAX, Lease, Leases};
 use super::refusal::{Code, Refusal};
 use super::standing::{
     BudgetStop, Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
@@ -373,7 +373,7 @@ impl Account {
         if let Some(actual) = actual {
             let tokens = actual.input.saturating_add(actual.output);
             let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
-            self.recount(&lease, lease.project, tokens, now);
+            self.recount(lease.counted(), lease.project, tokens, now);
             self.leases.note_actual(number, actual, tokens);
             let priced = Priced::of(rules, &self.standing, &lease.asked.model);
             let span = (lease.admitted_at, lease.expires_at);
@@ -399,14 +399,14 @@ impl Account {
 
     fn raise_hold(&mut self, rules: &Rules, number: u64) {
         let Some(lease) = self.leases.get(number) else { return };
-        let Asked { model, input_tokens, max_output_tokens, meters, .. } = &lease.asked;
+        let Asked { model, input_tokens, meters, .. } = &lease.asked;
         let priced = Priced::of(rules, &self.standing, model);
         let span = (lease.admitted_at, lease.expires_at);
         let cost = match lease.actual {
             Some(actual) => priced.actual(actual, meters, span),
+            None if lease.output.is_none() => None,
             None => {
-                let output = lease.tokens.checked_sub(*input_tokens).or(*max_output_tokens);
-                let figures = (*input_tokens, output, meters);
+                let figures = (*input_tokens, lease.output, meters);
                 priced.estimate(&rules.defaults, figures, span).ok().and_then(|estimate| estimate.cost)
             }
         };
@@ -419,7 +419,7 @@ impl Account {
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
         let lease = self.leases.close(number)?;
-        self.recount(&lease, lease.project, 0, now);
+        self.recount(lease.counted(), lease.project, 0, now);
         Some(())
     }
 
@@ -437,9 +437,9 @@ impl Account {
         let now = self.advance(now);
         for used in used {
             match used.lease.and_then(|name| self.close(name, now)) {
-                Some(lease) => {
-                    let tokens = if terms.keep_estimates { lease.tokens } else { used.tokens };
-                    self.recount(&lease, used.project, tokens, now);
+                Some(counted) => {
+                    let tokens = if terms.keep_estimates { counted.tokens } else { used.tokens };
+                    self.recount(counted, used.project, tokens, now);
                 }
                 None => self.count(used, now),
             }
@@ -457,12 +457,12 @@ impl Account {
     }
 
     /// Closes the lease that usage names, or finds what stayed counted for one that was over before its usage came.
-    fn close(&mut self, name: LeaseName<'_>, now: Timestamp) -> Option<Lease> {
+    fn close(&mut self, name: LeaseName<'_>, now: Timestamp) -> Option<Counted> {
         let open = match name {
             LeaseName::Number(number) => Some(number),
             LeaseName::Request(id) => self.leases.first_of_request(id),
         };
-        open.and_then(|number| self.leases.close(number)).or_else(|| {
+        open.and_then(|number| self.leases.close(number)).map(|lease| lease.counted()).or_else(|| {
             let number = match name {
                 LeaseName::Number(number) => number,
                 LeaseName::Request(id) => self.leases.counted_request(id)?,
@@ -530,7 +530,7 @@ impl Account {
             self.expired = self.expired.saturating_add(1);
             // What a request is known to have used stays counted.
             if lease.actual.is_none() {
-                self.recount(&lease, lease.project, 0, now);
+                self.recount(lease.counted(), lease.project, 0, now);
             }
         }
         now
@@ -548,8 +548,8 @@ impl Account {
         }
     }
 
-    /// Counts `tokens` for a lease instead of what is counted for it, where its instant and day still count.
-    fn recount(&mut self, lease: &Lease, project: usize, tokens: u64, now: Timestamp) {
+    /// Counts `tokens` instead of what is counted for a lease, where its instant and day still count.
+    fn recount(&mut self, lease: Counted, project: usize, tokens: u64, now: Timestamp) {
         let millis = Millis::reached(now);
         self.tokens.take_back(lease.at, lease.tokens);
         self.tokens.add(lease.at, tokens, millis);
@@ -589,6 +589,7 @@ impl Account {
             at,
             day: self.day.day,
             tokens,
+            output: estimate.map(|estimate| estimate.tokens.saturating_sub(request.input_tokens)),
             hold: estimate.and_then(|estimate| estimate.cost).unwrap_or_default(),
             expires_at: until,
             running: true,

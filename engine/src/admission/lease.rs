@@ -15,7 +15,7 @@ use super::window::{Millis, SlidingWindow};
 pub const LEASES_MAX: usize = 200_000;
 /// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
 /// and its usage counts a second time.
-const COUNTED_MAX: usize = 20_000;
+const COUNTED_MAX: usize = 2_000;
 
 /// What a request asked for: the same request id with anything else is another request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Lease {
     pub day: Day,
     /// How many tokens are counted for it.
     pub tokens: u64,
+    /// The output tokens of its estimate; `None` where the model had no price, which only observing lets pass.
+    pub output: Option<u64>,
     /// What is held for it.
     pub hold: Amount,
     /// When it is given back unless renewed.
@@ -61,10 +63,30 @@ pub struct Lease {
     pub earlier: Option<u64>,
 }
 
-impl Lease {
-    /// Whether what is counted for it still counts somewhere.
+/// Where the tokens of a request are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The project's place.
+    pub project: usize,
+    /// Where in the windows.
+    pub at: Millis,
+    /// On which local day.
+    pub day: Day,
+    /// How many.
+    pub tokens: u64,
+}
+
+impl Counted {
+    /// Whether they still count somewhere.
     fn counts(&self, today: Day, now: Millis) -> bool {
         self.day == today || now < self.at.plus(SlidingWindow::SPAN)
+    }
+}
+
+impl Lease {
+    /// Where its tokens are counted.
+    pub const fn counted(&self) -> Counted {
+        Counted { project: self.project, at: self.at, day: self.day, tokens: self.tokens }
     }
 
     /// Whether what is counted for it is given back while it would still count in the window.
@@ -80,7 +102,7 @@ pub struct Leases {
     ends: BTreeSet<(Timestamp, u64)>,
     requests: HashMap<Arc<str>, u64>,
     /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
-    counted: BTreeMap<u64, Lease>,
+    counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
     counted_requests: HashMap<Arc<str>, u64>,
     /// Tokens of leases by the day that they count in, as far as they are estimates.
     estimated: BTreeMap<Day, u128>,
@@ -233,21 +255,21 @@ impl Leases {
             if let Some(request) = &lease.request {
                 self.counted_requests.insert(request.clone(), number);
             }
-            self.counted.insert(number, lease.clone());
+            self.counted.insert(number, (lease.counted(), lease.request.clone()));
             if self.counted.len() > COUNTED_MAX
-                && let Some((_, oldest)) = self.counted.pop_first()
+                && let Some((_, (_, request))) = self.counted.pop_first()
             {
-                self.forget_counted_request(&oldest);
+                self.forget_counted_request(request);
             }
         }
         Some(lease)
     }
 
     /// What stays counted for a lease that is over, if it still counts somewhere; only once.
-    pub fn take_counted(&mut self, number: u64, today: Day, now: Millis) -> Option<Lease> {
-        let lease = self.counted.remove(&number)?;
-        self.forget_counted_request(&lease);
-        lease.counts(today, now).then_some(lease)
+    pub fn take_counted(&mut self, number: u64, today: Day, now: Millis) -> Option<Counted> {
+        let (counted, request) = self.counted.remove(&number)?;
+        self.forget_counted_request(request);
+        counted.counts(today, now).then_some(counted)
     }
 
     /// The lease of a request that is over and stays counted.
@@ -257,7 +279,7 @@ impl Leases {
 
     /// Forgets what counts nowhere any more.
     pub fn forget_counted(&mut self, today: Day, now: Millis) {
-        self.counted.retain(|_, lease| lease.counts(today, now));
+        self.counted.retain(|_, (counted, _)| counted.counts(today, now));
         let Self { counted, counted_requests, .. } = self;
         counted_requests.retain(|_, number| counted.contains_key(number));
     }
@@ -284,8 +306,8 @@ impl Leases {
         }
     }
 
-    fn forget_counted_request(&mut self, lease: &Lease) {
-        if let Some(request) = &lease.request
+    fn forget_counted_request(&mut self, request: Option<Arc<str>>) {
+        if let Some(request) = &request
             && self.counted_requests.get(request).is_some_and(|number| !self.counted.contains_key(number))
         {
             self.counted_requests.remove(request);

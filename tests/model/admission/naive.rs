@@ -45,6 +45,8 @@ pub(super) struct Lease {
     pub(super) model: usize,
     pub(super) tokens: u64,
     pub(super) output: u64,
+    /// It had a price: only observing lets others pass.
+    pub(super) priced: bool,
     pub(super) hold: i128,
     pub(super) admitted: i64,
     pub(super) expires: i64,
@@ -401,6 +403,7 @@ impl Gatekeeper {
             let (from, until) = (lease.admitted, lease.expires);
             let most = match lease.used {
                 Some(used) => world.dearest(lease.model, from, until, |row| charge(row, used, images)),
+                None if !lease.priced => None,
                 None => world.dearest(lease.model, from, until, |row| {
                     estimate(row, lease.call.input, lease.output, images)
                 }),
