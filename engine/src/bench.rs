@@ -6,6 +6,7 @@
 mod admission;
 mod append;
 mod fold;
+mod gate;
 mod http;
 mod ingest;
 mod report;
@@ -21,6 +22,7 @@ use tollbook_projections::ids::IdsError;
 pub use self::admission::Admission;
 pub use self::append::Append;
 pub use self::fold::Fold;
+pub use self::gate::Gate;
 pub use self::http::Http;
 pub use self::ingest::Ingest;
 pub use self::start::Start;
@@ -36,6 +38,8 @@ pub enum BenchCommand {
     Ingest(Ingest),
     /// Decide whether requests may pass, in process.
     Admission(Admission),
+    /// Ask a running server whether requests may pass, over HTTP or NATS.
+    Gate(Gate),
     /// Post CloudEvents to a running server.
     Http(Http),
     /// Start from the views of a large ledger, and see what its organizations take in memory.
@@ -65,6 +69,9 @@ pub enum BenchError {
     /// The server refused, or cannot be reached.
     #[error("the server: {0}")]
     Http(String),
+    /// Something went wrong on NATS.
+    #[error("NATS: {0}")]
+    Nats(String),
     /// Two folds of the same log differ.
     #[error("two folds of the same entries gave different digests")]
     Different,
@@ -94,6 +101,7 @@ pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
         BenchCommand::Append(options) => append::run(&options).await,
         BenchCommand::Ingest(options) => ingest::run(&options).await,
         BenchCommand::Admission(options) => admission::run(&options).await,
+        BenchCommand::Gate(options) => gate::run(&options).await,
         BenchCommand::Http(options) => http::run(&options).await,
         BenchCommand::Start(options) => start::run(&options).await,
     }

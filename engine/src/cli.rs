@@ -76,6 +76,8 @@ enum Command {
     Adjust(manage::Alone<manage::AdjustArgs>),
     /// Set how far below zero an organization may go
     CreditLimit(manage::Alone<manage::CreditLimitArgs>),
+    /// May this request pass? Ask, settle, release, renew
+    Admission(manage::Family<manage::AdmissionCommand>),
     /// An organization's balance
     Balance(manage::Alone<manage::BalanceArgs>),
     /// Consumption by day or month
@@ -182,6 +184,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Voucher(command) => Ok(command.run().await?),
         Command::Adjust(command) => Ok(command.run().await?),
         Command::CreditLimit(command) => Ok(command.run().await?),
+        Command::Admission(command) => Ok(command.run().await?),
         Command::Balance(command) => Ok(command.run().await?),
         Command::Spend(command) => Ok(command.run().await?),
         Command::Statement(command) => Ok(command.run().await?),

@@ -1,6 +1,7 @@
 //! HTTP: routes, limits, and what every handler shares.
 
 mod accept;
+pub(crate) mod admissions;
 pub mod auth;
 mod body;
 mod fields;
@@ -53,6 +54,7 @@ mod usage_records;
 mod vouchers;
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +121,7 @@ fn routes() -> Routes {
     digest::routes(&mut routes);
     trial_balance::routes(&mut routes);
     usage::routes(&mut routes);
+    admissions::routes(&mut routes);
     customer::routes(&mut routes);
     audit::routes(&mut routes);
     health::routes(&mut routes);
@@ -141,8 +144,10 @@ pub fn router(api: Api) -> Router {
 pub async fn serve(listener: TcpListener, api: Api, stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let mut stopping = stop.clone();
     let mut late = stop;
+    // Whose connection it is, tells where a request comes from that no proxy has passed on.
+    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
     let serving =
-        axum::serve(listener, router(api)).with_graceful_shutdown(async move { told(&mut stopping).await });
+        axum::serve(listener, service).with_graceful_shutdown(async move { told(&mut stopping).await });
     let patience = async {
         told(&mut late).await;
         tokio::time::sleep(GRACE).await;

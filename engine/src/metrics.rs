@@ -37,6 +37,10 @@ pub fn describe() {
         "tollbook_admission_disagreements_total",
         "requests that the system to be replaced decided otherwise"
     );
+    describe_counter!(
+        "tollbook_admission_rpc_ignored_total",
+        "messages about admission over NATS that were not answered: `no_inbox` named no reply that is answered, `no_room` found too many waiting"
+    );
     describe_gauge!("tollbook_admission_leases", "open leases, by partition");
     describe_counter!(
         "tollbook_admission_leases_expired_total",
@@ -136,6 +140,11 @@ pub fn admissions(admitted: u64, refused: impl Iterator<Item = (&'static str, u6
 /// So many requests were decided otherwise by the system to be replaced, since the start.
 pub fn disagreements(count: u64) {
     counter!("tollbook_admission_disagreements_total").absolute(count);
+}
+
+/// A message about admission over NATS was not answered.
+pub fn rpc_ignored(why: &'static str) {
+    counter!("tollbook_admission_rpc_ignored_total", "why" => why).increment(1);
 }
 
 /// How leases of a partition stand.

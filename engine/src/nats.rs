@@ -1,4 +1,5 @@
-//! Usage over NATS: `tollbook.usage.<org>`, answered like a JetStream publish, and the spool for those who must not wait.
+//! Usage over NATS: `tollbook.usage.<org>`, answered like a JetStream publish, and the spool for those who must not wait;
+//! admission: `tollbook.rpc.*`.
 //!
 //! ```text
 //! message ─ room? ─ headers, size, subject ─ parse ─> Node::submit ─> answer once it is durable
@@ -6,11 +7,13 @@
 //!                                                              the others ─> Node::quarantine
 //! ```
 //!
-//! [`Door`] answers, [`refusal`] is what it says no with, [`spool`] empties the stream. For users: `docs/nats.md`.
+//! [`Door`] answers, [`refusal`] is what it says no with, [`spool`] empties the stream, [`rpc`] decides
+//! about requests. For users: `docs/nats.md`.
 
 mod delivery;
 mod pull;
 pub mod refusal;
+pub mod rpc;
 pub mod spool;
 
 use std::sync::Arc;
@@ -55,7 +58,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// How long a stopping engine waits for its subscription to end: not at all, unless the server is away.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Why usage over NATS cannot be served.
+/// Why usage or admission over NATS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// The servers cannot be reached, or refuse the engine.

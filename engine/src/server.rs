@@ -17,6 +17,7 @@ use crate::config::ServerConfig;
 use crate::http::auth::Auth;
 use crate::http::{self, Api};
 use crate::metrics;
+use crate::nats::rpc::RpcDoor;
 use crate::nats::spool::Spool;
 use crate::nats::{Door, DoorError};
 use crate::node::{LogSettings, Node, StartError};
@@ -134,6 +135,12 @@ async fn open_nats(
     let stop = stopped.clone();
     doors.spawn(async move {
         door.run(stop).await;
+        Ok(())
+    });
+    let rpc = RpcDoor::connect(node.clone(), (**options).clone()).await?;
+    let stop = stopped.clone();
+    doors.spawn(async move {
+        rpc.run(stop).await;
         Ok(())
     });
     if let Some(spool) = &config.spool {

@@ -35,6 +35,9 @@ pub(crate) const PUBLISHER: Principal =
     Principal { placeholder: "REPLACE_PUBLISHER_NKEY", inbox: "_INBOX_publisher" };
 pub(crate) const GATEWAY: Principal =
     Principal { placeholder: "REPLACE_GATEWAY_NKEY", inbox: "_INBOX_gateway" };
+/// A gateway that may ask for admission and do nothing else.
+pub(crate) const ASKER: Principal =
+    Principal { placeholder: "REPLACE_ADMISSION_NKEY", inbox: "_INBOX_admission" };
 pub(crate) const SUBSCRIBER: Principal =
     Principal { placeholder: "REPLACE_SUBSCRIBER_NKEY", inbox: "_INBOX_mail" };
 pub(crate) const AUDITOR: Principal =
@@ -44,8 +47,8 @@ const OPERATOR: Principal = Principal { placeholder: "REPLACE_OPERATOR_NKEY", in
 /// Not in the shipped files: a services user for whom somebody forgot to write permissions.
 pub(crate) const FORGOTTEN: Principal = Principal { placeholder: "REPLACE_FORGOTTEN_NKEY", inbox: "_INBOX" };
 
-const PRINCIPALS: [Principal; 9] =
-    [ENGINE, SPOOL, MONITOR, PUBLISHER, GATEWAY, SUBSCRIBER, AUDITOR, OPERATOR, FORGOTTEN];
+const PRINCIPALS: [Principal; 10] =
+    [ENGINE, SPOOL, MONITOR, PUBLISHER, GATEWAY, ASKER, SUBSCRIBER, AUDITOR, OPERATOR, FORGOTTEN];
 
 /// Running servers with the shipped configuration. `REPLACE_ORG` is `org_a`.
 #[derive(Debug)]

@@ -9,9 +9,11 @@
     reason = "helpers of tests: what cannot go on fails the test"
 )]
 
+mod admission;
 mod auditor;
 mod deployment;
 mod engine;
+mod nginx;
 mod publisher;
 mod reply_subject;
 mod spool;

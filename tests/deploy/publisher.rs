@@ -82,6 +82,7 @@ pub(crate) async fn is_confined(deployment: &Deployment) {
             "tollbook.usage.org_b",
             "tollbook.spool.org_b",
             "tollbook.rpc.admit",
+            "tollbook.rpc.release",
             "tollbook.log.0.usage.mixed",
             "tollbook.log.0.org.org_a",
             "tollbook.log.0.config",

@@ -10,7 +10,7 @@ use crate::publisher::{ingress, until_answered};
 use crate::spool;
 
 /// What would hurt if an answer arrived there.
-const TARGETS: [&str; 11] = [
+pub(crate) const TARGETS: [&str; 11] = [
     "tollbook.log.0.usage.x",
     "tollbook.log.0.config",
     "tollbook.alerts.org_a.low",

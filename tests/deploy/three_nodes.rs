@@ -1,7 +1,7 @@
 //! The same promises on three nodes, with the clients on different ones.
 
 use crate::deployment::Deployment;
-use crate::{auditor, engine, publisher, reply_subject, spool, subscriber};
+use crate::{admission, auditor, engine, publisher, reply_subject, spool, subscriber};
 
 #[tokio::test]
 async fn three_nodes_keep_publishers_from_the_log() {
@@ -9,6 +9,7 @@ async fn three_nodes_keep_publishers_from_the_log() {
     reply_subject::harms_nothing(&deployment).await;
     publisher::is_answered(&deployment).await;
     publisher::is_confined(&deployment).await;
+    admission::only_asks(&deployment).await;
     engine::monitors(&deployment).await;
 }
 

@@ -865,7 +865,7 @@ impl Walk {
 
     fn compare(&mut self) {
         let (now, place) = (self.now(), self.place());
-        for at in 0..self.orgs.len() {
+        for (at, name) in ORGS.into_iter().enumerate() {
             let org = &self.orgs[at];
             // Holds follow prices when something is asked next.
             let call = Call::new(&org.keys[0], 0, 0);
@@ -881,7 +881,7 @@ impl Walk {
                 .projects
                 .iter()
                 .map(|(id, tokens)| {
-                    let of = |number: &usize| project(&format!("{}{number}", ORGS[at])) == *id;
+                    let of = |number: &usize| project(&format!("{name}{number}")) == *id;
                     ((0..PROJECTS).find(of).unwrap(), *tokens)
                 })
                 .collect();

@@ -1,13 +1,15 @@
 //! The engine with the shipped accounts: its own keys suffice, and a publisher's ordinary publish reaches it.
 
+use serde_json::json;
 use tempfile::TempDir;
 use tollbook_engine::log::jetstream::{Credentials, JetStreamOptions};
 
-use crate::deployment::{Deployment, ENGINE, GATEWAY, MONITOR, PUBLISHER, SPOOL as SPOOL_KEY};
+use crate::deployment::{ASKER, Deployment, ENGINE, GATEWAY, MONITOR, PUBLISHER, SPOOL as SPOOL_KEY};
 use crate::engine::{Engine, SPOOL, Totals, USAGE, event, publish, spool_config};
+use crate::gate::Gate;
 
 #[tokio::test]
-async fn the_shipped_keys_suffice_for_usage_and_spool() {
+async fn the_shipped_keys_suffice_for_usage_spool_and_admission() {
     let (deployment, data) = (Deployment::one_node().await, TempDir::new().unwrap());
     let mut options = JetStreamOptions::new(vec![deployment.servers[0].url()]);
     options.credentials = Credentials::Nkey(deployment.seed(ENGINE));
@@ -22,6 +24,12 @@ async fn the_shipped_keys_suffice_for_usage_and_spool() {
     let gateway = deployment.connect(GATEWAY).await;
     gateway.put(SPOOL, "garbage").await;
     engine.comes_to(Totals { quarantined: 1, ..Totals::booked(2) }).await;
+    for asking in [GATEWAY, ASKER] {
+        let gate = Gate(deployment.connect(asking).await.client);
+        gate.answered().await;
+        let question = json!({ "api_key": "sk-unknown", "model": "m", "input_tokens": 1 });
+        assert_eq!(gate.admit(&question).await.refused(401), "api_key_invalid");
+    }
     publisher.nothing_denied().await;
     gateway.nothing_denied().await;
     engine.stop().await;

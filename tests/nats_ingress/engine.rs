@@ -13,6 +13,7 @@ use tollbook_engine::clock::Clock;
 use tollbook_engine::config::SpoolConfig;
 use tollbook_engine::log::jetstream::{Credentials, JetStreamOptions};
 use tollbook_engine::nats::Door;
+use tollbook_engine::nats::rpc::RpcDoor;
 use tollbook_engine::nats::spool::Spool;
 use tollbook_engine::node::{LogSettings, Node, Running, Settings};
 use tollbook_schemas::amount::Amount;
@@ -95,6 +96,8 @@ impl Engine {
         let mut doors = JoinSet::new();
         let door = Door::connect(node.clone(), options.clone()).await.unwrap();
         doors.spawn(door.run(stopped.clone()));
+        let rpc = RpcDoor::connect(node.clone(), options.clone()).await.unwrap();
+        doors.spawn(rpc.run(stopped.clone()));
         if let Some(config) = spool {
             let spool = Spool::connect(options, config).await.unwrap();
             doors.spawn(spool.run(node.clone(), stopped));

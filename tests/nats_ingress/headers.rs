@@ -39,7 +39,7 @@ pub(crate) async fn publish_raw(server: &NatsServer, subject: &str, head: &[u8],
 }
 
 /// Most of them end a connection of the client library, each in its own way; the fourth makes it panic.
-const HOSTILE: [&[u8]; 6] = [
+pub(crate) const HOSTILE: [&[u8]; 6] = [
     b"NATS/1.0 nonsense\r\n\r\n",
     b"NATS/1.0\r\nno colon\r\n\r\n",
     b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n",

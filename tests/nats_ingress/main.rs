@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod admission;
 mod answers;
 mod crash;
 mod deployed;
@@ -15,8 +16,10 @@ mod deployed;
 #[allow(dead_code, reason = "its other users need more of it")]
 mod deployment;
 mod engine;
+mod gate;
 mod headers;
 mod mutated;
+mod owners;
 mod python;
 mod reply_subject;
 mod spool;

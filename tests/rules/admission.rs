@@ -608,6 +608,7 @@ fn r5_2_a_start_counts_the_day_once() {
     let desk = again.desk(PARTITION).unwrap();
     desk.load(&gate.ledger.state);
     desk.seed(&gate.ledger.state, &record, &[1]);
+    desk.own(true);
     let seen = again.in_flight(PARTITION, &org("acme")).unwrap();
     assert_eq!((seen.tokens, seen.tokens_today, seen.projects[0].1), (600, 600, 600));
     assert_eq!(gate.in_flight(&org("acme")).tokens_today, 600);
@@ -666,11 +667,12 @@ fn r5_7_leases_are_bounded() {
         meters: &meters,
         request_id: None,
     };
-    for _ in 0..tollbook_engine::admission::lease::LEASES_MAX {
+    let first = account.admit(&rules, &request, 0, TERMS, now).unwrap().number;
+    for _ in 1..tollbook_engine::admission::lease::LEASES_MAX {
         account.admit(&rules, &request, 0, TERMS, now).unwrap();
     }
     assert_eq!(account.admit(&rules, &request, 0, TERMS, now).unwrap_err().code, Code::NotReady);
-    let used = Used { project: 0, occurred_at: now, tokens: 5, lease: Some(LeaseName::Number(1)) };
+    let used = Used { project: 0, occurred_at: now, tokens: 5, lease: Some(LeaseName::Number(first)) };
     account.used([used], TERMS, now);
     account.admit(&rules, &request, 0, TERMS, now).unwrap();
     account.advance(now.plus_seconds(600));

@@ -16,7 +16,7 @@ use super::check::Quotas;
 use super::lease::{Asked, Counted, LEASES_MAX, Lease, Leases};
 use super::refusal::{Code, Refusal};
 use super::standing::{
-    BudgetStop, Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
 };
 use super::window::{Millis, SlidingWindow};
 
@@ -55,12 +55,8 @@ pub struct Granted {
     pub number: u64,
     /// When it is given back unless renewed.
     pub expires_at: Timestamp,
-    /// The organization.
-    pub organization: OrgId,
-    /// The project that it counts for (R6.1).
-    pub project: ProjectId,
-    /// The key.
-    pub key: KeyId,
+    /// Organization, project and key.
+    pub names: Arc<KeyNames>,
     /// The organization's tier; `None` only where refusals are merely noted.
     pub tier: Option<DisplayName>,
     /// What the request may spend at most of what is available, and what is left after it.
@@ -152,6 +148,8 @@ pub struct Account {
     pub(super) requests: SlidingWindow,
     pub(super) tokens: SlidingWindow,
     pub(super) day: DayCount,
+    /// Until when nothing leaves a window or is over, so that nothing has to be looked at.
+    quiet_until: Timestamp,
     /// The latest instant that was seen: callers' clocks do not agree to the nanosecond.
     latest: Timestamp,
     expired: u64,
@@ -161,8 +159,6 @@ pub struct Account {
 pub(super) struct Plan {
     /// The key's place, and its standing.
     pub(super) key: (usize, KeyStanding),
-    /// The project's id.
-    pub(super) project: ProjectId,
     /// What it may come to.
     pub(super) estimate: Result<Estimate, NoPrice>,
     /// Limits in force; `None`: below the first tier.
@@ -190,6 +186,7 @@ impl Account {
             requests: SlidingWindow::default(),
             tokens: SlidingWindow::default(),
             day,
+            quiet_until: now,
             latest: now,
             expired: 0,
         };
@@ -209,6 +206,7 @@ impl Account {
         if before.prices != self.standing.prices {
             self.priced_by = None;
         }
+        self.quiet_until = Timestamp::EPOCH;
         // A new zone begins with a month, so what was counted today stays.
         self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
         self.take_projects(known);
@@ -255,7 +253,8 @@ impl Account {
         project: &ProjectId,
         active: bool,
     ) -> Option<usize> {
-        let standing = KeyStanding { id: id.clone(), project: self.project(project)?, active };
+        let names = KeyNames { organization: self.id().clone(), project: project.clone(), key: id.clone() };
+        let standing = KeyStanding { names: Arc::new(names), project: self.project(project)?, active };
         match place.and_then(|place| self.keys.get_mut(place)) {
             Some(known) => {
                 *known = standing;
@@ -282,11 +281,11 @@ impl Account {
         let until = now.plus_seconds(terms.lease_seconds);
         let plan = self.plan(rules, request, key, (now, until))?;
         let asked = Asked {
-            key,
+            key: u32::try_from(key).unwrap_or(u32::MAX),
             model: request.model.clone(),
             input_tokens: request.input_tokens,
             max_output_tokens: request.max_output_tokens,
-            meters: request.meters.clone(),
+            meters: (!request.meters.is_empty()).then(|| Box::new(request.meters.clone())),
         };
         let before = request.request_id.and_then(|id| self.leases.of_request(id));
         // A request that is over is another one: what it reserved is not there for this one.
@@ -343,18 +342,14 @@ impl Account {
         key: usize,
         (now, until): (Timestamp, Timestamp),
     ) -> Result<Plan, Box<Refusal>> {
-        let standing = self.keys.get(key).cloned();
-        let project = standing.as_ref().and_then(|key| self.projects.get(key.project));
-        let Some((standing, project)) = standing.zip(project.map(|project| project.standing.id.clone()))
-        else {
-            return Err(Box::new(Refusal::bare(Code::KeyInvalid)));
-        };
+        let standing =
+            self.keys.get(key).cloned().ok_or_else(|| Box::new(Refusal::bare(Code::KeyInvalid)))?;
         let figures = (request.input_tokens, request.max_output_tokens, request.meters);
         let priced = Priced::of(rules, &self.standing, request.model);
         let estimate = priced.estimate(&rules.defaults, figures, (now, until));
         let limits = self.limits(rules, now);
         let first_tier = if limits.is_some() { Amount::ZERO } else { rules.first_tier(now) };
-        Ok(Plan { key: (key, standing), project, estimate, limits, first_tier })
+        Ok(Plan { key: (key, standing), estimate, limits, first_tier })
     }
 
     /// The request of a lease is over. With its numbers windows and hold become what it used; without, they stay as they
@@ -373,11 +368,13 @@ impl Account {
         if let Some(actual) = actual {
             let tokens = actual.input.saturating_add(actual.output);
             let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
-            self.recount(lease.counted(), lease.project, tokens, now);
+            self.recount(lease.counted(), lease.project(), tokens, now);
             self.leases.note_actual(number, actual, tokens);
+            let none = Meters::default();
+            let meters = lease.asked.meters.as_deref().unwrap_or(&none);
             let priced = Priced::of(rules, &self.standing, &lease.asked.model);
             let span = (lease.admitted_at, lease.expires_at);
-            if let Some(cost) = priced.actual(actual, &lease.asked.meters, span) {
+            if let Some(cost) = priced.actual(actual, meters, span) {
                 self.leases.hold(number, cost);
             }
         }
@@ -391,8 +388,7 @@ impl Account {
             return;
         }
         self.priced_by = Some(rules.prices_number);
-        let numbers: Vec<_> = self.leases.by_end().map(|(number, _)| number).collect();
-        for number in numbers {
+        for number in self.leases.numbers() {
             self.raise_hold(rules, number);
         }
     }
@@ -400,13 +396,16 @@ impl Account {
     fn raise_hold(&mut self, rules: &Rules, number: u64) {
         let Some(lease) = self.leases.get(number) else { return };
         let Asked { model, input_tokens, meters, .. } = &lease.asked;
+        let none = Meters::default();
+        let meters = meters.as_deref().unwrap_or(&none);
         let priced = Priced::of(rules, &self.standing, model);
         let span = (lease.admitted_at, lease.expires_at);
-        let cost = match lease.actual {
-            Some(actual) => priced.actual(actual, meters, span),
-            None if lease.output.is_none() => None,
+        let cost = match lease.actual.as_deref() {
+            Some(actual) => priced.actual(*actual, meters, span),
+            None if !lease.priced => None,
             None => {
-                let figures = (*input_tokens, lease.output, meters);
+                let output = lease.tokens.saturating_sub(*input_tokens);
+                let figures = (*input_tokens, Some(output), meters);
                 priced.estimate(&rules.defaults, figures, span).ok().and_then(|estimate| estimate.cost)
             }
         };
@@ -419,14 +418,16 @@ impl Account {
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
         let lease = self.leases.close(number)?;
-        self.recount(lease.counted(), lease.project, 0, now);
+        self.recount(lease.counted(), lease.project(), 0, now);
         Some(())
     }
 
     /// Lets a lease live so many seconds from now.
     pub fn renew(&mut self, rules: &Rules, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
         let now = self.advance(now);
-        let until = self.leases.renew(number, now.plus_seconds(seconds))?;
+        let until = now.plus_seconds(seconds);
+        self.quiet_until = self.quiet_until.min(until);
+        let until = self.leases.renew(number, until)?;
         // A price that begins to hold before then may be dearer.
         self.raise_hold(rules, number);
         Some(until)
@@ -475,6 +476,7 @@ impl Account {
     fn count(&mut self, used: Used<'_>, now: Timestamp) {
         let occurred = used.occurred_at.min(now);
         let (at, millis) = (Millis::not_before(occurred), Millis::reached(now));
+        self.wakes(at);
         self.tokens.add(at, used.tokens, millis);
         self.day.count(occurred, used.tokens);
         if let Some(project) = self.projects.get_mut(used.project) {
@@ -516,6 +518,19 @@ impl Account {
     pub fn advance(&mut self, now: Timestamp) -> Timestamp {
         let now = now.max(self.latest);
         self.latest = now;
+        if now >= self.quiet_until {
+            self.catch_up(now);
+        }
+        now
+    }
+
+    /// When something is counted, it also says until when nothing leaves.
+    fn wakes(&mut self, at: Millis) {
+        self.quiet_until = self.quiet_until.min(at.plus(SlidingWindow::SPAN).begins());
+    }
+
+    /// Forgets what has left windows and day, gives leases back that are over, and finds out when the next of it is due.
+    fn catch_up(&mut self, now: Timestamp) {
         let millis = Millis::reached(now);
         self.requests.forget(millis);
         self.tokens.forget(millis);
@@ -530,10 +545,14 @@ impl Account {
             self.expired = self.expired.saturating_add(1);
             // What a request is known to have used stays counted.
             if lease.actual.is_none() {
-                self.recount(lease.counted(), lease.project, 0, now);
+                self.recount(lease.counted(), lease.project(), 0, now);
             }
         }
-        now
+        let projects = self.projects.iter().map(|project| &project.tokens);
+        let windows = [&self.requests, &self.tokens].into_iter().chain(projects);
+        let leaves = windows.filter_map(SlidingWindow::frees_at).map(Millis::begins);
+        let ends = self.leases.next_end();
+        self.quiet_until = leaves.chain(ends).fold(self.day.ends_at, Timestamp::min);
     }
 
     fn limits(&mut self, rules: &Rules, now: Timestamp) -> Option<RateLimits> {
@@ -551,6 +570,7 @@ impl Account {
     /// Counts `tokens` instead of what is counted for a lease, where its instant and day still count.
     fn recount(&mut self, lease: Counted, project: usize, tokens: u64, now: Timestamp) {
         let millis = Millis::reached(now);
+        self.wakes(lease.at);
         self.tokens.take_back(lease.at, lease.tokens);
         self.tokens.add(lease.at, tokens, millis);
         if let Some(before) = self.projects.get_mut(lease.project) {
@@ -576,6 +596,8 @@ impl Account {
         let estimate = plan.estimate.as_ref().ok();
         let tokens = estimate.map_or(0, |estimate| estimate.tokens);
         let millis = Millis::reached(now);
+        self.wakes(at);
+        self.quiet_until = self.quiet_until.min(until);
         self.requests.add(at, 1, millis);
         self.tokens.add(at, tokens, millis);
         if let Some(project) = self.projects.get_mut(plan.key.1.project) {
@@ -584,12 +606,11 @@ impl Account {
         self.day.tokens = self.day.tokens.saturating_add(tokens);
         self.leases.open(Lease {
             asked,
-            project: plan.key.1.project,
+            project: u32::try_from(plan.key.1.project).unwrap_or(u32::MAX),
             admitted_at: now,
-            at,
             day: self.day.day,
             tokens,
-            output: estimate.map(|estimate| estimate.tokens.saturating_sub(request.input_tokens)),
+            priced: estimate.is_some(),
             hold: estimate.and_then(|estimate| estimate.cost).unwrap_or_default(),
             expires_at: until,
             running: true,
@@ -611,9 +632,7 @@ impl Account {
         Granted {
             number,
             expires_at,
-            organization: self.standing.id.clone(),
-            project: plan.project,
-            key: plan.key.1.id,
+            names: plan.key.1.names,
             tier: plan.limits.map(|limits| limits.tier),
             available: self.standing.available().checked_sub(self.leases.held()).unwrap_or_default(),
             quotas,

@@ -76,7 +76,7 @@ impl Account {
     fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
         let organization = self.standing.id.clone();
         let subject = refusal.subject.or_else(|| Some(Subject::Organization(organization.clone())));
-        Refusal { account: Some((organization, plan.key.1.id.clone())), subject, ..refusal }
+        Refusal { account: Some((organization, plan.key.1.names.key.clone())), subject, ..refusal }
     }
 
     /// Key, allowlist, model.
@@ -97,7 +97,7 @@ impl Account {
     fn key_refusal(&self, plan: &Plan) -> Option<Refusal> {
         let (_, key) = &plan.key;
         let works = self.projects.get(key.project).is_some_and(|project| project.standing.active);
-        let subject = Some(Subject::Key(key.id.clone()));
+        let subject = Some(Subject::Key(key.names.key.clone()));
         (!key.active || !works).then(|| Refusal { subject, ..Refusal::bare(Code::KeyRevoked) })
     }
 
@@ -137,7 +137,7 @@ impl Account {
         if let Some(stop) = stop.filter(|stop| now < stop.resets_at) {
             let code = if stop.monthly { Code::ProjectMonthlyBudget } else { Code::ProjectDailyBudget };
             return Some(Refusal {
-                subject: Some(Subject::Project(plan.project.clone())),
+                subject: Some(Subject::Project(plan.key.1.names.project.clone())),
                 reached: money(stop.limit, stop.spent, None),
                 resets_at: Some(stop.resets_at),
                 retry: retry_at(self.room_from(rules, tokens, plan, stop.resets_at), now),
@@ -181,7 +181,7 @@ impl Account {
                 let project = self.projects.get(plan.key.1.project)?;
                 let limit = own_limit(project, plan.limits.as_ref());
                 let refusal = over(Code::ProjectTpm, project.tokens.total(), tokens, limit)?;
-                Some(Refusal { subject: Some(Subject::Project(plan.project.clone())), ..refusal })
+                Some(Refusal { subject: Some(Subject::Project(plan.key.1.names.project.clone())), ..refusal })
             })?;
         let resets_at = self.room_from(rules, tokens, plan, now);
         Some(Refusal { resets_at, retry: retry_at(resets_at, now), ..refusal })
@@ -236,7 +236,7 @@ impl Account {
             return Some(from);
         }
         if used.saturating_sub(self.leases.estimated(self.day.day)) <= free_at {
-            let estimates = self.leases.by_end().map(|(_, lease)| lease);
+            let estimates = self.leases.by_end();
             for lease in estimates.filter(|lease| lease.actual.is_none() && lease.day == self.day.day) {
                 used = used.saturating_sub(lease.tokens.into());
                 if used <= free_at {
@@ -253,11 +253,11 @@ impl Account {
             return Vec::new();
         }
         let last = self.latest().plus_nanos(SlidingWindow::SPAN.saturating_mul(1_000_000));
-        let leases =
-            self.leases.by_end().map(|(_, lease)| lease).take_while(|lease| lease.expires_at <= last);
-        let mine = leases
-            .filter(|lease| lease.actual.is_none() && project.is_none_or(|project| project == lease.project));
-        mine.map(|lease| (lease.expires_at, lease.at, lease.tokens)).collect()
+        let leases = self.leases.by_end().take_while(|lease| lease.expires_at <= last);
+        let mine = leases.filter(|lease| {
+            lease.actual.is_none() && project.is_none_or(|project| project == lease.project())
+        });
+        mine.map(|lease| (lease.expires_at, lease.at(), lease.tokens)).collect()
     }
 
     /// The limits as they stand; `None` below the first tier.

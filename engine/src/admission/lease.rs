@@ -1,6 +1,6 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
@@ -21,15 +21,15 @@ const COUNTED_MAX: usize = 2_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The key's place.
-    pub key: usize,
+    pub key: u32,
     /// The model.
     pub model: ModelName,
     /// Input tokens.
     pub input_tokens: u64,
     /// Most output tokens, if it limits them.
     pub max_output_tokens: Option<u64>,
-    /// Units beyond tokens.
-    pub meters: Meters,
+    /// Units beyond tokens; few requests have any.
+    pub meters: Option<Box<Meters>>,
 }
 
 /// What one admitted request has reserved.
@@ -38,25 +38,23 @@ pub struct Lease {
     /// What was asked.
     pub asked: Asked,
     /// The project's place.
-    pub project: usize,
+    pub project: u32,
     /// When it was admitted.
     pub admitted_at: Timestamp,
-    /// Where its tokens are counted in the windows.
-    pub at: Millis,
     /// The local day that its tokens are counted in.
     pub day: Day,
     /// How many tokens are counted for it.
     pub tokens: u64,
-    /// The output tokens of its estimate; `None` where the model had no price, which only observing lets pass.
-    pub output: Option<u64>,
     /// What is held for it.
     pub hold: Amount,
     /// When it is given back unless renewed.
     pub expires_at: Timestamp,
     /// Whether the request is in progress: it takes a slot.
     pub running: bool,
+    /// Whether it had a price; only observing lets others pass.
+    pub priced: bool,
     /// What it really used, once that is known; otherwise its tokens are the estimate.
-    pub actual: Option<Tokens>,
+    pub actual: Option<Box<Tokens>>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
     /// The lease of the same request before this one, where that was over and still waits for its usage.
@@ -85,43 +83,77 @@ impl Counted {
 
 impl Lease {
     /// Where its tokens are counted.
-    pub const fn counted(&self) -> Counted {
-        Counted { project: self.project, at: self.at, day: self.day, tokens: self.tokens }
+    pub fn counted(&self) -> Counted {
+        Counted { project: self.project(), at: self.at(), day: self.day, tokens: self.tokens }
     }
 
     /// Whether what is counted for it is given back while it would still count in the window.
     fn is_short(&self) -> bool {
-        self.expires_at < self.at.plus(SlidingWindow::SPAN).begins()
+        self.expires_at < self.at().plus(SlidingWindow::SPAN).begins()
     }
+
+    /// Where its tokens are counted in the windows.
+    pub const fn at(&self) -> Millis {
+        Millis::not_before(self.admitted_at)
+    }
+
+    /// Its project's place.
+    pub fn project(&self) -> usize {
+        usize::try_from(self.project).unwrap_or(usize::MAX)
+    }
+}
+
+/// A place for a lease.
+#[derive(Clone, Debug)]
+enum Slot {
+    /// An open lease and its number.
+    Taken(u64, Lease),
+    /// Nothing, and the next free place.
+    Free(Option<usize>),
 }
 
 /// All leases of an organization.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
-    open: HashMap<u64, Lease>,
-    ends: BTreeSet<(Timestamp, u64)>,
+    /// Places of leases; they are taken again.
+    slots: Vec<Slot>,
+    /// The first free place.
+    free: Option<usize>,
+    open: usize,
+    /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
+    ends: VecDeque<(Timestamp, u64)>,
     requests: HashMap<Arc<str>, u64>,
     /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
     counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
     counted_requests: HashMap<Arc<str>, u64>,
-    /// Tokens of leases by the day that they count in, as far as they are estimates.
-    estimated: BTreeMap<Day, u128>,
+    /// Tokens of leases by the day that they count in, as far as they are estimates; few days.
+    estimated: Vec<(Day, u128)>,
     /// How many are over before a minute is.
     short: usize,
     running: u64,
     held: Amount,
-    last: u64,
+    /// How many were ever opened.
+    count: u64,
+}
+
+/// Bits of a lease's number that say where it is; the others count.
+const SLOT_BITS: u32 = 18;
+/// Ends that may be out of date before they are looked through.
+const STALE_MAX: usize = 64;
+
+fn slot_of(number: u64) -> usize {
+    usize::try_from(number & ((1 << SLOT_BITS) - 1)).unwrap_or(usize::MAX)
 }
 
 impl Leases {
     /// How many are open.
-    pub fn len(&self) -> usize {
-        self.open.len()
+    pub const fn len(&self) -> usize {
+        self.open
     }
 
     /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.open == 0
     }
 
     /// How many requests are in progress.
@@ -136,7 +168,17 @@ impl Leases {
 
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
-        self.open.get(&number)
+        match self.slots.get(slot_of(number))? {
+            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Free(_) => None,
+        }
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Lease> {
+        match self.slots.get_mut(slot_of(number))? {
+            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Free(_) => None,
+        }
     }
 
     /// The first lease of a request that is open: the one that its usage settles.
@@ -153,7 +195,7 @@ impl Leases {
     /// The last lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
         let number = *self.requests.get(request)?;
-        Some((number, self.open.get(&number)?))
+        Some((number, self.get(number)?))
     }
 
     /// Opens a lease; its number is never used again. A hold that does not fit beside the others is not kept.
@@ -162,80 +204,114 @@ impl Leases {
             Some(held) => self.held = held,
             None => lease.hold = Amount::ZERO,
         }
-        self.last = self.last.saturating_add(1);
-        let number = self.last;
+        self.count = self.count.wrapping_add(1);
+        let slot = self.free.unwrap_or(self.slots.len());
+        let number = self.count << SLOT_BITS | u64::try_from(slot).unwrap_or(u64::MAX);
+        self.running = self.running.saturating_add(u64::from(lease.running));
+        self.open = self.open.saturating_add(1);
         self.note_estimate(&lease);
         self.short = self.short.saturating_add(usize::from(lease.is_short()));
-        self.running = self.running.saturating_add(u64::from(lease.running));
-        self.ends.insert((lease.expires_at, number));
+        self.note_end(lease.expires_at, number);
         if let Some(request) = &lease.request {
             self.requests.insert(request.clone(), number);
         }
-        self.open.insert(number, lease);
+        match self.slots.get_mut(slot) {
+            Some(place) => {
+                self.free = match place {
+                    Slot::Free(next) => *next,
+                    Slot::Taken(..) => None,
+                };
+                *place = Slot::Taken(number, lease);
+            }
+            None => self.slots.push(Slot::Taken(number, lease)),
+        }
         number
     }
 
     /// Closes a lease: its slot and hold are free.
     pub fn close(&mut self, number: u64) -> Option<Lease> {
-        let lease = self.open.remove(&number)?;
+        self.get(number)?;
+        let slot = slot_of(number);
+        let free = Slot::Free(self.free);
+        let Slot::Taken(_, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else { return None };
+        self.free = Some(slot);
+        self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
-        self.ends.remove(&(lease.expires_at, number));
         self.forget_estimate(&lease);
         self.short = self.short.saturating_sub(usize::from(lease.is_short()));
         if let Some(request) = &lease.request {
             self.unlink(request, number, lease.earlier);
         }
-        if self.open.is_empty() {
+        if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
-            self.open.shrink_to_fit();
-            self.requests.shrink_to_fit();
+            let counted = std::mem::take(&mut self.counted);
+            let counted_requests = std::mem::take(&mut self.counted_requests);
+            *self = Self { count: self.count, counted, counted_requests, ..Self::default() };
         }
         Some(lease)
     }
 
     /// The request is over; its slot is free.
     pub fn end(&mut self, number: u64) -> Option<&Lease> {
-        let lease = self.open.get_mut(&number)?;
-        self.running = self.running.saturating_sub(u64::from(lease.running));
-        lease.running = false;
-        Some(lease)
+        let lease = self.get_mut(number)?;
+        if std::mem::take(&mut lease.running) {
+            self.running = self.running.saturating_sub(1);
+        }
+        self.get(number)
     }
 
     /// What a request really used is known, and so many tokens are counted for it.
     pub fn note_actual(&mut self, number: u64, actual: Tokens, tokens: u64) {
-        let Some(before) = self.open.get(&number).cloned() else { return };
-        self.forget_estimate(&before);
-        if let Some(lease) = self.open.get_mut(&number) {
-            lease.tokens = tokens;
-            lease.actual = Some(actual);
+        let Some(lease) = self.get_mut(number) else { return };
+        let estimate = lease.actual.is_none().then_some((lease.day, lease.tokens));
+        lease.tokens = tokens;
+        lease.actual = Some(Box::new(actual));
+        if let Some((day, tokens)) = estimate {
+            self.lower_estimate(day, tokens);
         }
     }
 
     /// `hold` is what is held for a lease from now on, unless that is more than can be said.
     pub fn hold(&mut self, number: u64, hold: Amount) {
-        let Some(lease) = self.open.get_mut(&number) else { return };
-        let others = self.held.checked_sub(lease.hold).unwrap_or_default();
+        let held = self.held;
+        let Some(lease) = self.get_mut(number) else { return };
+        let others = held.checked_sub(lease.hold).unwrap_or_default();
         if let Some(held) = others.checked_add(hold) {
-            self.held = held;
             lease.hold = hold;
+            self.held = held;
         }
     }
 
     /// The lease lives until `until`.
     pub fn renew(&mut self, number: u64, until: Timestamp) -> Option<Timestamp> {
-        let lease = self.open.get_mut(&number)?;
-        self.ends.remove(&(lease.expires_at, number));
-        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
+        let lease = self.get_mut(number)?;
+        let was_short = lease.is_short();
         lease.expires_at = until;
-        self.short = self.short.saturating_add(usize::from(lease.is_short()));
-        self.ends.insert((until, number));
+        let is_short = lease.is_short();
+        self.short = self.short.saturating_sub(usize::from(was_short)).saturating_add(usize::from(is_short));
+        self.note_end(until, number);
         Some(until)
     }
 
+    /// The numbers of all of them.
+    pub fn numbers(&self) -> Vec<u64> {
+        let taken = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Taken(number, _) => Some(*number),
+            Slot::Free(_) => None,
+        });
+        taken.collect()
+    }
+
     /// All of them, the first that is over first.
-    pub fn by_end(&self) -> impl Iterator<Item = (u64, &Lease)> {
-        self.ends.iter().filter_map(|(_, number)| Some((*number, self.open.get(number)?)))
+    pub fn by_end(&self) -> impl Iterator<Item = &Lease> {
+        // A lease that was renewed to and fro has its end noted more than once.
+        let mut seen = HashSet::new();
+        let lives = |(end, number): &(Timestamp, u64)| {
+            self.get(*number).filter(|lease| lease.expires_at == *end).map(|lease| (*number, lease))
+        };
+        let found = self.ends.iter().filter_map(lives);
+        found.filter(move |(number, _)| seen.insert(*number)).map(|(_, lease)| lease)
     }
 
     /// Whether any is over before a minute is.
@@ -245,7 +321,7 @@ impl Leases {
 
     /// Tokens that are counted in a day only by estimate.
     pub fn estimated(&self, day: Day) -> u128 {
-        self.estimated.get(&day).copied().unwrap_or_default()
+        self.estimated.iter().find(|(known, _)| *known == day).map_or(0, |(_, sum)| *sum)
     }
 
     /// Closes a lease that is over. What a request is known to have used stays counted, so it is kept in mind.
@@ -294,7 +370,7 @@ impl Leases {
             };
             return;
         }
-        while let Some(lease) = self.open.get_mut(&at) {
+        while let Some(lease) = self.get_mut(at) {
             match lease.earlier {
                 Some(next) if next == number => {
                     lease.earlier = earlier;
@@ -315,25 +391,62 @@ impl Leases {
     }
 
     fn note_estimate(&mut self, lease: &Lease) {
-        if lease.actual.is_none() && lease.tokens > 0 {
-            let sum = self.estimated.entry(lease.day).or_default();
-            *sum = sum.saturating_add(lease.tokens.into());
+        if lease.actual.is_some() || lease.tokens == 0 {
+            return;
+        }
+        let tokens = u128::from(lease.tokens);
+        match self.estimated.iter_mut().find(|(day, _)| *day == lease.day) {
+            Some((_, sum)) => *sum = sum.saturating_add(tokens),
+            None => self.estimated.push((lease.day, tokens)),
         }
     }
 
     fn forget_estimate(&mut self, lease: &Lease) {
-        if lease.actual.is_none()
-            && let Some(sum) = self.estimated.get_mut(&lease.day)
+        if lease.actual.is_none() {
+            self.lower_estimate(lease.day, lease.tokens);
+        }
+    }
+
+    fn lower_estimate(&mut self, day: Day, tokens: u64) {
+        if let Some(place) = self.estimated.iter().position(|(known, _)| *known == day)
+            && let Some((_, sum)) = self.estimated.get_mut(place)
         {
-            *sum = sum.saturating_sub(lease.tokens.into());
+            *sum = sum.saturating_sub(tokens.into());
             if *sum == 0 {
-                self.estimated.remove(&lease.day);
+                self.estimated.swap_remove(place);
             }
         }
     }
 
     /// The first lease that is over by `now`.
-    pub fn over(&self, now: Timestamp) -> Option<u64> {
-        self.ends.first().filter(|(end, _)| *end <= now).map(|(_, number)| *number)
+    pub fn over(&mut self, now: Timestamp) -> Option<u64> {
+        while let Some((end, number)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
+            self.ends.pop_front();
+            if self.get(number).is_some_and(|lease| lease.expires_at == end) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// When the next lease may be over; not later than it is.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.ends.front().map(|(end, _)| *end)
+    }
+
+    /// Most leases live equally long, so most ends come last.
+    fn note_end(&mut self, end: Timestamp, number: u64) {
+        if self.ends.len() > self.open.saturating_mul(2).saturating_add(STALE_MAX) {
+            let ends = std::mem::take(&mut self.ends);
+            let lives = |(end, number): &(Timestamp, u64)| {
+                self.get(*number).is_some_and(|lease| lease.expires_at == *end)
+            };
+            self.ends = ends.into_iter().filter(lives).collect();
+        }
+        let place = match self.ends.back() {
+            Some((last, _)) if *last > end => self.ends.partition_point(|(known, _)| *known <= end),
+            Some(_) | None => self.ends.len(),
+        };
+        self.ends.insert(place, (end, number));
     }
 }

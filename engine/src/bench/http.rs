@@ -45,7 +45,7 @@ pub struct Http {
 }
 
 pub(super) async fn run(options: &Http) -> Result<(), BenchError> {
-    let server = Server::new(options)?;
+    let server = Server::new(&options.url, &options.token)?;
     let mut traffic = Traffic::new(clock::new_id_bits(), Clock::System.now(), options.by_id)?;
     server.set_up(&mut traffic).await?;
     let (mut rates, mut waits) = (Rates::default(), Latencies::default());
@@ -68,7 +68,7 @@ pub(super) async fn run(options: &Http) -> Result<(), BenchError> {
         let watch = Stopwatch::start();
         let mut tasks = tokio::task::JoinSet::new();
         for bodies in bodies {
-            let server = Server::new(options)?;
+            let server = Server::new(&options.url, &options.token)?;
             tasks.spawn(async move { server.post_all(bodies).await });
         }
         while let Some(done) = tasks.join_next().await {
@@ -93,24 +93,25 @@ pub(super) async fn run(options: &Http) -> Result<(), BenchError> {
 }
 
 /// One connection to the server.
-struct Server {
+pub(super) struct Server {
     http: Client,
     url: String,
     token: String,
 }
 
 impl Server {
-    fn new(options: &Http) -> Result<Self, BenchError> {
+    /// With this token.
+    pub(super) fn new(url: &str, token: &str) -> Result<Self, BenchError> {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a TLS provider is installed already");
         }
         let http = Client::builder().timeout(TIMEOUT).pool_max_idle_per_host(1).tcp_nodelay(true).build();
-        let url = options.url.trim_end_matches('/').to_owned();
-        Ok(Self { http: http.map_err(BenchError::made)?, url, token: options.token.clone() })
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { http: http.map_err(BenchError::made)?, url, token: token.to_owned() })
     }
 
-    /// Makes what traffic is charged to, and takes over the ids that the server gives.
-    async fn set_up(&self, traffic: &mut Traffic) -> Result<(), BenchError> {
+    /// Publishes a price for every model of the benchmark.
+    pub(super) async fn prices(&self) -> Result<(), BenchError> {
         let models: Vec<Value> = PRICES
             .iter()
             .map(|(model, input, cached_input, output)| {
@@ -118,7 +119,17 @@ impl Server {
             })
             .collect();
         let prices = json!({ "currency": "USD", "effective_from": "1970-01-01T00:00:00Z", "models": models });
-        self.write(self.http.put(format!("{}/v1/config/prices", self.url)), &prices).await?;
+        self.write(self.http.put(format!("{}/v1/config/prices", self.url)), &prices).await.map(drop)
+    }
+
+    /// Posts JSON, which must be taken.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, BenchError> {
+        self.write(self.http.post(format!("{}{path}", self.url)), body).await
+    }
+
+    /// Makes what traffic is charged to, and takes over the ids that the server gives.
+    async fn set_up(&self, traffic: &mut Traffic) -> Result<(), BenchError> {
+        self.prices().await?;
         for (number, customer) in (0u32..).zip(traffic.customers()) {
             self.set_up_one(number, customer).await?;
         }
@@ -147,7 +158,7 @@ impl Server {
 
     /// Creates something of an organization and answers its id.
     async fn create(&self, path: &str, body: &Value) -> Result<String, BenchError> {
-        let answer = self.write(self.http.post(format!("{}/v1/organizations{path}", self.url)), body).await?;
+        let answer = self.post(&format!("/v1/organizations{path}"), body).await?;
         let id = answer.get("id").and_then(Value::as_str);
         id.map(str::to_owned)
             .ok_or_else(|| BenchError::Http(format!("{path} answered without an id: {answer}")))

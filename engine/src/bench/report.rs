@@ -96,6 +96,18 @@ impl Latencies {
         self.0.sort_unstable();
     }
 
+    /// All of them, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().copied()
+    }
+
+    /// The one that so many thousandths are not longer than, in microseconds.
+    pub(super) fn micros(&self, thousandths: usize) -> u64 {
+        let place = self.0.len().saturating_mul(thousandths) / 1_000;
+        let wait = self.0.get(place.min(self.0.len().saturating_sub(1))).copied().unwrap_or_default();
+        u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn at(&self, hundredths: usize) -> String {
         let place = self.0.len().saturating_mul(hundredths) / 100;
         let wait = self.0.get(place.min(self.0.len().saturating_sub(1))).copied().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Commands that talk to a running server: the HTTP API from the shell. Each makes one [`Call`]; what all of them share
 //! is here.
 
+mod admission;
 mod allowlist;
 mod audit;
 mod call;
@@ -27,6 +28,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use reqwest::header::HeaderValue;
 
+pub(super) use self::admission::AdmissionCommand;
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
 use self::call::Call;

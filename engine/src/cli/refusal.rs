@@ -18,7 +18,10 @@ pub struct Refusal {
 
 impl Refusal {
     fn part(&self, name: &str) -> Option<String> {
-        self.body.get(name).and_then(Value::as_str).map(visible)
+        // Refusals to customers have the shape that clients of LLM APIs know.
+        let customers = if name == "detail" { "/error/message" } else { "/error/code" };
+        let found = self.body.get(name).or_else(|| self.body.pointer(customers));
+        found.and_then(Value::as_str).map(visible)
     }
 
     /// Whether it names faults one by one.

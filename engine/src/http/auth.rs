@@ -1,7 +1,7 @@
 //! Service tokens: who calls, and what for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -18,29 +18,37 @@ use super::fields::header;
 use super::path::About;
 use super::problem::Problem;
 use super::shape::Text;
+use crate::node::Node;
 use crate::owner::Tokens;
 
 /// Which tokens work: the admin token of the data directory, and those in the log.
 #[derive(Debug)]
 pub struct Auth {
     admin: SecretHash,
-    by_secret: Mutex<BySecret>,
+    admin_rights: Arc<Rights>,
+    by_secret: RwLock<BySecret>,
 }
 
 /// Tokens by their secret's hash, made anew when the log has other tokens.
 #[derive(Debug, Default)]
 struct BySecret {
     of: Tokens,
-    callers: HashMap<SecretHash, Arc<Caller>>,
+    rights: HashMap<SecretHash, Arc<Rights>>,
+}
+
+/// What a token may be used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rights {
+    /// The token; `None` is the admin token.
+    token: Option<TokenId>,
+    scopes: Vec<Scope>,
+    organizations: Option<Vec<OrgId>>,
 }
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The token; `None` is the admin token.
-    token: Option<TokenId>,
-    scopes: Vec<Scope>,
-    organizations: Option<Vec<OrgId>>,
+    rights: Arc<Rights>,
     /// The member on whose behalf it calls.
     acting: Option<MemberId>,
 }
@@ -53,34 +61,43 @@ const ACTING: &[Scope] = &[Scope::Operator, Scope::Console];
 impl Auth {
     /// Takes the admin token's secret.
     pub fn new(admin: &str) -> Self {
-        Self { admin: hash(admin), by_secret: Mutex::default() }
+        let every = Rights { token: None, scopes: EVERY_SCOPE.to_vec(), organizations: None };
+        Self { admin: hash(admin), admin_rights: Arc::new(every), by_secret: RwLock::default() }
     }
 
-    fn caller(&self, secret: &str, tokens: &Tokens) -> Option<Arc<Caller>> {
+    fn rights(&self, secret: &str, tokens: &Tokens) -> Option<Arc<Rights>> {
         let hash = hash(secret);
         if hash == self.admin {
-            return Some(Arc::new(Caller {
-                token: None,
-                scopes: EVERY_SCOPE.to_vec(),
-                organizations: None,
-                acting: None,
-            }));
+            return Some(self.admin_rights.clone());
         }
         // Nothing can panic halfway under this lock.
-        let mut known = self.by_secret.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&known.of, tokens) {
-            let callers = tokens.iter().map(|(id, token)| {
-                let caller = Caller {
-                    token: Some(id.clone()),
-                    scopes: token.scopes.clone(),
-                    organizations: token.organizations.clone(),
-                    acting: None,
-                };
-                (token.secret, Arc::new(caller))
-            });
-            *known = BySecret { of: tokens.clone(), callers: callers.collect() };
+        let known = self.by_secret.read().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&known.of, tokens) {
+            return known.rights.get(&hash).cloned();
         }
-        known.callers.get(&hash).cloned()
+        drop(known);
+        let made = BySecret::of(tokens);
+        let found = made.rights.get(&hash).cloned();
+        *self.by_secret.write().unwrap_or_else(PoisonError::into_inner) = made;
+        found
+    }
+
+    /// Whose token a secret is, if it is one's. Errors: 401.
+    pub(super) fn caller(&self, node: &Node, secret: &str) -> Result<Caller, Problem> {
+        let tokens = node.owners().next().map(|owner| owner.tokens()).unwrap_or_default();
+        let rights = self.rights(secret, &tokens);
+        let rights = rights.ok_or_else(|| Problem::unauthorized("there is no such token"))?;
+        Ok(Caller { rights, acting: None })
+    }
+}
+
+impl BySecret {
+    fn of(tokens: &Tokens) -> Self {
+        let rights = tokens.iter().map(|(id, token)| {
+            let (scopes, organizations) = (token.scopes.clone(), token.organizations.clone());
+            (token.secret, Arc::new(Rights { token: Some(id.clone()), scopes, organizations }))
+        });
+        Self { of: tokens.clone(), rights: rights.collect() }
     }
 }
 
@@ -103,12 +120,12 @@ impl Caller {
     }
 
     fn has(&self, scopes: &[Scope]) -> bool {
-        self.scopes.iter().any(|scope| scopes.contains(scope))
+        self.rights.scopes.iter().any(|scope| scopes.contains(scope))
     }
 
     /// Whether the token may touch an organization.
     pub(super) fn may_touch(&self, organization: &OrgId) -> Result<(), Problem> {
-        match &self.organizations {
+        match &self.rights.organizations {
             Some(allowed) if !allowed.contains(organization) => {
                 Err(Problem::forbidden(format!("this token is not for {organization}")))
             }
@@ -119,7 +136,7 @@ impl Caller {
     /// Whether the token is for the whole ledger: what is not of one organization is not for a token that is limited to
     /// some, or it could make itself another.
     pub(super) fn may_all(&self) -> Result<(), Problem> {
-        match self.organizations {
+        match self.rights.organizations {
             Some(_) => Err(Problem::forbidden(
                 "this token is limited to organizations, and this is about the whole ledger",
             )),
@@ -129,7 +146,7 @@ impl Caller {
 
     /// The organizations that the token is limited to.
     pub(super) fn organizations(&self) -> Option<&[OrgId]> {
-        self.organizations.as_deref()
+        self.rights.organizations.as_deref()
     }
 
     /// Whether it may write at all, in one organization or to the whole ledger: before anything is said about a
@@ -169,14 +186,14 @@ impl Caller {
     /// On whose behalf it writes about something.
     pub(super) fn author(&self, about: About) -> Actor {
         match about {
-            About::Newcomer => Actor::Invitee { token: self.token.clone() },
+            About::Newcomer => Actor::Invitee { token: self.rights.token.clone() },
             About::Ledger | About::Organization => self.actor(),
         }
     }
 
     /// On whose behalf it reads.
     pub(super) fn actor(&self) -> Actor {
-        let token = self.token.clone();
+        let token = self.rights.token.clone();
         match &self.acting {
             Some(member) => Actor::Member { token, member: member.clone() },
             None => Actor::Operator { token },
@@ -185,7 +202,7 @@ impl Caller {
 
     /// What tells its idempotency keys apart from other callers', and from those for other members.
     pub(super) fn scope_name(&self) -> String {
-        let token = self.token.as_ref().map_or("admin", TokenId::as_str);
+        let token = self.rights.token.as_ref().map_or("admin", TokenId::as_str);
         match &self.acting {
             Some(member) => format!("{token} for {member}"),
             None => token.to_owned(),
@@ -222,9 +239,7 @@ impl FromRequestParts<Api> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::unauthorized("the scheme must be Bearer"));
         }
-        let tokens = api.node.owners().next().map(|owner| owner.tokens()).unwrap_or_default();
-        let caller = api.auth.caller(secret.trim(), &tokens);
-        let caller = caller.ok_or_else(|| Problem::unauthorized("there is no such token"))?;
-        Ok(Self { acting: acting(&parts.headers)?, ..(*caller).clone() })
+        let caller = api.auth.caller(&api.node, secret.trim())?;
+        Ok(Self { acting: acting(&parts.headers)?, ..caller })
     }
 }

@@ -7,7 +7,6 @@ use tollbook_projections::state::State;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{DisplayName, InvoiceId, OrgId, VoucherId};
 use tollbook_schemas::position::Position;
-use tollbook_schemas::time::Timestamp;
 
 use super::problem::Problem;
 use super::reading::{read_state, view_of, viewed};
@@ -22,7 +21,7 @@ answer! {
         cash: Amount,
         /// What is left of vouchers.
         vouchers: Amount,
-        /// Held for requests in progress.
+        /// Held for requests in progress, and for those whose usage has not come; what is available counts it too.
         held: Amount,
         /// What may be used: vouchers, and cash unless it is owed.
         available: Amount,
@@ -63,27 +62,27 @@ answer! {
 
 /// What a balance depends on besides State.
 pub(super) struct Seen {
-    now: Timestamp,
-    currency: String,
+    node: Node,
 }
 
 impl Seen {
     pub(super) fn by(node: &Node) -> Self {
-        Self { now: node.clock().now(), currency: node.ledger().currency.clone() }
+        Self { node: node.clone() }
     }
 
     pub(super) fn balance(self, state: &State, known: &Organization) -> Balance {
-        let purse = &known.purse;
-        let tiers = state.config().tiers_at(self.now.max(state.head().recorded_at));
+        let (purse, node) = (&known.purse, &self.node);
+        let tiers = state.config().tiers_at(node.clock().now().max(state.head().recorded_at));
+        let in_flight = node.admissions().in_flight(node.partition_of(&known.id), &known.id);
         Balance {
             cash: purse.cash(),
             vouchers: purse.vouchers(),
-            held: Amount::ZERO,
+            held: in_flight.map(|in_flight| in_flight.held).unwrap_or_default(),
             available: purse.available(),
             credit_limit: known.credit_limit,
             cumulative_recharge: purse.cumulative_recharge(),
             tier: tiers.tier(purse.cumulative_recharge()).map(|tier| tier.name.clone()),
-            currency: self.currency,
+            currency: node.ledger().currency.clone(),
         }
     }
 }

@@ -19,13 +19,22 @@ use super::auth::hash;
 use super::document::{Routes, Says, Verb, api_key};
 use super::fields::header;
 use super::reading::settled;
-use super::refusal::{Refusal, refused_as_llm_apis_do};
+use super::refusal::{Refused, refused_as_llm_apis_do};
 use super::shape::{Described, Parts, Shape, ToJson, answer};
+use crate::admission::Code;
 
 /// Decimal places that customers are shown.
 const PLACES: u32 = 5;
 /// Longest secret that can be one.
 const SECRET_MAX: usize = 512;
+/// What is refused, by status.
+const REFUSALS: &[(u16, &str)] = &[
+    (
+        401,
+        "No key, or none that works: `api_key_missing`, `api_key_malformed`, `api_key_invalid`, `api_key_revoked`.",
+    ),
+    (503, "Not now: `not_ready`. The same request may be sent again."),
+];
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.family("Customers", "What customers ask with their own API key.");
@@ -38,7 +47,7 @@ pub(super) fn routes(routes: &mut Routes) {
     let describe = |_: OperationBuilder, parts: &mut Parts| {
         let operation = says.begin().security(api_key());
         let operation = operation.response("200", Json::<CustomerBalance>::describe(parts).build());
-        refused_as_llm_apis_do(operation, parts)
+        refused_as_llm_apis_do(operation, REFUSALS, parts)
     };
     routes.other(Verb::Get, "/v1/users/me/balance", describe, get(balance));
 }
@@ -119,7 +128,7 @@ enum Found {
     Revoked,
 }
 
-async fn balance(State(api): State<Api>, headers: HeaderMap) -> Result<Json<CustomerBalance>, Refusal> {
+async fn balance(State(api): State<Api>, headers: HeaderMap) -> Result<Json<CustomerBalance>, Refused> {
     let secret = secret(&headers)?;
     let (secret, may_be_key) = (hash(secret), secret.starts_with("sk-"));
     for owner in api.node.owners() {
@@ -131,19 +140,19 @@ async fn balance(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Cust
         });
         match found.await? {
             None => {}
-            Some(Found::Revoked) => return Err(Refusal::KeyRevoked),
+            Some(Found::Revoked) => return Err(Code::KeyRevoked.into()),
             Some(Found::Works) => {
                 // What this node answered for is in the balance.
-                settled(&api.node, owner)
-                    .await
-                    .map_err(|behind| Refusal::NotReady(behind.detail().to_owned()))?;
+                settled(&api.node, owner).await.map_err(|behind| Refused::not_ready(behind.detail()))?;
                 let funds = owner.read(move |state| funds_of(state, &secret)).await?;
-                return funds.map(|funds| Json(CustomerBalance::of(funds))).ok_or(Refusal::KeyRevoked);
+                return funds
+                    .map(|funds| Json(CustomerBalance::of(funds)))
+                    .ok_or_else(|| Code::KeyRevoked.into());
             }
         }
     }
     // Keys that were moved in need not look like ours, but what does not and is none was never meant to be one.
-    Err(if may_be_key { Refusal::KeyInvalid } else { Refusal::KeyMalformed })
+    Err(if may_be_key { Code::KeyInvalid } else { Code::KeyMalformed }.into())
 }
 
 fn funds_of(state: &Folded, secret: &SecretHash) -> Option<Funds> {
@@ -151,19 +160,19 @@ fn funds_of(state: &Folded, secret: &SecretHash) -> Option<Funds> {
 }
 
 /// The secret that a customer sends.
-fn secret(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let value = header(headers, AUTHORIZATION.as_str()).map_err(|_| Refusal::KeyMalformed)?;
-    let text = value.ok_or(Refusal::KeyMissing)?.to_str().map_err(|_| Refusal::KeyMalformed)?;
+pub(super) fn secret(headers: &HeaderMap) -> Result<&str, Code> {
+    let value = header(headers, AUTHORIZATION.as_str()).map_err(|_| Code::KeyMalformed)?;
+    let text = value.ok_or(Code::KeyMissing)?.to_str().map_err(|_| Code::KeyMalformed)?;
     let (scheme, secret) = text.trim().split_once(' ').unwrap_or((text, ""));
     let secret = secret.trim();
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::KeyMalformed);
+        return Err(Code::KeyMalformed);
     }
     if secret.is_empty() {
-        return Err(Refusal::KeyMissing);
+        return Err(Code::KeyMissing);
     }
     let plain = secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain && secret.len() <= SECRET_MAX { Ok(secret) } else { Err(Refusal::KeyMalformed) }
+    if plain && secret.len() <= SECRET_MAX { Ok(secret) } else { Err(Code::KeyMalformed) }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, Required, ResponseBuilder,
@@ -28,6 +30,8 @@ use super::write::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, Write};
 const TOKEN: &str = "token";
 /// The security scheme of customers' API keys.
 const API_KEY: &str = "api_key";
+/// The security scheme of gateways' tokens beside customers' API keys.
+const GATEWAY_TOKEN: &str = "gateway_token";
 
 /// Methods that this API takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,22 @@ impl Routes {
         self.add(verb, path, operation, handler);
     }
 
+    /// What takes any method, described as a GET; on paths that mean the same, of which the first is described.
+    pub(super) fn any(
+        &mut self,
+        paths: &[&'static str],
+        describe: impl FnOnce(&mut Parts) -> OperationBuilder,
+        handler: MethodRouter<Api>,
+    ) {
+        let operation = describe(&mut self.parts).tag(self.family).build();
+        if let Some(path) = paths.first() {
+            self.paths.add_path_operation(path.replace("{*", "{"), vec![HttpMethod::Get], operation);
+        }
+        for path in paths {
+            self.router = std::mem::take(&mut self.router).route(path, handler.clone());
+        }
+    }
+
     /// What every management operation has.
     fn operation<P: Ids, A: Answer>(&mut self, path: &str, says: Says, refusals: &[u16]) -> OperationBuilder {
         let mut names = path.split(['{', '}']).skip(1).step_by(2);
@@ -193,7 +213,8 @@ impl Routes {
                     "A service token. The first start writes one with every scope to `admin-token` in the data directory.",
                 ),
             )
-            .security_scheme(API_KEY, bearer("A customer's API key, `sk-…`."));
+            .security_scheme(API_KEY, bearer("A customer's API key, `sk-…`."))
+            .security_scheme(GATEWAY_TOKEN, gateway_scheme());
         for (name, parameter) in shared_parameters(&mut self.parts) {
             components = components.parameter(name, parameter);
         }
@@ -288,6 +309,16 @@ pub(super) fn service_token() -> SecurityRequirement {
 /// A customer's API key is needed.
 pub(super) fn api_key() -> SecurityRequirement {
     SecurityRequirement::new(API_KEY, [""; 0])
+}
+
+/// A gateway's token and a customer's API key are needed.
+pub(super) fn gateway_token() -> SecurityRequirement {
+    SecurityRequirement::new(GATEWAY_TOKEN, [""; 0]).add(API_KEY, [""; 0])
+}
+
+fn gateway_scheme() -> SecurityScheme {
+    let about = "A service token of scope `gateway`, where `Authorization` holds the customer's API key.";
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description("Tollbook-Token", about)))
 }
 
 fn bearer(about: &str) -> SecurityScheme {

@@ -4,12 +4,11 @@ use tollbook_projections::limits::RateLimits;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::state::State;
 use tollbook_schemas::command::{ConfigCommand, OrganizationCommand};
-use tollbook_schemas::id::{DisplayName, OrgId};
+use tollbook_schemas::id::{DisplayName, OrgId, ProjectId};
 use tollbook_schemas::policy::{
     Change, QuantityLimit as Quantity, QuantityLimits as Known, QuantityOverride, RateOverride,
 };
 use tollbook_schemas::position::PartitionId;
-use tollbook_schemas::time::Timestamp;
 
 use super::answer::Json;
 use super::document::{Routes, Says, Verb};
@@ -103,6 +102,8 @@ answer! {
         scaled: bool,
         /// How they are; null where they are not.
         scale: Option<ScaleInForce>,
+        /// What is used of the rate limits now; null on a node that does not decide about the organization.
+        used: Option<RatesUsed>,
         /// What it may have and has.
         quantities: Quantities,
         /// What the operator overrode; null: nothing.
@@ -121,6 +122,34 @@ answer! {
         tpm: Option<u64>,
         /// Tokens in one day.
         tpd: Option<u64>,
+    }
+}
+
+answer! {
+    /// What is used of rate limits now.
+    pub(super) struct RatesUsed {
+        /// Requests in progress.
+        concurrency: u64,
+        /// Requests of the last minute.
+        requests: u64,
+        /// Tokens of the last minute: as they were used, and the estimate of what is in progress.
+        tokens: u64,
+        /// Tokens of today, in the same way.
+        tokens_today: u64,
+        /// Leases that are open, of requests that are over and whose usage has not come too.
+        leases: u64,
+        /// By project, where there is anything.
+        projects: Vec<ProjectUsed>,
+    }
+}
+
+answer! {
+    /// What a project uses of rate limits now.
+    pub(super) struct ProjectUsed {
+        /// Which.
+        project: ProjectId,
+        /// Tokens of the last minute.
+        tokens: u64,
     }
 }
 
@@ -182,8 +211,24 @@ answer! {
     }
 }
 
+impl RatesUsed {
+    fn of(node: &Node, organization: &OrgId) -> Option<Self> {
+        let used = node.admissions().in_flight(node.partition_of(organization), organization)?;
+        let projects = used.projects.into_iter().filter(|(_, tokens)| *tokens > 0);
+        Some(Self {
+            concurrency: used.concurrency,
+            requests: used.requests,
+            tokens: used.tokens,
+            tokens_today: used.tokens_today,
+            leases: u64::try_from(used.leases).unwrap_or(u64::MAX),
+            projects: projects.map(|(project, tokens)| ProjectUsed { project, tokens }).collect(),
+        })
+    }
+}
+
 impl Limits {
-    fn of(state: &State, known: &Organization, now: Timestamp) -> Self {
+    fn of(node: &Node, state: &State, known: &Organization) -> Self {
+        let now = node.clock().now();
         let now = now.max(state.head().recorded_at);
         let in_force = RateLimits::of(state.config(), known, now);
         let scaled = in_force.as_ref().is_some_and(|in_force| in_force.scaled);
@@ -200,6 +245,7 @@ impl Limits {
             }),
             scaled,
             scale: scale.map(ScaleInForce::of),
+            used: RatesUsed::of(node, &known.id),
             quantities: Quantities {
                 projects: Count { limit: most.projects, used: used.projects },
                 api_keys: Count { limit: most.api_keys, used: used.api_keys },
@@ -217,9 +263,9 @@ impl Limits {
 }
 
 async fn show(Reading { path: org, at, .. }: Reading<OrgId>) -> Result<Json<Limits>, Problem> {
-    let now = at.node.clock().now();
+    let node = at.node.clone();
     let read =
-        at.state(&org, Action::SeeOrganizationFigures, move |state, known| Limits::of(state, known, now));
+        at.state(&org, Action::SeeOrganizationFigures, move |state, known| Limits::of(&node, state, known));
     Ok(Json(read.await?))
 }
 
@@ -236,8 +282,8 @@ async fn set_overrides(
         },
     };
     let done = author.decide(&org, command).await?;
-    let now = author.node.clock().now();
-    let shown = read_state(&author.node, &org, move |state, known| Limits::of(state, known, now));
+    let node = author.node.clone();
+    let shown = read_state(&author.node, &org, move |state, known| Limits::of(&node, state, known));
     Ok(Changed::new(done, shown.await?))
 }
 

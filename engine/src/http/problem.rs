@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
@@ -117,6 +117,11 @@ impl Problem {
     /// No such usage record: 404.
     pub(crate) fn usage_not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "usage_not_found", "Not found", detail)
+    }
+
+    /// No such lease: 404.
+    pub(crate) fn lease_not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "lease_not_found", "Not found", detail)
     }
 
     /// A usage record that was not booked: 422.
@@ -277,8 +282,19 @@ answer! {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// Its HTTP status.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What kind it is, for programs.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Its headers and its body.
+    pub(crate) fn written(self) -> (HeaderMap, Vec<u8>) {
         let errors: Vec<_> = self.faults.into_iter().take(FAULTS_MAX).map(Fault::report).collect();
         let report = Report {
             r#type: format!("https://tollbook.dev/problems/{}", self.code.replace('_', "-")),
@@ -289,8 +305,7 @@ impl IntoResponse for Problem {
             errors: IfAny(Some(errors).filter(|errors| !errors.is_empty())),
         };
         let body = serde_json::to_vec(&Out(&report)).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
-        let headers = response.headers_mut();
+        let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
@@ -298,7 +313,15 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        response
+        (headers, body)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let (headers, body) = self.written();
+        (status, headers, body).into_response()
     }
 }
 

@@ -1,28 +1,18 @@
 //! Refusals to customers with an API key: the body that clients of LLM APIs already understand.
 
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::{Serialize, Serializer};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::time::Timestamp;
 use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::schema::OneOfBuilder;
 use utoipa::openapi::{ContentBuilder, ResponseBuilder};
 
-use super::answer::json;
-use super::shape::{Out, Parts, Shape, answer};
+use super::admissions::reply::Reply;
+use super::shape::{Described, IfAny, Out, Parts, Shape, ToJson, answer};
+use crate::admission::refusal::Quantity;
+use crate::admission::{AdmissionSettings, Code, Refusal};
 use crate::owner::CommandError;
-
-/// Why a customer's request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// There is no key in it.
-    KeyMissing,
-    /// What it has cannot be a key.
-    KeyMalformed,
-    /// No such key.
-    KeyInvalid,
-    /// The key was revoked, or its project archived.
-    KeyRevoked,
-    /// This node cannot tell now.
-    NotReady(String),
-}
 
 answer! {
     /// A refusal as clients of LLM APIs know it.
@@ -39,89 +29,151 @@ answer! {
         message: String,
         /// The kind of refusal, for programs.
         r#type: String,
-        /// The parameter that is meant; none here.
+        /// The parameter or header that is meant, where it is one.
         param: Option<String>,
         /// What exactly, for programs: stable and never reused.
         code: String,
+        /// Whose limit it was, where it stands, and when to come back.
+        metadata: RefusalMetadata,
     }
 }
 
-impl Refusal {
-    const fn status(&self) -> StatusCode {
-        match self {
-            Self::KeyMissing | Self::KeyMalformed | Self::KeyInvalid | Self::KeyRevoked => {
-                StatusCode::UNAUTHORIZED
-            }
-            Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
+answer! {
+    /// Whose limit refused a request, where it stands, and when to come back.
+    pub(super) struct RefusalMetadata {
+        /// Whose limit: `organization`, `project` or `api_key`.
+        scope: IfAny<String>,
+        /// Its id.
+        id: IfAny<String>,
+        /// The limit: requests or tokens as a number, money as a string.
+        limit: IfAny<Figure>,
+        /// What counted towards it before this request.
+        current: IfAny<Figure>,
+        /// What this request would have added.
+        requested: IfAny<Figure>,
+        /// When the request has room, or the period of the limit ends.
+        resets_at: IfAny<Timestamp>,
+        /// For how many milliseconds to wait: exact, but for a hint of 1,000 where nobody knows when other requests end.
+        retry_after_ms: IfAny<u64>,
+        /// Whether the same request may pass later.
+        retryable: bool,
     }
+}
 
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::KeyMissing | Self::KeyInvalid => "incorrect_api_key_error",
-            Self::KeyMalformed | Self::KeyRevoked => "invalid_authentication_error",
-            Self::NotReady(_) => "server_unavailable",
-        }
+/// A count, or money.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure(Quantity);
+
+impl Shape for Figure {
+    fn describe(parts: &mut Parts) -> Described {
+        OneOfBuilder::new().item(u64::describe(parts)).item(Amount::describe(parts)).into()
     }
+}
 
-    const fn code(&self) -> &'static str {
-        match self {
-            Self::KeyMissing => "api_key_missing",
-            Self::KeyMalformed => "api_key_malformed",
-            Self::KeyInvalid => "api_key_invalid",
-            Self::KeyRevoked => "api_key_revoked",
-            Self::NotReady(_) => "not_ready",
-        }
-    }
-
-    fn message(self) -> String {
-        match self {
-            Self::KeyMissing => "no API key: send `Authorization: Bearer sk-…`".to_owned(),
-            Self::KeyMalformed => "this is no API key: send `Authorization: Bearer sk-…`".to_owned(),
-            Self::KeyInvalid => "there is no such API key".to_owned(),
-            Self::KeyRevoked => "this API key was revoked, or its project is archived".to_owned(),
-            Self::NotReady(why) => why,
+impl ToJson for Figure {
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Quantity::Count(count) => to.serialize_u64(*count),
+            Quantity::Money(amount) => Out(amount).serialize(to),
         }
     }
 }
 
-impl From<CommandError> for Refusal {
+impl RefusalReport {
+    /// What a refusal says.
+    pub(super) fn of(refusal: &Refusal) -> Self {
+        let subject = refusal.subject.as_ref();
+        let (limit, current, requested) = match refusal.reached {
+            Some(reached) => (Some(reached.limit), Some(reached.current), reached.requested),
+            None => (None, None, None),
+        };
+        let figure = |quantity: Option<Quantity>| IfAny(quantity.map(Figure));
+        let metadata = RefusalMetadata {
+            scope: IfAny(subject.map(|subject| subject.scope().to_owned())),
+            id: IfAny(subject.map(|subject| subject.id().to_owned())),
+            limit: figure(limit),
+            current: figure(current),
+            requested: figure(requested),
+            resets_at: IfAny(refusal.resets_at),
+            retry_after_ms: IfAny(refusal.retry_after_ms().and_then(|millis| u64::try_from(millis).ok())),
+            retryable: refusal.retryable(),
+        };
+        let error = RefusalError {
+            message: refusal.message(),
+            r#type: refusal.code.kind().to_owned(),
+            param: None,
+            code: refusal.code.as_str().to_owned(),
+            metadata,
+        };
+        Self { error }
+    }
+
+    /// The same with another code.
+    pub(super) fn with_code(mut self, code: &str) -> Self {
+        code.clone_into(&mut self.error.code);
+        self
+    }
+
+    /// A request that cannot be read, in the same words; `param` is what is meant.
+    pub(super) fn unreadable(message: String, param: &str, code: &str) -> Self {
+        let nothing = RefusalMetadata {
+            scope: IfAny(None),
+            id: IfAny(None),
+            limit: IfAny(None),
+            current: IfAny(None),
+            requested: IfAny(None),
+            resets_at: IfAny(None),
+            retry_after_ms: IfAny(None),
+            retryable: false,
+        };
+        let error = RefusalError {
+            message,
+            r#type: "invalid_request_error".to_owned(),
+            param: Some(param.to_owned()),
+            code: code.to_owned(),
+            metadata: nothing,
+        };
+        Self { error }
+    }
+}
+
+/// A customer is refused what is no admission: only for the key, or as this node cannot tell now.
+#[derive(Debug)]
+pub(super) struct Refused(Refusal);
+
+impl Refused {
+    pub(super) fn not_ready(why: &str) -> Self {
+        Self(Refusal::not_ready(why))
+    }
+}
+
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Self(Refusal::bare(code))
+    }
+}
+
+impl From<CommandError> for Refused {
     fn from(error: CommandError) -> Self {
-        Self::NotReady(error.to_string())
+        Self::not_ready(&error.to_string())
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let (status, kind, code) = (self.status(), self.kind().to_owned(), self.code().to_owned());
-        let error = RefusalError { message: self.message(), r#type: kind, param: None, code };
-        let mut response = (status, json(&Out(&RefusalReport { error }))).into_response();
-        let headers = response.headers_mut();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
-        }
-        response
+        Reply::refused(&self.0, AdmissionSettings::default().balance_status).into_response()
     }
 }
 
 /// Adds these refusals to an operation's description.
-pub(super) fn refused_as_llm_apis_do(operation: OperationBuilder, parts: &mut Parts) -> OperationBuilder {
-    let about = [
-        (
-            "401",
-            "No key, or none that works: `api_key_missing`, `api_key_malformed`, `api_key_invalid`, `api_key_revoked`.",
-        ),
-        ("503", "Not now: `not_ready`. The same request may be sent again."),
-    ];
-    about.into_iter().fold(operation, |operation, (status, about)| {
+pub(super) fn refused_as_llm_apis_do(
+    operation: OperationBuilder,
+    about: &[(u16, &str)],
+    parts: &mut Parts,
+) -> OperationBuilder {
+    about.iter().fold(operation, |operation, (status, about)| {
         let content = ContentBuilder::new().schema(Some(RefusalReport::describe(parts))).build();
-        let response = ResponseBuilder::new().description(about).content("application/json", content);
-        operation.response(status, response.build())
+        let response = ResponseBuilder::new().description(*about).content("application/json", content);
+        operation.response(status.to_string(), response.build())
     })
 }

@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, watch};
 use tollbook_schemas::position::{PartitionId, Position};
 
 pub use self::check::{OpenError, WrongSetting};
+pub(crate) use self::connect::connect_losing;
 pub use self::connect::{Credentials, JetStreamOptions, connect_as};
 use self::own::Own;
 use super::{Append, AppendError, EventLog, ReadError, Stored, Tail, Topic};

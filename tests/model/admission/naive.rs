@@ -445,7 +445,7 @@ impl Gatekeeper {
             let counts = lease.day == today || floor_ms(now) < ceil_ms(lease.admitted) + MINUTE_MS;
             lease.fate = Fate::Gone;
             lease.running = false;
-            (!over || counts).then(|| (lease.admitted, lease.day, lease.tokens))
+            (!over || counts).then_some((lease.admitted, lease.day, lease.tokens))
         });
         let loose = match remembered {
             Some((admitted, day, estimate)) => {

@@ -12,8 +12,9 @@ pub(super) fn scaled(answer: &Value) -> Option<String> {
     Some(format!("rate limits are scaled by {factor} until {until}: {reason}"))
 }
 
-/// Limits of requests and tokens, which the tier gives.
-const RATES: [&str; 4] = ["concurrency", "rpm", "tpm", "tpd"];
+/// Limits of requests and tokens, which the tier gives, and what counts towards each.
+const RATES: [(&str, &str); 4] =
+    [("concurrency", "concurrency"), ("rpm", "requests"), ("tpm", "tokens"), ("tpd", "tokens_today")];
 /// Limits of quantities, which the type of organization gives.
 const QUANTITIES: [&str; 2] = ["projects", "api_keys"];
 
@@ -26,8 +27,13 @@ pub(super) fn rows(answer: Value) -> Value {
         Some(_) | None => at(&format!("/limits/{name}")),
     };
     let tier = json!({ "limit": "tier", "in_force": at("/tier") });
-    let rates = RATES.iter().map(|name| {
-        json!({ "limit": name, "in_force": in_force(name), "override": at(&format!("/overrides/{name}")) })
+    let rates = RATES.iter().map(|(name, counts)| {
+        json!({
+            "limit": name,
+            "in_force": in_force(name),
+            "used": at(&format!("/used/{counts}")),
+            "override": at(&format!("/overrides/{name}")),
+        })
     });
     let quantities = QUANTITIES.iter().map(|name| {
         json!({
@@ -49,12 +55,14 @@ mod tests {
         let shown = rows(json!({
             "tier": "Tier1",
             "limits": { "concurrency": 50, "rpm": 200, "tpm": 2_000_000, "tpd": null },
+            "used": { "concurrency": 1, "requests": 12, "tokens": 900, "tokens_today": 4_000 },
             "quantities": { "projects": { "limit": 20, "used": 3 }, "api_keys": { "limit": 50, "used": 0 } },
             "overrides": { "rpm": 200 },
         }));
         let row = |place: usize| shown["items"][place].clone();
-        assert_eq!(row(2), json!({ "limit": "rpm", "in_force": 200, "override": 200 }));
-        assert_eq!(row(4), json!({ "limit": "tpd", "in_force": "unlimited", "override": null }));
+        assert_eq!(row(2), json!({ "limit": "rpm", "in_force": 200, "used": 12, "override": 200 }));
+        let today = json!({ "limit": "tpd", "in_force": "unlimited", "used": 4_000, "override": null });
+        assert_eq!(row(4), today);
         assert_eq!(row(5), json!({ "limit": "projects", "in_force": 20, "used": 3, "override": null }));
         let poor = rows(json!({ "tier": null, "limits": null, "quantities": {}, "overrides": {} }));
         assert_eq!(poor["items"][4]["in_force"], Value::Null);

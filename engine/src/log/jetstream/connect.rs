@@ -118,6 +118,27 @@ pub async fn connect_as(
     open(options, connect).await
 }
 
+/// The same for requests that are worth nothing when they are late: at most `waiting_max` messages of a subscription wait,
+/// and `dropped` is called for those beyond.
+pub(crate) async fn connect_losing(
+    options: &JetStreamOptions,
+    name: &str,
+    waiting_max: usize,
+    dropped: impl Fn() + Send + Sync + 'static,
+) -> Result<Client, OpenError> {
+    let connect = prepare(options, &options.credentials).await?.name(name);
+    let connect = connect.subscription_capacity(waiting_max).event_callback(move |event| {
+        // One event for each message, up to a bound: a metric, where a line for each would fill the disk.
+        if matches!(event, Event::SlowConsumer(_)) {
+            dropped()
+        } else {
+            report(&event)
+        }
+        std::future::ready(())
+    });
+    open(options, connect).await
+}
+
 async fn open(options: &JetStreamOptions, connect: ConnectOptions) -> Result<Client, OpenError> {
     let failed = |reason: String| OpenError::Connect { urls: options.urls.join(","), reason };
     connect.connect(options.urls.clone()).await.map_err(|error| failed(error.to_string()))
