@@ -293,7 +293,10 @@ impl Account {
         let refusal = match before.map(|(number, lease)| (number, lease.expires_at, lease.asked == asked)) {
             Some((number, expires_at, true)) => match self.access(request, &plan) {
                 // A key that was revoked since passes nothing, nor does another address.
-                Some(refusal) if !terms.observe => return Err(Box::new(refusal)),
+                Some(mut refusal) if !terms.observe => {
+                    refusal.quotas = self.quotas(&plan, now).map(Box::new);
+                    return Err(Box::new(refusal));
+                }
                 noted => return Ok(self.granted((number, expires_at), plan, now, true, noted.map(Box::new))),
             },
             Some((_, _, false)) => {
