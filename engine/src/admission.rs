@@ -19,6 +19,7 @@ pub mod standing;
 pub mod window;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -126,9 +127,30 @@ struct KeyAt {
     place: usize,
 }
 
-/// Keys by what their secrets hash to, of every partition.
+/// Keys by what their secrets hash to.
+type KeyShard = RwLock<HashMap<SecretHash, KeyAt, BuildHasherDefault<FirstBytes>>>;
+
+/// Keys of every partition.
 #[derive(Debug)]
-struct Keys(Vec<RwLock<HashMap<SecretHash, KeyAt>>>);
+struct Keys(Vec<KeyShard>);
+
+/// A hash of a hash is its first bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 ^= u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+}
 
 /// Admission of one node. Cheap to share.
 #[derive(Debug)]
@@ -150,8 +172,9 @@ impl Keys {
         Self((0..KEY_SHARDS).map(|_| RwLock::default()).collect())
     }
 
-    fn shard(&self, secret: &SecretHash) -> Option<&RwLock<HashMap<SecretHash, KeyAt>>> {
-        self.0.get(usize::from(secret.0[0]) % KEY_SHARDS)
+    fn shard(&self, secret: &SecretHash) -> Option<&KeyShard> {
+        // By another byte than the tables go by.
+        self.0.get(usize::from(secret.0[31]) % KEY_SHARDS)
     }
 
     fn find(&self, secret: &SecretHash) -> Option<KeyAt> {

@@ -32,25 +32,42 @@ pub enum IdError {
 /// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so ids survive being read aloud.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// What each byte of such a text stands for; 32 and above: nothing.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut digit: u8 = 0;
+    while digit < 32 {
+        #[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "checked when it is compiled")]
+        {
+            digits[ALPHABET[digit as usize] as usize] = digit;
+        }
+        digit += 1;
+    }
+    digits
+};
+
 /// 26 characters, ordered as the numbers are.
-fn base32(value: u128) -> String {
-    (0..26u32)
-        .rev()
-        .filter_map(|place| {
-            let digit = usize::try_from((value >> (place.saturating_mul(5))) & 31).ok()?;
-            ALPHABET.get(digit).map(|byte| char::from(*byte))
-        })
-        .collect()
+fn base32(value: u128) -> [u8; 26] {
+    let mut text = [0; 26];
+    let mut rest = value;
+    for place in text.iter_mut().rev() {
+        let digit = usize::try_from(rest & 31).unwrap_or(0);
+        *place = ALPHABET.get(digit).copied().unwrap_or(b'0');
+        rest >>= 5;
+    }
+    text
 }
 
 /// The number that 26 such characters were made of.
 fn from_base32(text: &str) -> Option<u128> {
-    let digit = |byte: u8| ALPHABET.iter().position(|known| *known == byte);
     let first_fits = text.as_bytes().first().is_some_and(|first| *first < b'8');
     if text.len() != 26 || !first_fits {
         return None;
     }
-    text.bytes().try_fold(0_u128, |value, byte| Some(value << 5 | u128::try_from(digit(byte)?).ok()?))
+    text.bytes().try_fold(0_u128, |value, byte| {
+        let digit = DIGITS.get(usize::from(byte)).copied().filter(|digit| *digit < 32)?;
+        Some(value << 5 | u128::from(digit))
+    })
 }
 
 fn check(text: &str, prefix: &'static str) -> Result<(), IdError> {
@@ -102,7 +119,10 @@ macro_rules! ids {
 
             /// The identifier for 128 bits that the caller made unique.
             pub fn from_bits(bits: u128) -> Self {
-                Self(format!(concat!($prefix, "{}"), base32(bits)).into())
+                let mut text = String::with_capacity($prefix.len().saturating_add(26));
+                text.push_str($prefix);
+                text.extend(base32(bits).map(char::from));
+                Self(text.into())
             }
 
             /// The identifier as text.

@@ -91,6 +91,15 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         assert_eq!(allowed(api, "GET", path, &json!({})).await, ["operator", "auditor"], "{path}");
         assert_eq!(api.send(api.anonymous("GET", path)).await.refused(401), "unauthorized", "{path}");
     }
+    assert_eq!(allowed(api, "POST", "/v1/admissions", &json!({})).await, ["gateway"]);
+    assert_eq!(
+        allowed(api, "GET", "/v1/admissions/disagreements", &json!({})).await,
+        ["operator", "auditor"]
+    );
+    for (method, rest) in [("POST", "/settle"), ("POST", "/renew"), ("DELETE", "")] {
+        let path = format!("/v1/admissions/lease_none{rest}");
+        assert_eq!(allowed(api, method, &path, &json!({})).await, ["gateway"], "{method} {path}");
+    }
     for path in ["/v1/events", "/api/v1/events"] {
         assert_eq!(allowed(api, "POST", path, &json!([])).await, ["operator", "publisher"]);
     }
@@ -118,6 +127,8 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{invoice}", "invoice_none"),
         ("{token}", "tok_none"),
         ("{record}", "0-1.0"),
+        ("{lease}", "lease_none"),
+        ("{path}", "v1/chat/completions"),
         ("{invoice}", "invoice_none"),
         ("{recharge}", "rch_none"),
         ("{invoice}", "invoice_none"),
@@ -129,6 +140,12 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         for (method, operation) in methods.as_object().unwrap() {
             // What needs no token says so by having no security.
             if operation["security"].is_null() || template.ends_with("/events") {
+                continue;
+            }
+            // Beside a customer's key it is in a header of its own: a customer is not told that the gateway's is wrong.
+            if operation["security"][0].get("gateway_token").is_some() {
+                let answer = api.get(&path).await.expect(503);
+                assert_eq!(answer["error"]["code"], "gateway_unauthorized", "{template}");
                 continue;
             }
             // Customers' own keys are no service tokens, and service tokens no keys.
@@ -143,6 +160,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
                 continue;
             }
             operations += 1;
+            let of_gateways = template.starts_with("/v1/admissions") && method != "get";
             let method = method.to_uppercase();
             let what = format!("{method} {template}");
             // A body that nothing takes: whoever may ask at all is told that, or what else is wrong.
@@ -154,6 +172,8 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
                 let request = if method == "GET" { request } else { request.json(&body) };
                 let answer = api.send(request).await;
                 let may = match *scope {
+                    "gateway" => of_gateways,
+                    _ if of_gateways => false,
                     "operator" => true,
                     "auditor" => method == "GET",
                     // Without a member it may only let newcomers in.

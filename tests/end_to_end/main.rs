@@ -10,6 +10,10 @@
 #![allow(clippy::print_stdout, reason = "seeds and figures, for whoever looks into a failure")]
 
 mod access;
+mod admission;
+mod admission_at_once;
+mod admission_life;
+mod admission_refusals;
 mod audit;
 mod commands;
 mod corrections;

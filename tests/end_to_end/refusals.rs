@@ -12,14 +12,18 @@ use tollbook_tests::system::{Answer, Api, System};
 use super::{MODEL, priced};
 
 /// Prefixes of ids.
-const PREFIXES: [&str; 12] =
-    ["org", "proj", "mem", "ak", "tok", "rch", "mov", "vou", "invoice", "ledger", "inv", "sk"];
+const PREFIXES: [&str; 13] =
+    ["org", "proj", "mem", "ak", "tok", "rch", "mov", "vou", "invoice", "ledger", "inv", "sk", "lease"];
 
 /// Compares an answer with its file.
 fn check_golden(name: &str, answer: &Answer) -> Result<(), String> {
+    check_golden_value(name, &json!({ "status": answer.status, "body": answer.json() }))
+}
+
+/// Compares anything with its file.
+pub(super) fn check_golden_value(name: &str, found: &Value) -> Result<(), String> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/end_to_end/golden"));
     let path = path.join(format!("{name}.json"));
-    let found = json!({ "status": answer.status, "body": answer.json() });
     let found = masked(&format!("{found:#}\n"));
     if std::env::var_os("TOLLBOOK_GOLDEN").is_some_and(|mode| mode == "write") {
         fs::write(&path, found).unwrap();

@@ -15,7 +15,9 @@ use tollbook_schemas::usage::Tokens;
 use super::check::Quotas;
 use super::lease::{Asked, LEASES_MAX, Lease, Leases};
 use super::refusal::{Code, Refusal};
-use super::standing::{Estimate, InForce, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing};
+use super::standing::{
+    Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+};
 use super::window::{Millis, SlidingWindow};
 
 /// A request that asks whether it may pass. Its key was looked up before.
@@ -53,12 +55,8 @@ pub struct Granted {
     pub number: u64,
     /// When it is given back unless renewed.
     pub expires_at: Timestamp,
-    /// The organization.
-    pub organization: OrgId,
-    /// The project that it counts for (R6.1).
-    pub project: ProjectId,
-    /// The key.
-    pub key: KeyId,
+    /// Organization, project and key.
+    pub names: Arc<KeyNames>,
     /// The organization's tier; `None` only where refusals are merely noted.
     pub tier: Option<DisplayName>,
     /// What the request may spend at most of what is available, and what is left after it.
@@ -148,6 +146,8 @@ pub struct Account {
     pub(super) requests: SlidingWindow,
     pub(super) tokens: SlidingWindow,
     pub(super) day: DayCount,
+    /// Until when nothing leaves a window or is over, so that nothing has to be looked at.
+    quiet_until: Timestamp,
     /// The latest instant that was seen: callers' clocks do not agree to the nanosecond.
     latest: Timestamp,
     expired: u64,
@@ -157,8 +157,6 @@ pub struct Account {
 pub(super) struct Plan {
     /// The key's place, and its standing.
     pub(super) key: (usize, KeyStanding),
-    /// The project's id.
-    pub(super) project: ProjectId,
     /// What it may come to.
     pub(super) estimate: Result<Estimate, NoPrice>,
     /// Limits in force; `None`: below the first tier.
@@ -185,6 +183,7 @@ impl Account {
             requests: SlidingWindow::default(),
             tokens: SlidingWindow::default(),
             day,
+            quiet_until: now,
             latest: now,
             expired: 0,
         };
@@ -201,6 +200,7 @@ impl Account {
     pub fn take(&mut self, known: &Organization) {
         self.standing = Standing::of(known);
         self.in_force = None;
+        self.quiet_until = Timestamp::EPOCH;
         // A new zone begins with a month, so what was counted today stays.
         self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
         self.take_projects(known);
@@ -240,7 +240,8 @@ impl Account {
         project: &ProjectId,
         active: bool,
     ) -> Option<usize> {
-        let standing = KeyStanding { id: id.clone(), project: self.project(project)?, active };
+        let names = KeyNames { organization: self.id().clone(), project: project.clone(), key: id.clone() };
+        let standing = KeyStanding { names: Arc::new(names), project: self.project(project)?, active };
         match place.and_then(|place| self.keys.get_mut(place)) {
             Some(known) => {
                 *known = standing;
@@ -318,18 +319,14 @@ impl Account {
         key: usize,
         (now, until): (Timestamp, Timestamp),
     ) -> Result<Plan, Box<Refusal>> {
-        let standing = self.keys.get(key).cloned();
-        let project = standing.as_ref().and_then(|key| self.projects.get(key.project));
-        let Some((standing, project)) = standing.zip(project.map(|project| project.standing.id.clone()))
-        else {
-            return Err(Box::new(Refusal::bare(Code::KeyInvalid)));
-        };
+        let standing =
+            self.keys.get(key).cloned().ok_or_else(|| Box::new(Refusal::bare(Code::KeyInvalid)))?;
         let figures = (request.input_tokens, request.max_output_tokens, request.meters);
         let priced = Priced::of(rules, &self.standing, request.model);
         let estimate = priced.estimate(&rules.defaults, figures, (now, until));
         let limits = self.limits(rules, now);
         let first_tier = if limits.is_some() { Amount::ZERO } else { rules.first_tier(now) };
-        Ok(Plan { key: (key, standing), project, estimate, limits, first_tier })
+        Ok(Plan { key: (key, standing), estimate, limits, first_tier })
     }
 
     /// The request of a lease is over. With its numbers windows and hold become what it used; without, they stay as they
@@ -368,7 +365,9 @@ impl Account {
     /// Lets a lease live so many seconds from now.
     pub fn renew(&mut self, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
         let now = self.advance(now);
-        self.leases.renew(number, now.plus_seconds(seconds))
+        let until = now.plus_seconds(seconds);
+        self.quiet_until = self.quiet_until.min(until);
+        self.leases.renew(number, until)
     }
 
     /// Counts usage that was applied: instead of its lease's estimate, or when it occurred.
@@ -394,6 +393,7 @@ impl Account {
     fn count(&mut self, used: Used<'_>, now: Timestamp) {
         let occurred = used.occurred_at.min(now);
         let (at, millis) = (Millis::not_before(occurred), Millis::reached(now));
+        self.wakes(at);
         self.tokens.add(at, used.tokens, millis);
         self.day.count(occurred, used.tokens);
         if let Some(project) = self.projects.get_mut(used.project) {
@@ -430,6 +430,19 @@ impl Account {
     pub fn advance(&mut self, now: Timestamp) -> Timestamp {
         let now = now.max(self.latest);
         self.latest = now;
+        if now >= self.quiet_until {
+            self.catch_up(now);
+        }
+        now
+    }
+
+    /// When something is counted, it also says until when nothing leaves.
+    fn wakes(&mut self, at: Millis) {
+        self.quiet_until = self.quiet_until.min(at.plus(SlidingWindow::SPAN).begins());
+    }
+
+    /// Forgets what has left windows and day, gives leases back that are over, and finds out when the next of it is due.
+    fn catch_up(&mut self, now: Timestamp) {
         let millis = Millis::reached(now);
         self.requests.forget(millis);
         self.tokens.forget(millis);
@@ -446,7 +459,11 @@ impl Account {
                 self.recount(&lease, lease.project, 0, now);
             }
         }
-        now
+        let projects = self.projects.iter().map(|project| &project.tokens);
+        let windows = [&self.requests, &self.tokens].into_iter().chain(projects);
+        let leaves = windows.filter_map(SlidingWindow::frees_at).map(Millis::begins);
+        let ends = self.leases.next_end();
+        self.quiet_until = leaves.chain(ends).fold(self.day.ends_at, Timestamp::min);
     }
 
     fn limits(&mut self, rules: &Rules, now: Timestamp) -> Option<RateLimits> {
@@ -464,6 +481,7 @@ impl Account {
     /// Counts `tokens` for a lease instead of what is counted for it, where its instant and day still count.
     fn recount(&mut self, lease: &Lease, project: usize, tokens: u64, now: Timestamp) {
         let millis = Millis::reached(now);
+        self.wakes(lease.at);
         self.tokens.take_back(lease.at, lease.tokens);
         self.tokens.add(lease.at, tokens, millis);
         if let Some(before) = self.projects.get_mut(lease.project) {
@@ -489,6 +507,8 @@ impl Account {
         let estimate = plan.estimate.as_ref().ok();
         let tokens = estimate.map_or(0, |estimate| estimate.tokens);
         let millis = Millis::reached(now);
+        self.wakes(at);
+        self.quiet_until = self.quiet_until.min(until);
         self.requests.add(at, 1, millis);
         self.tokens.add(at, tokens, millis);
         if let Some(project) = self.projects.get_mut(plan.key.1.project) {
@@ -522,9 +542,7 @@ impl Account {
         Granted {
             number,
             expires_at,
-            organization: self.standing.id.clone(),
-            project: plan.project,
-            key: plan.key.1.id,
+            names: plan.key.1.names,
             tier: plan.limits.map(|limits| limits.tier),
             available: self.standing.available().checked_sub(self.leases.held()).unwrap_or_default(),
             quotas,

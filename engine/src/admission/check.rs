@@ -64,7 +64,7 @@ impl Account {
     fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
         let organization = self.standing.id.clone();
         let subject = refusal.subject.or_else(|| Some(Subject::Organization(organization.clone())));
-        Refusal { account: Some((organization, plan.key.1.id.clone())), subject, ..refusal }
+        Refusal { account: Some((organization, plan.key.1.names.key.clone())), subject, ..refusal }
     }
 
     /// Key, allowlist, model.
@@ -72,7 +72,7 @@ impl Account {
         let (_, key) = &plan.key;
         let works = self.projects.get(key.project).is_some_and(|project| project.standing.active);
         if !key.active || !works {
-            let subject = Some(Subject::Key(key.id.clone()));
+            let subject = Some(Subject::Key(key.names.key.clone()));
             return Err(Box::new(Refusal { subject, ..Refusal::bare(Code::KeyRevoked) }));
         }
         if !permits(&self.standing.allowlist, request.ip) {
@@ -110,7 +110,7 @@ impl Account {
         if let Some(stop) = stop.filter(|stop| now < stop.resets_at) {
             let code = if stop.monthly { Code::ProjectMonthlyBudget } else { Code::ProjectDailyBudget };
             return Some(Refusal {
-                subject: Some(Subject::Project(plan.project.clone())),
+                subject: Some(Subject::Project(plan.key.1.names.project.clone())),
                 reached: money(stop.limit, stop.spent, None),
                 resets_at: Some(stop.resets_at),
                 retry: Retry::After(millis_until(stop.resets_at, now)),
@@ -163,7 +163,7 @@ impl Account {
                 let own = RateLimits::project_tpm(project.standing.tpm, plan.limits.as_ref());
                 let limit = project.standing.tpm.and(own.effective);
                 let refusal = window(Code::ProjectTpm, &project.tokens, tokens, limit)?;
-                Some(Refusal { subject: Some(Subject::Project(plan.project.clone())), ..refusal })
+                Some(Refusal { subject: Some(Subject::Project(plan.key.1.names.project.clone())), ..refusal })
             })
     }
 

@@ -315,15 +315,17 @@ fn unbooked(record: &Record, effects: &[Effect]) -> Vec<u32> {
     rows
 }
 
-const RUN_BITS: u32 = 40;
-const ACCOUNT_BITS: u32 = 32;
-const NUMBER_BITS: u32 = 40;
+const RUN_BITS: u32 = 36;
+/// There are at most 256 partitions.
+const PARTITION_BITS: u32 = 8;
+const ACCOUNT_BITS: u32 = 28;
+const NUMBER_BITS: u32 = 56;
 
 /// The id of a lease: which process gave it, for which account, and the how-manyth of it. Nothing has to be looked up to
 /// find it again.
 pub(super) fn lease_id(run: u64, partition: PartitionId, account: u32, number: u64) -> LeaseId {
     let run = u128::from(run) & mask(RUN_BITS);
-    let bits = run << 16 | u128::from(partition.0);
+    let bits = run << PARTITION_BITS | u128::from(partition.0);
     let bits = bits << ACCOUNT_BITS | u128::from(account);
     LeaseId::from_bits(bits << NUMBER_BITS | (u128::from(number) & mask(NUMBER_BITS)))
 }
@@ -335,8 +337,12 @@ pub(super) fn lease_place(run: u64, lease: &LeaseId) -> Option<(PartitionId, u32
     let bits = bits >> NUMBER_BITS;
     let account = u32::try_from(bits & mask(ACCOUNT_BITS)).ok()?;
     let bits = bits >> ACCOUNT_BITS;
-    let partition = u16::try_from(bits & mask(16)).ok()?;
-    (bits >> 16 == u128::from(run) & mask(RUN_BITS)).then_some((PartitionId(partition), account, number))
+    let partition = u16::try_from(bits & mask(PARTITION_BITS)).ok()?;
+    (bits >> PARTITION_BITS == u128::from(run) & mask(RUN_BITS)).then_some((
+        PartitionId(partition),
+        account,
+        number,
+    ))
 }
 
 const fn mask(bits: u32) -> u128 {

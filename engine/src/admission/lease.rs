@@ -1,6 +1,6 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
@@ -58,23 +58,37 @@ pub struct Lease {
 /// All leases of an organization.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
-    open: HashMap<u64, Lease>,
-    ends: BTreeSet<(Timestamp, u64)>,
+    /// Open leases, each with its number; places are taken again.
+    slots: Vec<Option<(u64, Lease)>>,
+    free: Vec<usize>,
+    open: usize,
+    /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
+    ends: VecDeque<(Timestamp, u64)>,
     requests: HashMap<Arc<str>, u64>,
     running: u64,
     held: Amount,
-    last: u64,
+    /// How many were ever opened.
+    count: u64,
+}
+
+/// Bits of a lease's number that say where it is; the others count.
+const SLOT_BITS: u32 = 18;
+/// Ends that may be out of date before they are looked through.
+const STALE_MAX: usize = 64;
+
+fn slot_of(number: u64) -> usize {
+    usize::try_from(number & ((1 << SLOT_BITS) - 1)).unwrap_or(usize::MAX)
 }
 
 impl Leases {
     /// How many are open.
-    pub fn len(&self) -> usize {
-        self.open.len()
+    pub const fn len(&self) -> usize {
+        self.open
     }
 
     /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.open == 0
     }
 
     /// How many requests are in progress.
@@ -89,13 +103,19 @@ impl Leases {
 
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
-        self.open.get(&number)
+        let (known, lease) = self.slots.get(slot_of(number))?.as_ref()?;
+        (*known == number).then_some(lease)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Lease> {
+        let (known, lease) = self.slots.get_mut(slot_of(number))?.as_mut()?;
+        (*known == number).then_some(lease)
     }
 
     /// The lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
         let number = *self.requests.get(request)?;
-        Some((number, self.open.get(&number)?))
+        Some((number, self.get(number)?))
     }
 
     /// Opens a lease; its number is never used again. A hold that does not fit beside the others is not kept.
@@ -104,66 +124,103 @@ impl Leases {
             Some(held) => self.held = held,
             None => lease.hold = Amount::ZERO,
         }
-        self.last = self.last.saturating_add(1);
-        let number = self.last;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len().saturating_sub(1)
+        });
+        self.count = self.count.wrapping_add(1);
+        let number = self.count << SLOT_BITS | u64::try_from(slot).unwrap_or(u64::MAX);
         self.running = self.running.saturating_add(u64::from(lease.running));
-        self.ends.insert((lease.expires_at, number));
+        self.open = self.open.saturating_add(1);
+        self.note_end(lease.expires_at, number);
         if let Some(request) = &lease.request {
             self.requests.insert(request.clone(), number);
         }
-        self.open.insert(number, lease);
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some((number, lease));
+        }
         number
     }
 
     /// Closes a lease: its slot and hold are free.
     pub fn close(&mut self, number: u64) -> Option<Lease> {
-        let lease = self.open.remove(&number)?;
+        let slot = slot_of(number);
+        let (_, lease) = self.slots.get_mut(slot)?.take_if(|(known, _)| *known == number)?;
+        self.free.push(slot);
+        self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
-        self.ends.remove(&(lease.expires_at, number));
         if let Some(request) = &lease.request
             && self.requests.get(request) == Some(&number)
         {
             self.requests.remove(request);
         }
-        if self.open.is_empty() {
+        if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
-            self.open.shrink_to_fit();
-            self.requests.shrink_to_fit();
+            *self = Self { count: self.count, ..Self::default() };
         }
         Some(lease)
     }
 
-    /// The request is over; its slot is free, and `hold` is what it holds from now on, unless that is more.
+    /// The request is over; its slot is free, and `hold` is what it holds from now on.
     pub fn end(&mut self, number: u64, tokens: Option<u64>, hold: Option<Amount>) -> Option<&Lease> {
-        let lease = self.open.get_mut(&number)?;
-        self.running = self.running.saturating_sub(u64::from(lease.running));
+        let (held, running) = (self.held, self.running);
+        let lease = self.get_mut(number)?;
+        let running = running.saturating_sub(u64::from(lease.running));
         lease.running = false;
-        if let Some(hold) = hold {
-            let others = self.held.checked_sub(lease.hold).unwrap_or_default();
-            if let Some(held) = others.checked_add(hold) {
-                self.held = held;
+        let others = held.checked_sub(lease.hold).unwrap_or_default();
+        let wanted = hold.and_then(|hold| Some((hold, others.checked_add(hold)?)));
+        let held = match wanted {
+            Some((hold, held)) => {
                 lease.hold = hold;
+                held
             }
-        }
+            None => held,
+        };
         if let Some(tokens) = tokens {
             lease.tokens = tokens;
             lease.actual = true;
         }
-        Some(lease)
+        (self.held, self.running) = (held, running);
+        self.get(number)
     }
 
     /// The lease lives until `until`.
     pub fn renew(&mut self, number: u64, until: Timestamp) -> Option<Timestamp> {
-        let lease = self.open.get_mut(&number)?;
-        self.ends.remove(&(lease.expires_at, number));
-        lease.expires_at = until;
-        self.ends.insert((until, number));
+        self.get_mut(number)?.expires_at = until;
+        self.note_end(until, number);
         Some(until)
     }
 
     /// The first lease that is over by `now`.
-    pub fn over(&self, now: Timestamp) -> Option<u64> {
-        self.ends.first().filter(|(end, _)| *end <= now).map(|(_, number)| *number)
+    pub fn over(&mut self, now: Timestamp) -> Option<u64> {
+        while let Some((end, number)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
+            self.ends.pop_front();
+            if self.get(number).is_some_and(|lease| lease.expires_at == end) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// When the next lease may be over; not later than it is.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.ends.front().map(|(end, _)| *end)
+    }
+
+    /// Most leases live equally long, so most ends come last.
+    fn note_end(&mut self, end: Timestamp, number: u64) {
+        if self.ends.len() > self.open.saturating_mul(2).saturating_add(STALE_MAX) {
+            let ends = std::mem::take(&mut self.ends);
+            let lives = |(end, number): &(Timestamp, u64)| {
+                self.get(*number).is_some_and(|lease| lease.expires_at == *end)
+            };
+            self.ends = ends.into_iter().filter(lives).collect();
+        }
+        let place = match self.ends.back() {
+            Some((last, _)) if *last > end => self.ends.partition_point(|(known, _)| *known <= end),
+            Some(_) | None => self.ends.len(),
+        };
+        self.ends.insert(place, (end, number));
     }
 }

@@ -357,6 +357,14 @@ impl Refusal {
 }
 
 impl Code {
+    /// Whether whoever asks was not let in at all: no key that works, or an address that is not listed.
+    pub const fn is_of_access(self) -> bool {
+        matches!(
+            self,
+            Self::KeyMissing | Self::KeyMalformed | Self::KeyInvalid | Self::KeyRevoked | Self::IpNotAllowed
+        )
+    }
+
     const fn is_window(self) -> bool {
         matches!(self, Self::OrganizationTpm | Self::OrganizationTpd | Self::ProjectTpm)
     }

@@ -89,11 +89,22 @@ pub struct ProjectStanding {
     pub stopped: Option<BudgetStop>,
 }
 
+/// Whom a key's requests are charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyNames {
+    /// The organization.
+    pub organization: OrgId,
+    /// The project that its requests count for (R6.1).
+    pub project: ProjectId,
+    /// The key.
+    pub key: KeyId,
+}
+
 /// A key as admission sees it. Keys are told by the order in which they were published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyStanding {
-    /// Its id.
-    pub id: KeyId,
+    /// Its names, shared with every answer: copying three texts would touch three places in memory.
+    pub names: Arc<KeyNames>,
     /// Its project's place.
     pub project: usize,
     /// Whether it was not revoked.
@@ -197,22 +208,22 @@ pub enum NoPrice {
 }
 
 /// The prices of a model for one organization: its own win (R4.11).
-#[derive(Clone, Debug)]
-pub struct Priced {
-    own: Option<Arc<PriceHistory>>,
-    listed: Option<Arc<PriceHistory>>,
+#[derive(Clone, Copy, Debug)]
+pub struct Priced<'a> {
+    own: Option<&'a PriceHistory>,
+    listed: Option<&'a PriceHistory>,
 }
 
-impl Priced {
+impl<'a> Priced<'a> {
     /// The prices of a model.
-    pub fn of(rules: &Rules, standing: &Standing, model: &ModelName) -> Self {
-        let own = standing.prices.history(model).cloned();
-        Self { own, listed: rules.prices.history(model).cloned() }
+    pub fn of(rules: &'a Rules, standing: &'a Standing, model: &ModelName) -> Self {
+        let of = |book: &'a PriceBook| book.history(model).map(|history| &**history);
+        Self { own: of(&standing.prices), listed: of(&rules.prices) }
     }
 
     fn at(&self, at: Timestamp) -> Option<&ModelPrice> {
-        let own = self.own.as_deref().and_then(|own| price_at(own, at));
-        own.or_else(|| self.listed.as_deref().and_then(|listed| price_at(listed, at)))
+        let own = self.own.and_then(|own| price_at(own, at));
+        own.or_else(|| self.listed.and_then(|listed| price_at(listed, at)))
     }
 
     /// What a request that is made between `from` and `until` may come to: no price that holds at any instant of it makes
@@ -228,7 +239,7 @@ impl Priced {
         let output = max_output.or(price.max_output_tokens).unwrap_or(defaults.max_output_tokens);
         let tokens = input.saturating_add(output);
         let mut cost = most(price, input, output, meters)?;
-        let histories = [&self.own, &self.listed].into_iter().flatten();
+        let histories = [self.own, self.listed].into_iter().flatten();
         let changes = histories.flat_map(|history| history.range((Excluded(from), Included(until))));
         for (at, _) in changes {
             // A meter that a later price lacks is that usage's own trouble.

@@ -49,6 +49,9 @@ pub enum Room {
     Never,
 }
 
+/// Buckets that a window keeps room for while nothing is counted.
+const KEPT: usize = 16;
+
 /// What was counted in the last minute.
 ///
 /// Units are counted at the millisecond that follows them and leave it a minute later, so that no span of 60 seconds
@@ -56,7 +59,7 @@ pub enum Room {
 /// however much is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlidingWindow {
-    /// Units by millisecond, in order.
+    /// Units by millisecond, in order; none is empty.
     buckets: VecDeque<(Millis, u64)>,
     /// Their sum.
     total: u128,
@@ -76,7 +79,9 @@ impl SlidingWindow {
             self.buckets.pop_front();
         }
         // What a busy minute took is given back once it is over.
-        self.buckets.shrink_to(0);
+        if self.buckets.capacity() > KEPT {
+            self.buckets.shrink_to(0);
+        }
     }
 
     /// What is counted now, as far as it was forgotten by now.
@@ -105,13 +110,16 @@ impl SlidingWindow {
 
     /// Takes back units that were counted at a millisecond, if they have not left the window.
     pub fn take_back(&mut self, at: Millis, units: u64) {
-        let before = self.place(at).checked_sub(1);
-        if let Some((known, sum)) = before.and_then(|before| self.buckets.get_mut(before))
+        let Some(before) = self.place(at).checked_sub(1) else { return };
+        if let Some((known, sum)) = self.buckets.get_mut(before)
             && *known == at
         {
             let back = units.min(*sum);
             *sum = sum.saturating_sub(back);
             self.total = self.total.saturating_sub(back.into());
+            if *sum == 0 {
+                self.buckets.remove(before);
+            }
         }
     }
 
@@ -133,12 +141,12 @@ impl SlidingWindow {
 
     /// When the first of what is counted leaves.
     pub fn frees_at(&self) -> Option<Millis> {
-        self.buckets.iter().find(|(_, units)| *units > 0).map(|(at, _)| at.plus(Self::SPAN))
+        self.buckets.front().map(|(at, _)| at.plus(Self::SPAN))
     }
 
     /// When the last of what is counted leaves.
     pub fn clears_at(&self) -> Option<Millis> {
-        self.buckets.iter().rfind(|(_, units)| *units > 0).map(|(at, _)| at.plus(Self::SPAN))
+        self.buckets.back().map(|(at, _)| at.plus(Self::SPAN))
     }
 
     /// How many buckets there are: what the window takes in memory.

@@ -108,9 +108,15 @@ impl RefusalReport {
         Self { error }
     }
 
-    /// A request that a gateway sent wrongly, in the same words; `param` is the header that is meant.
-    pub(super) fn of_gateway(message: String, kind: &str, param: Option<&str>, code: &str) -> Self {
-        let metadata = RefusalMetadata {
+    /// The same with another code.
+    pub(super) fn with_code(mut self, code: &str) -> Self {
+        code.clone_into(&mut self.error.code);
+        self
+    }
+
+    /// A request that cannot be read, in the same words; `param` is what is meant.
+    pub(super) fn unreadable(message: String, param: &str, code: &str) -> Self {
+        let nothing = RefusalMetadata {
             scope: IfAny(None),
             id: IfAny(None),
             limit: IfAny(None),
@@ -120,8 +126,14 @@ impl RefusalReport {
             retry_after_ms: IfAny(None),
             retryable: false,
         };
-        let (kind, param, code) = (kind.to_owned(), param.map(str::to_owned), code.to_owned());
-        Self { error: RefusalError { message, r#type: kind, param, code, metadata } }
+        let error = RefusalError {
+            message,
+            r#type: "invalid_request_error".to_owned(),
+            param: Some(param.to_owned()),
+            code: code.to_owned(),
+            metadata: nothing,
+        };
+        Self { error }
     }
 }
 

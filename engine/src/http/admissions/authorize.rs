@@ -110,20 +110,16 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
     refused_as_llm_apis_do(operation.response("200", answer.build()), REFUSALS, parts)
 }
 
-/// A subrequest that a gateway made wrongly.
+/// A subrequest that cannot be read.
 struct Wrong {
-    status: StatusCode,
     code: &'static str,
-    kind: &'static str,
     header: &'static str,
     message: String,
 }
 
 impl Wrong {
     fn header(header: &'static str, reason: &str) -> Self {
-        let status = StatusCode::BAD_REQUEST;
-        let (code, kind) = ("header_invalid", "invalid_request_error");
-        Self { status, code, kind, header, message: format!("{header} {reason}") }
+        Self { code: "header_invalid", header, message: format!("{header} {reason}") }
     }
 }
 
@@ -141,11 +137,7 @@ fn decided(api: &Api, request: &Request) -> Reply {
         Ok(caller) => caller,
         Err(why) => {
             tracing::warn!(why, "an auth subrequest came without a token that works");
-            let message = "the gateway has no token for Tollbook that works; see its log".to_owned();
-            return Reply::wrong(
-                StatusCode::SERVICE_UNAVAILABLE,
-                (message, "server_unavailable", None, "gateway_unauthorized"),
-            );
+            return Reply::gateway_unauthorized();
         }
     };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
@@ -170,9 +162,7 @@ fn decided(api: &Api, request: &Request) -> Reply {
             tracing::warn!(code = wrong.code, message = wrong.message, "an auth subrequest cannot be read");
             Reply::decided(&Outcome::unread(wrong.code, wrong.message), settings.balance_status)
         }
-        Err(Wrong { status, code, kind, header, message }) => {
-            Reply::wrong(status, (message, kind, Some(header), code))
-        }
+        Err(Wrong { code, header, message }) => Reply::unreadable(message, header, code),
     }
 }
 
@@ -195,9 +185,7 @@ fn question(headers: &HeaderMap) -> Result<Question<'_>, Wrong> {
     };
     let Some(model) = once(headers, MODEL)? else {
         return Err(Wrong {
-            status: StatusCode::BAD_REQUEST,
             code: "model_missing",
-            kind: "invalid_request_error",
             header: MODEL,
             message: format!("{MODEL} is missing: which model the request is for"),
         });

@@ -189,7 +189,8 @@ impl Reply {
     /// A refusal; `of_quota` is the status of what money or a budget refuses.
     pub(crate) fn refused(refusal: &Refusal, of_quota: u16) -> Self {
         let mut headers = Headers::new();
-        if let Some(quotas) = &refusal.quotas {
+        // Who was not let in is not told how the account stands.
+        if let Some(quotas) = refusal.quotas.as_ref().filter(|_| !refusal.code.is_of_access()) {
             limits::quotas(quotas, &mut headers);
         }
         limits::retry(refusal, &mut headers);
@@ -201,17 +202,21 @@ impl Reply {
         reply
     }
 
-    /// A subrequest that a gateway made wrongly: what to say, the kind, the header that is meant, and the code.
-    pub(super) fn wrong(
-        status: StatusCode,
-        (message, kind, param, code): (String, &str, Option<&str>, &'static str),
-    ) -> Self {
+    /// A subrequest that cannot be read: what to say, the header that is meant, and the code.
+    pub(super) fn unreadable(message: String, header: &str, code: &'static str) -> Self {
+        let report = RefusalReport::unreadable(message, header, code);
+        Self::new(StatusCode::BAD_REQUEST, &report, Headers::new(), Some(code))
+    }
+
+    /// A gateway's own token does not work, which its customers cannot help.
+    pub(super) fn gateway_unauthorized() -> Self {
+        let refusal =
+            Refusal::not_ready("the gateway has no token for Tollbook that works; see Tollbook's log");
         let mut headers = Headers::new();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            limits::retry(&Refusal::not_ready(&message), &mut headers);
-        }
-        let report = RefusalReport::of_gateway(message, kind, param, code);
-        Self::new(status, &report, headers, Some(code))
+        limits::retry(&refusal, &mut headers);
+        let code = "gateway_unauthorized";
+        let report = RefusalReport::of(&refusal).with_code(code);
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, &report, headers, Some(code))
     }
 
     /// Says what a 401 asks for.
@@ -248,9 +253,9 @@ impl Admission {
         let admission = Self {
             lease: Some(lease),
             expires_at: Some(granted.expires_at),
-            organization: Some(granted.organization),
-            project: Some(granted.project),
-            api_key_id: Some(granted.key),
+            organization: Some(granted.names.organization.clone()),
+            project: Some(granted.names.project.clone()),
+            api_key_id: Some(granted.names.key.clone()),
             tier: granted.tier,
             remaining,
             observed,
