@@ -13,6 +13,7 @@ mod admission;
 mod auditor;
 mod deployment;
 mod engine;
+mod nginx;
 mod publisher;
 mod reply_subject;
 mod spool;

@@ -22,6 +22,7 @@ pub mod people;
 pub mod script;
 
 pub mod nats;
+pub mod nginx;
 pub mod python;
 pub mod system;
 

@@ -344,6 +344,6 @@ pub async fn http_get(url: &str) -> Option<String> {
 }
 
 /// The directory that cargo builds into.
-fn target() -> &'static Path {
+pub(crate) fn target() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"))
 }

@@ -267,11 +267,11 @@ impl Account {
         let until = now.plus_seconds(terms.lease_seconds);
         let plan = self.plan(rules, request, key, (now, until))?;
         let asked = Asked {
-            key,
+            key: u32::try_from(key).unwrap_or(u32::MAX),
             model: request.model.clone(),
             input_tokens: request.input_tokens,
             max_output_tokens: request.max_output_tokens,
-            meters: request.meters.clone(),
+            meters: (!request.meters.is_empty()).then(|| Box::new(request.meters.clone())),
         };
         if let Some((number, lease)) = request.request_id.and_then(|id| self.leases.of_request(id)) {
             if lease.asked != asked {
@@ -346,10 +346,12 @@ impl Account {
             return Some(Ended { held: ended.hold, expires_at: ended.expires_at });
         };
         let priced = Priced::of(rules, &self.standing, &lease.asked.model);
-        let cost = priced.actual(actual, &lease.asked.meters, lease.admitted_at);
+        let none = Meters::default();
+        let meters = lease.asked.meters.as_deref().unwrap_or(&none);
+        let cost = priced.actual(actual, meters, lease.admitted_at);
         let tokens = actual.input.saturating_add(actual.output);
         let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
-        self.recount(&lease, lease.project, tokens, now);
+        self.recount(&lease, lease.project(), tokens, now);
         let ended = self.leases.end(number, Some(tokens), cost)?;
         Some(Ended { held: ended.hold, expires_at: ended.expires_at })
     }
@@ -358,7 +360,7 @@ impl Account {
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
         let lease = self.leases.close(number)?;
-        self.recount(&lease, lease.project, 0, now);
+        self.recount(&lease, lease.project(), 0, now);
         Some(())
     }
 
@@ -456,7 +458,7 @@ impl Account {
             self.expired = self.expired.saturating_add(1);
             // What a request is known to have used stays counted.
             if !lease.actual {
-                self.recount(&lease, lease.project, 0, now);
+                self.recount(&lease, lease.project(), 0, now);
             }
         }
         let projects = self.projects.iter().map(|project| &project.tokens);
@@ -481,14 +483,14 @@ impl Account {
     /// Counts `tokens` for a lease instead of what is counted for it, where its instant and day still count.
     fn recount(&mut self, lease: &Lease, project: usize, tokens: u64, now: Timestamp) {
         let millis = Millis::reached(now);
-        self.wakes(lease.at);
-        self.tokens.take_back(lease.at, lease.tokens);
-        self.tokens.add(lease.at, tokens, millis);
-        if let Some(before) = self.projects.get_mut(lease.project) {
-            before.tokens.take_back(lease.at, lease.tokens);
+        self.wakes(lease.at());
+        self.tokens.take_back(lease.at(), lease.tokens);
+        self.tokens.add(lease.at(), tokens, millis);
+        if let Some(before) = self.projects.get_mut(lease.project()) {
+            before.tokens.take_back(lease.at(), lease.tokens);
         }
         if let Some(after) = self.projects.get_mut(project) {
-            after.tokens.add(lease.at, tokens, millis);
+            after.tokens.add(lease.at(), tokens, millis);
         }
         if self.day.day == lease.day {
             self.day.tokens = self.day.tokens.saturating_sub(lease.tokens).saturating_add(tokens);
@@ -517,9 +519,8 @@ impl Account {
         self.day.tokens = self.day.tokens.saturating_add(tokens);
         self.leases.open(Lease {
             asked,
-            project: plan.key.1.project,
+            project: u32::try_from(plan.key.1.project).unwrap_or(u32::MAX),
             admitted_at: now,
-            at,
             day: self.day.day,
             tokens,
             hold: estimate.and_then(|estimate| estimate.cost).unwrap_or_default(),

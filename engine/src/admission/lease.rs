@@ -17,15 +17,15 @@ pub const LEASES_MAX: usize = 200_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The key's place.
-    pub key: usize,
+    pub key: u32,
     /// The model.
     pub model: ModelName,
     /// Input tokens.
     pub input_tokens: u64,
     /// Most output tokens, if it limits them.
     pub max_output_tokens: Option<u64>,
-    /// Units beyond tokens.
-    pub meters: Meters,
+    /// Units beyond tokens; few requests have any.
+    pub meters: Option<Box<Meters>>,
 }
 
 /// What one admitted request has reserved.
@@ -34,11 +34,9 @@ pub struct Lease {
     /// What was asked.
     pub asked: Asked,
     /// The project's place.
-    pub project: usize,
+    pub project: u32,
     /// When it was admitted.
     pub admitted_at: Timestamp,
-    /// Where its tokens are counted in the windows.
-    pub at: Millis,
     /// The local day that its tokens are counted in.
     pub day: Day,
     /// How many tokens are counted for it.
@@ -55,12 +53,34 @@ pub struct Lease {
     pub request: Option<Arc<str>>,
 }
 
+impl Lease {
+    /// Where its tokens are counted in the windows.
+    pub const fn at(&self) -> Millis {
+        Millis::not_before(self.admitted_at)
+    }
+
+    /// Its project's place.
+    pub fn project(&self) -> usize {
+        usize::try_from(self.project).unwrap_or(usize::MAX)
+    }
+}
+
+/// A place for a lease.
+#[derive(Clone, Debug)]
+enum Slot {
+    /// An open lease and its number.
+    Taken(u64, Lease),
+    /// Nothing, and the next free place.
+    Free(Option<usize>),
+}
+
 /// All leases of an organization.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
-    /// Open leases, each with its number; places are taken again.
-    slots: Vec<Option<(u64, Lease)>>,
-    free: Vec<usize>,
+    /// Places of leases; they are taken again.
+    slots: Vec<Slot>,
+    /// The first free place.
+    free: Option<usize>,
     open: usize,
     /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
     ends: VecDeque<(Timestamp, u64)>,
@@ -103,13 +123,17 @@ impl Leases {
 
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
-        let (known, lease) = self.slots.get(slot_of(number))?.as_ref()?;
-        (*known == number).then_some(lease)
+        match self.slots.get(slot_of(number))? {
+            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Free(_) => None,
+        }
     }
 
     fn get_mut(&mut self, number: u64) -> Option<&mut Lease> {
-        let (known, lease) = self.slots.get_mut(slot_of(number))?.as_mut()?;
-        (*known == number).then_some(lease)
+        match self.slots.get_mut(slot_of(number))? {
+            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Free(_) => None,
+        }
     }
 
     /// The lease of a request.
@@ -124,11 +148,8 @@ impl Leases {
             Some(held) => self.held = held,
             None => lease.hold = Amount::ZERO,
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len().saturating_sub(1)
-        });
         self.count = self.count.wrapping_add(1);
+        let slot = self.free.unwrap_or(self.slots.len());
         let number = self.count << SLOT_BITS | u64::try_from(slot).unwrap_or(u64::MAX);
         self.running = self.running.saturating_add(u64::from(lease.running));
         self.open = self.open.saturating_add(1);
@@ -136,17 +157,26 @@ impl Leases {
         if let Some(request) = &lease.request {
             self.requests.insert(request.clone(), number);
         }
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some((number, lease));
+        match self.slots.get_mut(slot) {
+            Some(place) => {
+                self.free = match place {
+                    Slot::Free(next) => *next,
+                    Slot::Taken(..) => None,
+                };
+                *place = Slot::Taken(number, lease);
+            }
+            None => self.slots.push(Slot::Taken(number, lease)),
         }
         number
     }
 
     /// Closes a lease: its slot and hold are free.
     pub fn close(&mut self, number: u64) -> Option<Lease> {
+        self.get(number)?;
         let slot = slot_of(number);
-        let (_, lease) = self.slots.get_mut(slot)?.take_if(|(known, _)| *known == number)?;
-        self.free.push(slot);
+        let free = Slot::Free(self.free);
+        let Slot::Taken(_, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else { return None };
+        self.free = Some(slot);
         self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();

