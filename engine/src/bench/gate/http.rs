@@ -161,15 +161,34 @@ impl Connection {
 
 /// How long an answer's head and body are, once its head has come.
 fn lengths(buffer: &[u8]) -> Option<(usize, usize)> {
-    let end = buffer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = buffer.get(..end)?;
-    let at = head.windows(LENGTH.len()).position(|part| part.eq_ignore_ascii_case(LENGTH))?;
-    let digits = head.get(at.saturating_add(LENGTH.len())..)?;
-    let digits = digits.split(|byte| !byte.is_ascii_digit()).next()?;
-    let length = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((end.saturating_add(4), length))
+    let (mut head, mut length) = (0_usize, None);
+    for line in buffer.split_inclusive(|byte| *byte == b'\n') {
+        head = head.saturating_add(line.len());
+        if line == b"\r\n" {
+            return Some((head, length?));
+        }
+        if let Some((name, value)) = line.split_at_checked(LENGTH.len())
+            && name.eq_ignore_ascii_case(LENGTH)
+        {
+            length = std::str::from_utf8(value).ok()?.trim().parse().ok();
+        }
+    }
+    None
 }
 
 fn failed(error: std::io::Error) -> BenchError {
     BenchError::Http(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_once_its_body_has_come() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: a\r\nContent-Length: 2\r\nx: y\r\n\r\n{}HTTP";
+        assert_eq!(lengths(answer), Some((61, 2)));
+        assert_eq!(lengths(&answer[..60]), None);
+        assert_eq!(lengths(b""), None);
+    }
 }
