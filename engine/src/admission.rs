@@ -221,7 +221,7 @@ impl Admissions {
     }
 
     /// The accounts of every partition, in order.
-    pub(crate) fn desks(&self) -> impl Iterator<Item = &Arc<Desk>> {
+    pub fn desks(&self) -> impl Iterator<Item = &Arc<Desk>> {
         self.desks.iter()
     }
 
@@ -298,7 +298,9 @@ impl Admissions {
         organizations: Option<&[OrgId]>,
     ) -> Result<Timestamp, LeaseError> {
         let seconds = seconds.unwrap_or(self.settings.lease_seconds);
-        self.with_lease(lease, organizations, |account, _, number, now| account.renew(number, seconds, now))
+        self.with_lease(lease, organizations, |account, rules, number, now| {
+            account.renew(rules, number, seconds, now)
+        })
     }
 
     /// What an organization has in flight; `None`: this node does not decide about it.

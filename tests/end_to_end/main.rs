@@ -31,6 +31,7 @@ mod money_over_time;
 mod moving_in;
 mod partitions;
 mod payloads;
+mod peers;
 mod people;
 mod privacy;
 mod rate_scale;

@@ -11,6 +11,7 @@
     reason = "helpers of tests: what cannot go on fails the test, and a run says what it reached"
 )]
 
+mod admission;
 mod bytes;
 mod money;
 mod months;

@@ -28,6 +28,7 @@
     reason = "helpers of tests: what cannot go on fails the test, and a run says what it reached"
 )]
 
+mod admission;
 mod books;
 mod corrections;
 mod idempotency;

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub mod books;
+pub mod gate;
 pub mod memory;
 pub mod months;
 

@@ -13,10 +13,10 @@ use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
-use super::lease::{Asked, LEASES_MAX, Lease, Leases};
+use super::lease::{Asked, Counted, LEASES_MAX, Lease, Leases};
 use super::refusal::{Code, Refusal};
 use super::standing::{
-    Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
 };
 use super::window::{Millis, SlidingWindow};
 
@@ -129,7 +129,7 @@ pub(super) struct Project {
 /// Tokens of the present local day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DayCount {
-    day: Day,
+    pub(super) day: Day,
     starts_at: Timestamp,
     pub(super) ends_at: Timestamp,
     pub(super) tokens: u64,
@@ -142,6 +142,8 @@ pub struct Account {
     pub(super) projects: Vec<Project>,
     keys: Vec<KeyStanding>,
     in_force: Option<InForce>,
+    /// The prices that holds were found by; `None`: the organization's own have changed since.
+    priced_by: Option<u64>,
     pub(super) leases: Leases,
     pub(super) requests: SlidingWindow,
     pub(super) tokens: SlidingWindow,
@@ -179,6 +181,7 @@ impl Account {
             projects: Vec::new(),
             keys: Vec::new(),
             in_force: None,
+            priced_by: None,
             leases: Leases::default(),
             requests: SlidingWindow::default(),
             tokens: SlidingWindow::default(),
@@ -198,8 +201,11 @@ impl Account {
 
     /// Takes all that State says but for keys.
     pub fn take(&mut self, known: &Organization) {
-        self.standing = Standing::of(known);
+        let before = std::mem::replace(&mut self.standing, Standing::of(known));
         self.in_force = None;
+        if before.prices != self.standing.prices {
+            self.priced_by = None;
+        }
         self.quiet_until = Timestamp::EPOCH;
         // A new zone begins with a month, so what was counted today stays.
         self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
@@ -224,6 +230,13 @@ impl Account {
                 Some(project) => project.standing = standing,
                 None => self.projects.push(Project { standing, tokens: SlidingWindow::default() }),
             }
+        }
+    }
+
+    /// What stops a project, until State is taken again (R6.2).
+    pub fn stop(&mut self, project: usize, stop: Option<BudgetStop>) {
+        if let Some(project) = self.projects.get_mut(project) {
+            project.standing.stopped = stop;
         }
     }
 
@@ -264,6 +277,7 @@ impl Account {
         now: Timestamp,
     ) -> Result<Granted, Box<Refusal>> {
         let now = self.advance(now);
+        self.reprice(rules);
         let until = now.plus_seconds(terms.lease_seconds);
         let plan = self.plan(rules, request, key, (now, until))?;
         let asked = Asked {
@@ -273,13 +287,24 @@ impl Account {
             max_output_tokens: request.max_output_tokens,
             meters: (!request.meters.is_empty()).then(|| Box::new(request.meters.clone())),
         };
-        if let Some((number, lease)) = request.request_id.and_then(|id| self.leases.of_request(id)) {
-            if lease.asked != asked {
-                return Err(Box::new(self.conflict(request, &plan)));
+        let before = request.request_id.and_then(|id| self.leases.of_request(id));
+        // A request that is over is another one: what it reserved is not there for this one.
+        let before = before.filter(|(_, lease)| lease.running);
+        let refusal = match before.map(|(number, lease)| (number, lease.expires_at, lease.asked == asked)) {
+            Some((number, expires_at, true)) => match self.access(request, &plan) {
+                // A key that was revoked since passes nothing, nor does another address.
+                Some(mut refusal) if !terms.observe => {
+                    refusal.quotas = self.quotas(&plan, now).map(Box::new);
+                    return Err(Box::new(refusal));
+                }
+                noted => return Ok(self.granted((number, expires_at), plan, now, true, noted.map(Box::new))),
+            },
+            Some((_, _, false)) => {
+                Some(self.access(request, &plan).unwrap_or_else(|| self.conflict(request, &plan)))
             }
-            return Ok(self.granted((number, lease.expires_at), plan, now, true, None));
-        }
-        let noted = match self.refusal(request, &plan, now) {
+            None => self.refusal(rules, request, &plan, now),
+        };
+        let noted = match refusal {
             None => None,
             Some(refusal) if terms.observe => Some(Box::new(refusal)),
             Some(mut refusal) => {
@@ -306,8 +331,9 @@ impl Account {
         now: Timestamp,
     ) -> Option<Box<Refusal>> {
         let now = self.advance(now);
+        self.reprice(rules);
         match self.plan(rules, request, key, (now, now.plus_seconds(terms.lease_seconds))) {
-            Ok(plan) => self.refusal(request, &plan, now).map(Box::new),
+            Ok(plan) => self.refusal(rules, request, &plan, now).map(Box::new),
             Err(refusal) => Some(refusal),
         }
     }
@@ -340,55 +366,113 @@ impl Account {
         now: Timestamp,
     ) -> Option<Ended> {
         let now = self.advance(now);
+        self.reprice(rules);
         let lease = self.leases.get(number)?.clone();
-        let Some(actual) = actual else {
-            let ended = self.leases.end(number, None, None)?;
-            return Some(Ended { held: ended.hold, expires_at: ended.expires_at });
-        };
-        let priced = Priced::of(rules, &self.standing, &lease.asked.model);
-        let none = Meters::default();
-        let meters = lease.asked.meters.as_deref().unwrap_or(&none);
-        let cost = priced.actual(actual, meters, lease.admitted_at);
-        let tokens = actual.input.saturating_add(actual.output);
-        let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
-        self.recount(&lease, lease.project(), tokens, now);
-        let ended = self.leases.end(number, Some(tokens), cost)?;
+        if let Some(actual) = actual {
+            let tokens = actual.input.saturating_add(actual.output);
+            let tokens = if terms.keep_estimates { lease.tokens } else { tokens };
+            self.recount(lease.counted(), lease.project(), tokens, now);
+            self.leases.note_actual(number, actual, tokens);
+            let none = Meters::default();
+            let meters = lease.asked.meters.as_deref().unwrap_or(&none);
+            let priced = Priced::of(rules, &self.standing, &lease.asked.model);
+            let span = (lease.admitted_at, lease.expires_at);
+            if let Some(cost) = priced.actual(actual, meters, span) {
+                self.leases.hold(number, cost);
+            }
+        }
+        let ended = self.leases.end(number)?;
         Some(Ended { held: ended.hold, expires_at: ended.expires_at })
+    }
+
+    /// Holds more for leases that have become dearer: prices may change while a request is in progress (R4.11).
+    fn reprice(&mut self, rules: &Rules) {
+        if self.priced_by == Some(rules.prices_number) {
+            return;
+        }
+        self.priced_by = Some(rules.prices_number);
+        for number in self.leases.numbers() {
+            self.raise_hold(rules, number);
+        }
+    }
+
+    fn raise_hold(&mut self, rules: &Rules, number: u64) {
+        let Some(lease) = self.leases.get(number) else { return };
+        let Asked { model, input_tokens, meters, .. } = &lease.asked;
+        let none = Meters::default();
+        let meters = meters.as_deref().unwrap_or(&none);
+        let priced = Priced::of(rules, &self.standing, model);
+        let span = (lease.admitted_at, lease.expires_at);
+        let cost = match lease.actual.as_deref() {
+            Some(actual) => priced.actual(*actual, meters, span),
+            None if !lease.priced => None,
+            None => {
+                let output = lease.tokens.saturating_sub(*input_tokens);
+                let figures = (*input_tokens, Some(output), meters);
+                priced.estimate(&rules.defaults, figures, span).ok().and_then(|estimate| estimate.cost)
+            }
+        };
+        if let Some(cost) = cost.filter(|cost| *cost > lease.hold) {
+            self.leases.hold(number, cost);
+        }
     }
 
     /// Gives back what a lease has reserved, but not its request count: the request was made.
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
         let lease = self.leases.close(number)?;
-        self.recount(&lease, lease.project(), 0, now);
+        self.recount(lease.counted(), lease.project(), 0, now);
         Some(())
     }
 
     /// Lets a lease live so many seconds from now.
-    pub fn renew(&mut self, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
+    pub fn renew(&mut self, rules: &Rules, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
         let now = self.advance(now);
         let until = now.plus_seconds(seconds);
         self.quiet_until = self.quiet_until.min(until);
-        self.leases.renew(number, until)
+        let until = self.leases.renew(number, until)?;
+        // A price that begins to hold before then may be dearer.
+        self.raise_hold(rules, number);
+        Some(until)
     }
 
     /// Counts usage that was applied: instead of its lease's estimate, or when it occurred.
     pub fn used<'a>(&mut self, used: impl IntoIterator<Item = Used<'a>>, terms: Terms, now: Timestamp) {
         let now = self.advance(now);
         for used in used {
-            let number = match used.lease {
-                Some(LeaseName::Number(number)) => Some(number),
-                Some(LeaseName::Request(id)) => self.leases.of_request(id).map(|(number, _)| number),
-                None => None,
-            };
-            match number.and_then(|number| self.leases.close(number)) {
-                Some(lease) => {
-                    let tokens = if terms.keep_estimates { lease.tokens } else { used.tokens };
-                    self.recount(&lease, used.project, tokens, now);
+            match used.lease.and_then(|name| self.close(name, now)) {
+                Some(counted) => {
+                    let tokens = if terms.keep_estimates { counted.tokens } else { used.tokens };
+                    self.recount(counted, used.project, tokens, now);
                 }
                 None => self.count(used, now),
             }
         }
+    }
+
+    /// Counts usage that State's day has already: in the windows of a minute only.
+    pub fn used_before<'a>(&mut self, used: impl IntoIterator<Item = Used<'a>>, now: Timestamp) {
+        let now = self.advance(now);
+        let today = self.day.tokens;
+        for used in used {
+            self.count(used, now);
+        }
+        self.day.tokens = today;
+    }
+
+    /// Closes the lease that usage names, or finds what stayed counted for one that was over before its usage came.
+    fn close(&mut self, name: LeaseName<'_>, now: Timestamp) -> Option<Counted> {
+        let open = match name {
+            LeaseName::Number(number) => Some(number),
+            LeaseName::Request(id) => self.leases.first_of_request(id),
+        };
+        open.and_then(|number| self.leases.close(number)).map(|lease| lease.counted()).or_else(|| {
+            let number = match name {
+                LeaseName::Number(number) => number,
+                LeaseName::Request(id) => self.leases.counted_request(id)?,
+            };
+            self.leases.take_counted(number, self.day.day, Millis::reached(now))
+        })
     }
 
     /// Counts tokens when they were used, which is not after now.
@@ -416,6 +500,11 @@ impl Account {
             leases: self.leases.len(),
             held: self.leases.held(),
         }
+    }
+
+    /// The latest instant that was seen.
+    pub(super) const fn latest(&self) -> Timestamp {
+        self.latest
     }
 
     /// How many leases are open.
@@ -453,12 +542,13 @@ impl Account {
         }
         if now >= self.day.ends_at {
             self.day = DayCount::of(&self.standing, now);
+            self.leases.forget_counted(self.day.day, millis);
         }
-        while let Some(lease) = self.leases.over(now).and_then(|number| self.leases.close(number)) {
+        while let Some(lease) = self.leases.over(now).and_then(|number| self.leases.expire(number)) {
             self.expired = self.expired.saturating_add(1);
             // What a request is known to have used stays counted.
-            if !lease.actual {
-                self.recount(&lease, lease.project(), 0, now);
+            if lease.actual.is_none() {
+                self.recount(lease.counted(), lease.project(), 0, now);
             }
         }
         let projects = self.projects.iter().map(|project| &project.tokens);
@@ -480,17 +570,17 @@ impl Account {
         }
     }
 
-    /// Counts `tokens` for a lease instead of what is counted for it, where its instant and day still count.
-    fn recount(&mut self, lease: &Lease, project: usize, tokens: u64, now: Timestamp) {
+    /// Counts `tokens` instead of what is counted for a lease, where its instant and day still count.
+    fn recount(&mut self, lease: Counted, project: usize, tokens: u64, now: Timestamp) {
         let millis = Millis::reached(now);
-        self.wakes(lease.at());
-        self.tokens.take_back(lease.at(), lease.tokens);
-        self.tokens.add(lease.at(), tokens, millis);
-        if let Some(before) = self.projects.get_mut(lease.project()) {
-            before.tokens.take_back(lease.at(), lease.tokens);
+        self.wakes(lease.at);
+        self.tokens.take_back(lease.at, lease.tokens);
+        self.tokens.add(lease.at, tokens, millis);
+        if let Some(before) = self.projects.get_mut(lease.project) {
+            before.tokens.take_back(lease.at, lease.tokens);
         }
         if let Some(after) = self.projects.get_mut(project) {
-            after.tokens.add(lease.at(), tokens, millis);
+            after.tokens.add(lease.at, tokens, millis);
         }
         if self.day.day == lease.day {
             self.day.tokens = self.day.tokens.saturating_sub(lease.tokens).saturating_add(tokens);
@@ -523,10 +613,12 @@ impl Account {
             admitted_at: now,
             day: self.day.day,
             tokens,
+            priced: estimate.is_some(),
             hold: estimate.and_then(|estimate| estimate.cost).unwrap_or_default(),
             expires_at: until,
             running: true,
-            actual: false,
+            actual: None,
+            earlier: request.request_id.and_then(|id| self.leases.of_request(id)).map(|(number, _)| number),
             request: request.request_id.map(Arc::from),
         })
     }

@@ -6,9 +6,9 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::policy::RateOverride;
 use tollbook_schemas::time::Timestamp;
 
-use super::account::{Account, Plan, Request};
+use super::account::{Account, Plan, Project, Request};
 use super::refusal::{Code, HINT_MS, Quantity, Reached, Refusal, Retry, Subject};
-use super::standing::{Estimate, NoPrice};
+use super::standing::{Estimate, NoPrice, Rules};
 use super::window::{Millis, Room, SlidingWindow};
 
 /// One limit as it stands.
@@ -41,16 +41,28 @@ pub struct Quotas {
 
 impl Account {
     /// Why a request may not pass now, if it may not.
-    pub(super) fn refusal(&self, request: &Request<'_>, plan: &Plan, now: Timestamp) -> Option<Refusal> {
+    pub(super) fn refusal(
+        &self,
+        rules: &Rules,
+        request: &Request<'_>,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Option<Refusal> {
         let refusal = match self.access_refusal(request, plan) {
-            Ok(Estimate { tokens, cost }) => match &plan.limits {
+            Ok(estimate) => match &plan.limits {
                 None => Some(self.recharge_refusal(plan)),
                 Some(limits) => self
-                    .money_refusal(cost, plan, now)
-                    .or_else(|| self.rate_refusal(tokens, &limits.limits, plan, now)),
+                    .money_refusal(rules, estimate, plan, now)
+                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now)),
             },
             Err(refusal) => Some(*refusal),
         };
+        refusal.map(|refusal| self.named(refusal, plan))
+    }
+
+    /// Why the key of a request works no more, or not from where it comes.
+    pub(super) fn access(&self, request: &Request<'_>, plan: &Plan) -> Option<Refusal> {
+        let refusal = self.key_refusal(plan).or_else(|| self.address_refusal(request));
         refusal.map(|refusal| self.named(refusal, plan))
     }
 
@@ -69,18 +81,8 @@ impl Account {
 
     /// Key, allowlist, model.
     fn access_refusal(&self, request: &Request<'_>, plan: &Plan) -> Result<Estimate, Box<Refusal>> {
-        let (_, key) = &plan.key;
-        let works = self.projects.get(key.project).is_some_and(|project| project.standing.active);
-        if !key.active || !works {
-            let subject = Some(Subject::Key(key.names.key.clone()));
-            return Err(Box::new(Refusal { subject, ..Refusal::bare(Code::KeyRevoked) }));
-        }
-        if !permits(&self.standing.allowlist, request.ip) {
-            let about = Some(match request.ip {
-                Some(ip) => format!("{ip} is not on its allowlist"),
-                None => "it has an allowlist, and the request's address is not known".to_owned(),
-            });
-            return Err(Box::new(Refusal { about, ..Refusal::bare(Code::IpNotAllowed) }));
+        if let Some(refusal) = self.key_refusal(plan).or_else(|| self.address_refusal(request)) {
+            return Err(Box::new(refusal));
         }
         plan.estimate.clone().map_err(|why| {
             let meter = match why {
@@ -92,6 +94,24 @@ impl Account {
         })
     }
 
+    fn key_refusal(&self, plan: &Plan) -> Option<Refusal> {
+        let (_, key) = &plan.key;
+        let works = self.projects.get(key.project).is_some_and(|project| project.standing.active);
+        let subject = Some(Subject::Key(key.names.key.clone()));
+        (!key.active || !works).then(|| Refusal { subject, ..Refusal::bare(Code::KeyRevoked) })
+    }
+
+    fn address_refusal(&self, request: &Request<'_>) -> Option<Refusal> {
+        if permits(&self.standing.allowlist, request.ip) {
+            return None;
+        }
+        let about = Some(match request.ip {
+            Some(ip) => format!("{ip} is not on its allowlist"),
+            None => "it has an allowlist, and the request's address is not known".to_owned(),
+        });
+        Some(Refusal { about, ..Refusal::bare(Code::IpNotAllowed) })
+    }
+
     /// The minimum recharge (R4.6).
     fn recharge_refusal(&self, plan: &Plan) -> Refusal {
         let recharged = self.standing.cumulative_recharge;
@@ -99,7 +119,14 @@ impl Account {
     }
 
     /// Balance, project budget, and the estimate within what balance and holds leave (R4.1, R6.2).
-    fn money_refusal(&self, cost: Option<Amount>, plan: &Plan, now: Timestamp) -> Option<Refusal> {
+    fn money_refusal(
+        &self,
+        rules: &Rules,
+        estimate: Estimate,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Option<Refusal> {
+        let Estimate { tokens, cost } = estimate;
         let available = self.standing.available();
         if !available.is_positive() {
             let reached = money(Amount::ZERO, available, None);
@@ -113,7 +140,7 @@ impl Account {
                 subject: Some(Subject::Project(plan.key.1.names.project.clone())),
                 reached: money(stop.limit, stop.spent, None),
                 resets_at: Some(stop.resets_at),
-                retry: Retry::After(millis_until(stop.resets_at, now)),
+                retry: retry_at(self.room_from(rules, tokens, plan, stop.resets_at), now),
                 ..Refusal::bare(code)
             });
         }
@@ -131,6 +158,7 @@ impl Account {
     /// Concurrency, RPM, TPM, TPD, the project's TPM (R5.2, R5.4).
     fn rate_refusal(
         &self,
+        rules: &Rules,
         tokens: u64,
         limits: &RateOverride<Option<u64>>,
         plan: &Plan,
@@ -142,44 +170,94 @@ impl Account {
             let reached = count(limit, running, None);
             return Some(Refusal { reached, retry, ..Refusal::bare(Code::OrganizationConcurrency) });
         }
-        let window = |code, window: &SlidingWindow, units, limit: Option<u64>| {
-            let limit = limit?;
-            let (resets_at, retry) = match window.room(units, limit) {
-                Room::Now => return None,
-                Room::From(at) => {
-                    let at = at.begins();
-                    (Some(at), Retry::After(millis_until(at, now)))
-                }
-                Room::Never => (None, Retry::Never),
-            };
-            let reached = count(limit, window.total(), Some(units));
-            Some(Refusal { reached, resets_at, retry, ..Refusal::bare(code) })
+        let over = |code, used: u64, units: u64, limit: Option<u64>| {
+            let limit = limit.filter(|limit| used.saturating_add(units) > *limit)?;
+            Some(Refusal { reached: count(limit, used, Some(units)), ..Refusal::bare(code) })
         };
-        window(Code::OrganizationRpm, &self.requests, 1, limits.rpm)
-            .or_else(|| window(Code::OrganizationTpm, &self.tokens, tokens, limits.tpm))
-            .or_else(|| self.day_refusal(tokens, limits.tpd, now))
+        let refusal = over(Code::OrganizationRpm, self.requests.total(), 1, limits.rpm)
+            .or_else(|| over(Code::OrganizationTpm, self.tokens.total(), tokens, limits.tpm))
+            .or_else(|| over(Code::OrganizationTpd, self.day.tokens, tokens, limits.tpd))
             .or_else(|| {
                 let project = self.projects.get(plan.key.1.project)?;
-                let own = RateLimits::project_tpm(project.standing.tpm, plan.limits.as_ref());
-                let limit = project.standing.tpm.and(own.effective);
-                let refusal = window(Code::ProjectTpm, &project.tokens, tokens, limit)?;
+                let limit = own_limit(project, plan.limits.as_ref());
+                let refusal = over(Code::ProjectTpm, project.tokens.total(), tokens, limit)?;
                 Some(Refusal { subject: Some(Subject::Project(plan.key.1.names.project.clone())), ..refusal })
-            })
+            })?;
+        let resets_at = self.room_from(rules, tokens, plan, now);
+        Some(Refusal { resets_at, retry: retry_at(resets_at, now), ..refusal })
     }
 
-    fn day_refusal(&self, tokens: u64, limit: Option<u64>, now: Timestamp) -> Option<Refusal> {
-        let limit = limit?;
-        let used = self.day.tokens;
-        if used.saturating_add(tokens) <= limit {
+    /// When a request has room under every limit, from an instant on and if nothing else comes: limits that change by
+    /// themselves until then count, and so do leases that are over by then. `None`: never.
+    fn room_from(&self, rules: &Rules, tokens: u64, plan: &Plan, from: Timestamp) -> Option<Timestamp> {
+        let mut start = from;
+        loop {
+            let at = rules.as_recorded(start);
+            let (scale, standing) = (rules.scale.as_ref(), &self.standing);
+            let limits =
+                RateLimits::under(&rules.tiers, scale, standing.cumulative_recharge, standing.rates, at);
+            let room = limits.and_then(|limits| self.room_under(&limits, tokens, plan, start));
+            let until = rules.next_change(at);
+            if room.is_some_and(|room| room < until) || until == Timestamp::MAX {
+                return room;
+            }
+            start = until;
+        }
+    }
+
+    /// The same under limits that stay.
+    fn room_under(
+        &self,
+        limits: &RateLimits,
+        tokens: u64,
+        plan: &Plan,
+        from: Timestamp,
+    ) -> Option<Timestamp> {
+        let RateOverride { concurrency, rpm, tpm, tpd } = limits.limits;
+        // Nobody knows when requests in progress end.
+        if concurrency.is_some_and(|limit| self.leases.running() >= limit) {
             return None;
         }
-        let (resets_at, retry) = if tokens > limit {
-            (None, Retry::Never)
-        } else {
-            (Some(self.day.ends_at), Retry::After(millis_until(self.day.ends_at, now)))
-        };
-        let reached = count(limit, used, Some(tokens));
-        Some(Refusal { reached, resets_at, retry, ..Refusal::bare(Code::OrganizationTpd) })
+        let project = self.projects.get(plan.key.1.project)?;
+        let own = own_limit(project, Some(limits));
+        let requests = window_room(&self.requests, 1, rpm, &[], from)?;
+        let all = window_room(&self.tokens, tokens, tpm, &self.given_back(None), from)?;
+        let day = self.day_room(tokens, tpd, from)?;
+        let back = if own.is_some() { self.given_back(Some(plan.key.1.project)) } else { Vec::new() };
+        let own = window_room(&project.tokens, tokens, own, &back, from)?;
+        Some(requests.max(all).max(day).max(own))
+    }
+
+    fn day_room(&self, tokens: u64, limit: Option<u64>, from: Timestamp) -> Option<Timestamp> {
+        let Some(limit) = limit else { return Some(from) };
+        let free_at = u128::from(limit.checked_sub(tokens)?);
+        let mut used = u128::from(self.day.tokens);
+        if used <= free_at {
+            return Some(from);
+        }
+        if used.saturating_sub(self.leases.estimated(self.day.day)) <= free_at {
+            let estimates = self.leases.by_end();
+            for lease in estimates.filter(|lease| lease.actual.is_none() && lease.day == self.day.day) {
+                used = used.saturating_sub(lease.tokens.into());
+                if used <= free_at {
+                    return Some(lease.expires_at.min(self.day.ends_at).max(from));
+                }
+            }
+        }
+        Some(self.day.ends_at.max(from))
+    }
+
+    /// Tokens that leases give back while they would still count in the windows: seldom any, for leases live longer.
+    fn given_back(&self, project: Option<usize>) -> Vec<(Timestamp, Millis, u64)> {
+        if !self.leases.has_short() {
+            return Vec::new();
+        }
+        let last = self.latest().plus_nanos(SlidingWindow::SPAN.saturating_mul(1_000_000));
+        let leases = self.leases.by_end().take_while(|lease| lease.expires_at <= last);
+        let mine = leases.filter(|lease| {
+            lease.actual.is_none() && project.is_none_or(|project| project == lease.project())
+        });
+        mine.map(|lease| (lease.expires_at, lease.at(), lease.tokens)).collect()
     }
 
     /// The limits as they stand; `None` below the first tier.
@@ -198,9 +276,7 @@ impl Account {
         };
         let midnight = millis_until(self.day.ends_at, now);
         let project = self.projects.get(plan.key.1.project);
-        let own = project.and_then(|project| {
-            project.standing.tpm.and(RateLimits::project_tpm(project.standing.tpm, Some(limits)).effective)
-        });
+        let own = project.and_then(|project| own_limit(project, Some(limits)));
         Some(Quotas {
             concurrency: concurrency.map(|limit| quota(limit, self.leases.running(), 0, 0)),
             requests: rpm.map(|limit| window(&self.requests, limit)),
@@ -224,7 +300,37 @@ fn count(limit: u64, current: u64, requested: Option<u64>) -> Option<Reached> {
     Some(Reached { limit: Quantity::Count(limit), current: Quantity::Count(current), requested })
 }
 
+/// What a project is limited to, where it has a limit of its own (R5.4).
+fn own_limit(project: &Project, limits: Option<&RateLimits>) -> Option<u64> {
+    project.standing.tpm.and(RateLimits::project_tpm(project.standing.tpm, limits).effective)
+}
+
+fn window_room(
+    window: &SlidingWindow,
+    units: u64,
+    limit: Option<u64>,
+    given_back: &[(Timestamp, Millis, u64)],
+    from: Timestamp,
+) -> Option<Timestamp> {
+    let Some(limit) = limit else { return Some(from) };
+    match window.room(units, limit) {
+        Room::Never => None,
+        Room::Now => Some(from),
+        Room::From(_) if !given_back.is_empty() => {
+            Some(window.room_with(units, limit, given_back)?.max(from))
+        }
+        Room::From(at) => Some(at.begins().max(from)),
+    }
+}
+
+fn retry_at(at: Option<Timestamp>, now: Timestamp) -> Retry {
+    at.map_or(Retry::Never, |at| Retry::After(millis_until(at, now)))
+}
+
 /// Whole milliseconds from `now` until an instant, never too few.
 fn millis_until(at: Timestamp, now: Timestamp) -> i64 {
-    Millis::not_before(at).since(Millis::reached(now)).max(0)
+    let nanos = at.nanos_since(now);
+    nanos.div_euclid(NANOS).saturating_add(i64::from(nanos.rem_euclid(NANOS) > 0)).max(0)
 }
+
+const NANOS: i64 = 1_000_000;

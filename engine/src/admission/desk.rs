@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tollbook_projections::organization::Organization;
+use tollbook_projections::past::Settling;
 use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::batch::UsageBatch;
 use tollbook_schemas::entry::{Body, Decision};
-use tollbook_schemas::event::Event;
-use tollbook_schemas::id::{LeaseId, OrgId};
+use tollbook_schemas::event::{Event, QuarantineEvent};
+use tollbook_schemas::id::{LeaseId, OrgId, ProjectId};
 use tollbook_schemas::position::PartitionId;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::topic::Topic;
-use tollbook_schemas::usage::Charged;
+use tollbook_schemas::usage::{Charged, Extras, UsagePlace};
 
 use super::account::{Account, LeaseName, Terms, Used};
 use super::fresh::Freshness;
@@ -83,12 +84,13 @@ impl Desk {
         self.owned.load(Ordering::Acquire)
     }
 
-    pub(crate) fn own(&self, owned: bool) {
+    /// Whether this process decides for the partition from now on.
+    pub fn own(&self, owned: bool) {
         self.owned.store(owned, Ordering::Release);
     }
 
     /// Takes all of State, before anything is asked.
-    pub(crate) fn load(&self, state: &State) {
+    pub fn load(&self, state: &State) {
         self.take_rules(state);
         for organization in state.organizations() {
             self.take(state, organization);
@@ -97,7 +99,7 @@ impl Desk {
 
     /// Takes what an applied record changed. Called before anybody is answered for it, so that whoever was told of a
     /// recharge, a revoked key or a saved allowlist finds it in force.
-    pub(crate) fn applied(&self, state: &State, record: &Record, effects: &[Effect]) {
+    pub fn applied(&self, state: &State, record: &Record, effects: &[Effect]) {
         let Content::Entry(topic, entry) = &record.content else { return };
         let skipped = |effect: &Effect| {
             matches!(effect, Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. })
@@ -106,10 +108,13 @@ impl Desk {
             return;
         }
         match &entry.body {
-            Body::Usage(batch) => self.take_usage(state, batch, &unbooked(record, effects)),
+            Body::Usage(batch) => self.take_usage(state, batch, &unbooked(record, effects), Counted::Nowhere),
             Body::Unreadable(_) => {}
             Body::Decision(decision) => match topic {
-                Topic::Organization(id) => self.take_decision(state, id, decision),
+                Topic::Organization(id) => {
+                    self.take_decision(state, id, decision);
+                    self.take_released(state, id, decision, effects);
+                }
                 Topic::Config => {
                     if decision.events.iter().any(|event| matches!(event, Event::Config(_))) {
                         self.take_rules(state);
@@ -121,18 +126,21 @@ impl Desk {
     }
 
     /// Counts usage that State holds already; these of its rows were not booked.
-    pub(crate) fn seed(&self, state: &State, record: &Record, unbooked: &[u32]) {
+    pub fn seed(&self, state: &State, record: &Record, unbooked: &[u32]) {
         if let Content::Entry(_, entry) = &record.content
             && let Body::Usage(batch) = &entry.body
         {
-            self.take_usage(state, batch, unbooked);
+            self.take_usage(state, batch, unbooked, Counted::InState);
         }
     }
 
     fn take_rules(&self, state: &State) {
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         let number = rules.number.saturating_add(1);
-        *rules = Arc::new(Rules::of(state.config(), number, state.head().recorded_at));
+        let same = rules.number > 0 && rules.prices == state.config().prices;
+        let prices_number = if same { rules.prices_number } else { number };
+        let found = Rules::of(state.config(), number, state.head().recorded_at);
+        *rules = Arc::new(Rules { prices_number, ..found });
     }
 
     fn take_decision(&self, state: &State, id: &OrgId, decision: &Decision) {
@@ -179,9 +187,34 @@ impl Desk {
         (number, account)
     }
 
+    /// Counts usage that was released from quarantine and booked (R8.1), after its balance was taken.
+    fn take_released(&self, state: &State, id: &OrgId, decision: &Decision, effects: &[Effect]) {
+        let booked = |place: &UsagePlace| {
+            effects.iter().any(|effect| {
+                matches!(effect, Effect::Settled { place: of, settled } if of == place && settled.how == Settling::Released)
+            })
+        };
+        let Some((number, account)) = self.find(id) else { return };
+        for event in &decision.events {
+            let Event::Quarantine(QuarantineEvent::Released { place, usage, uncounted: _ }) = event else {
+                continue;
+            };
+            let project = state.organization(id).and_then(|known| payer(known, &usage.charged));
+            if let Some(project) = project.filter(|_| booked(place)) {
+                let mut account = lock(&account);
+                let Some(project) = account.project(project) else { continue };
+                let tokens = usage.tokens.input.saturating_add(usage.tokens.output);
+                let lease = usage.extras.as_deref().and_then(|extras| self.lease_named(extras, number));
+                let used = Used { project, occurred_at: usage.occurred.at(), tokens, lease };
+                account.used([used], self.terms, self.clock.now());
+                self.note_expired(account.take_expired());
+            }
+        }
+    }
+
     /// Takes balances that usage changed, and in the same locked step settles the leases that it names: at no moment are
     /// both the hold and the charge missing.
-    fn take_usage(&self, state: &State, batch: &UsageBatch, unbooked: &[u32]) {
+    fn take_usage(&self, state: &State, batch: &UsageBatch, unbooked: &[u32], counted_in: Counted) {
         let now = self.clock.now();
         let mut unbooked = unbooked.iter().peekable();
         let mut used: Vec<Vec<Used<'_>>> = batch.organizations.iter().map(|_| Vec::new()).collect();
@@ -192,10 +225,7 @@ impl Desk {
             .map(|(organization, charged)| {
                 let organization = place(*organization);
                 let known = state.organization(batch.organizations.get(organization)?)?;
-                let project = match charged {
-                    Charged::Key(key) => &known.keys.get(key)?.project,
-                    Charged::Project(project) => project,
-                };
+                let project = payer(known, charged)?;
                 let (_, account) = accounts.get(organization)?.as_ref()?;
                 Some((organization, lock(account).project(project)?))
             })
@@ -207,11 +237,10 @@ impl Desk {
             }
             let Some(Some((organization, project))) = payers.get(place(row.payer)) else { continue };
             let occurred_at = batch.occurred(row).at();
-            let lease = row.extras.as_ref().and_then(|extras| match (&extras.lease, &extras.request_id) {
-                (Some(lease), _) => self.lease_number(lease, accounts.get(*organization)?.as_ref()?.0),
-                (None, Some(request)) => Some(LeaseName::Request(request)),
-                (None, None) => None,
-            });
+            let account =
+                accounts.get(*organization).and_then(|found| found.as_ref().map(|(number, _)| *number));
+            let lease = row.extras.as_deref().zip(account);
+            let lease = lease.and_then(|(extras, account)| self.lease_named(extras, account));
             if lease.is_none() && occurred_at < counted {
                 continue;
             }
@@ -226,9 +255,18 @@ impl Desk {
             };
             let mut account = lock(account);
             account.take_funds(organization);
-            account.used(used, self.terms, now);
+            match counted_in {
+                Counted::Nowhere => account.used(used, self.terms, now),
+                Counted::InState => account.used_before(used, now),
+            }
             self.note_expired(account.take_expired());
         }
+    }
+
+    /// How usage names its lease: a lease of another process or organization says nothing, but its request may.
+    fn lease_named<'a>(&self, extras: &'a Extras, account: u32) -> Option<LeaseName<'a>> {
+        let by_id = extras.lease.as_deref().and_then(|lease| self.lease_number(lease, account));
+        by_id.or_else(|| extras.request_id.as_deref().map(LeaseName::Request))
     }
 
     /// The number of a lease of an account, if the text is one of this process.
@@ -282,6 +320,23 @@ impl Desk {
         });
         lock(&self.busy).extend(busy);
         metrics::leases(self.partition, open, held, self.expired.load(Ordering::Relaxed));
+    }
+}
+
+/// Where usage was counted before it reaches the accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// Nowhere yet.
+    Nowhere,
+    /// In State, from which an account takes its day.
+    InState,
+}
+
+/// The project that usage is charged to.
+fn payer<'a>(known: &'a Organization, charged: &'a Charged) -> Option<&'a ProjectId> {
+    match charged {
+        Charged::Key(key) => known.keys.get(key).map(|key| &key.project),
+        Charged::Project(project) => Some(project),
     }
 }
 

@@ -39,6 +39,11 @@ impl Freshness {
         }
     }
 
+    /// Notes that State has all that the log has now.
+    pub fn caught_up(&self) {
+        self.note(self.since.elapsed());
+    }
+
     fn note(&self, as_of: Duration) {
         self.as_of.store(u64::try_from(as_of.as_millis()).unwrap_or(NEVER), Ordering::Relaxed);
     }

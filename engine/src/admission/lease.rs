@@ -1,17 +1,21 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::ModelName;
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::time::{Day, Timestamp};
+use tollbook_schemas::usage::Tokens;
 
-use super::window::Millis;
+use super::window::{Millis, SlidingWindow};
 
 /// Leases that an organization may have open at once: what waits for its usage counts too.
 pub const LEASES_MAX: usize = 200_000;
+/// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
+/// and its usage counts a second time.
+const COUNTED_MAX: usize = 2_000;
 
 /// What a request asked for: the same request id with anything else is another request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +51,47 @@ pub struct Lease {
     pub expires_at: Timestamp,
     /// Whether the request is in progress: it takes a slot.
     pub running: bool,
-    /// Whether its tokens are what it really used; otherwise the estimate.
-    pub actual: bool,
+    /// Whether it had a price; only observing lets others pass.
+    pub priced: bool,
+    /// What it really used, once that is known; otherwise its tokens are the estimate.
+    pub actual: Option<Box<Tokens>>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
+    /// The lease of the same request before this one, where that was over and still waits for its usage.
+    pub earlier: Option<u64>,
+}
+
+/// Where the tokens of a request are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The project's place.
+    pub project: usize,
+    /// Where in the windows.
+    pub at: Millis,
+    /// On which local day.
+    pub day: Day,
+    /// How many.
+    pub tokens: u64,
+}
+
+impl Counted {
+    /// Whether they still count somewhere.
+    fn counts(&self, today: Day, now: Millis) -> bool {
+        self.day == today || now < self.at.plus(SlidingWindow::SPAN)
+    }
 }
 
 impl Lease {
+    /// Where its tokens are counted.
+    pub fn counted(&self) -> Counted {
+        Counted { project: self.project(), at: self.at(), day: self.day, tokens: self.tokens }
+    }
+
+    /// Whether what is counted for it is given back while it would still count in the window.
+    fn is_short(&self) -> bool {
+        self.expires_at < self.at().plus(SlidingWindow::SPAN).begins()
+    }
+
     /// Where its tokens are counted in the windows.
     pub const fn at(&self) -> Millis {
         Millis::not_before(self.admitted_at)
@@ -85,6 +123,13 @@ pub struct Leases {
     /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
     ends: VecDeque<(Timestamp, u64)>,
     requests: HashMap<Arc<str>, u64>,
+    /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
+    counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
+    counted_requests: HashMap<Arc<str>, u64>,
+    /// Tokens of leases by the day that they count in, as far as they are estimates; few days.
+    estimated: Vec<(Day, u128)>,
+    /// How many are over before a minute is.
+    short: usize,
     running: u64,
     held: Amount,
     /// How many were ever opened.
@@ -136,7 +181,18 @@ impl Leases {
         }
     }
 
-    /// The lease of a request.
+    /// The first lease of a request that is open: the one that its usage settles.
+    pub fn first_of_request(&self, request: &str) -> Option<u64> {
+        let (mut number, mut lease) = self.of_request(request)?;
+        while let Some((earlier, found)) =
+            lease.earlier.and_then(|earlier| Some((earlier, self.get(earlier)?)))
+        {
+            (number, lease) = (earlier, found);
+        }
+        Some(number)
+    }
+
+    /// The last lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
         let number = *self.requests.get(request)?;
         Some((number, self.get(number)?))
@@ -153,6 +209,8 @@ impl Leases {
         let number = self.count << SLOT_BITS | u64::try_from(slot).unwrap_or(u64::MAX);
         self.running = self.running.saturating_add(u64::from(lease.running));
         self.open = self.open.saturating_add(1);
+        self.note_estimate(&lease);
+        self.short = self.short.saturating_add(usize::from(lease.is_short()));
         self.note_end(lease.expires_at, number);
         if let Some(request) = &lease.request {
             self.requests.insert(request.clone(), number);
@@ -180,46 +238,184 @@ impl Leases {
         self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
-        if let Some(request) = &lease.request
-            && self.requests.get(request) == Some(&number)
-        {
-            self.requests.remove(request);
+        self.forget_estimate(&lease);
+        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
+        if let Some(request) = &lease.request {
+            self.unlink(request, number, lease.earlier);
         }
         if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
-            *self = Self { count: self.count, ..Self::default() };
+            let counted = std::mem::take(&mut self.counted);
+            let counted_requests = std::mem::take(&mut self.counted_requests);
+            *self = Self { count: self.count, counted, counted_requests, ..Self::default() };
         }
         Some(lease)
     }
 
-    /// The request is over; its slot is free, and `hold` is what it holds from now on.
-    pub fn end(&mut self, number: u64, tokens: Option<u64>, hold: Option<Amount>) -> Option<&Lease> {
-        let (held, running) = (self.held, self.running);
+    /// The request is over; its slot is free.
+    pub fn end(&mut self, number: u64) -> Option<&Lease> {
         let lease = self.get_mut(number)?;
-        let running = running.saturating_sub(u64::from(lease.running));
-        lease.running = false;
-        let others = held.checked_sub(lease.hold).unwrap_or_default();
-        let wanted = hold.and_then(|hold| Some((hold, others.checked_add(hold)?)));
-        let held = match wanted {
-            Some((hold, held)) => {
-                lease.hold = hold;
-                held
-            }
-            None => held,
-        };
-        if let Some(tokens) = tokens {
-            lease.tokens = tokens;
-            lease.actual = true;
+        if std::mem::take(&mut lease.running) {
+            self.running = self.running.saturating_sub(1);
         }
-        (self.held, self.running) = (held, running);
         self.get(number)
+    }
+
+    /// What a request really used is known, and so many tokens are counted for it.
+    pub fn note_actual(&mut self, number: u64, actual: Tokens, tokens: u64) {
+        let Some(lease) = self.get_mut(number) else { return };
+        let estimate = lease.actual.is_none().then_some((lease.day, lease.tokens));
+        lease.tokens = tokens;
+        lease.actual = Some(Box::new(actual));
+        if let Some((day, tokens)) = estimate {
+            self.lower_estimate(day, tokens);
+        }
+    }
+
+    /// `hold` is what is held for a lease from now on, unless that is more than can be said.
+    pub fn hold(&mut self, number: u64, hold: Amount) {
+        let held = self.held;
+        let Some(lease) = self.get_mut(number) else { return };
+        let others = held.checked_sub(lease.hold).unwrap_or_default();
+        if let Some(held) = others.checked_add(hold) {
+            lease.hold = hold;
+            self.held = held;
+        }
     }
 
     /// The lease lives until `until`.
     pub fn renew(&mut self, number: u64, until: Timestamp) -> Option<Timestamp> {
-        self.get_mut(number)?.expires_at = until;
+        let lease = self.get_mut(number)?;
+        let was_short = lease.is_short();
+        lease.expires_at = until;
+        let is_short = lease.is_short();
+        self.short = self.short.saturating_sub(usize::from(was_short)).saturating_add(usize::from(is_short));
         self.note_end(until, number);
         Some(until)
+    }
+
+    /// The numbers of all of them.
+    pub fn numbers(&self) -> Vec<u64> {
+        let taken = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Taken(number, _) => Some(*number),
+            Slot::Free(_) => None,
+        });
+        taken.collect()
+    }
+
+    /// All of them, the first that is over first.
+    pub fn by_end(&self) -> impl Iterator<Item = &Lease> {
+        // A lease that was renewed to and fro has its end noted more than once.
+        let mut seen = HashSet::new();
+        let lives = |(end, number): &(Timestamp, u64)| {
+            self.get(*number).filter(|lease| lease.expires_at == *end).map(|lease| (*number, lease))
+        };
+        let found = self.ends.iter().filter_map(lives);
+        found.filter(move |(number, _)| seen.insert(*number)).map(|(_, lease)| lease)
+    }
+
+    /// Whether any is over before a minute is.
+    pub const fn has_short(&self) -> bool {
+        self.short > 0
+    }
+
+    /// Tokens that are counted in a day only by estimate.
+    pub fn estimated(&self, day: Day) -> u128 {
+        self.estimated.iter().find(|(known, _)| *known == day).map_or(0, |(_, sum)| *sum)
+    }
+
+    /// Closes a lease that is over. What a request is known to have used stays counted, so it is kept in mind.
+    pub fn expire(&mut self, number: u64) -> Option<Lease> {
+        let lease = self.close(number)?;
+        if lease.actual.is_some() {
+            if let Some(request) = &lease.request {
+                self.counted_requests.insert(request.clone(), number);
+            }
+            self.counted.insert(number, (lease.counted(), lease.request.clone()));
+            if self.counted.len() > COUNTED_MAX
+                && let Some((_, (_, request))) = self.counted.pop_first()
+            {
+                self.forget_counted_request(request);
+            }
+        }
+        Some(lease)
+    }
+
+    /// What stays counted for a lease that is over, if it still counts somewhere; only once.
+    pub fn take_counted(&mut self, number: u64, today: Day, now: Millis) -> Option<Counted> {
+        let (counted, request) = self.counted.remove(&number)?;
+        self.forget_counted_request(request);
+        counted.counts(today, now).then_some(counted)
+    }
+
+    /// The lease of a request that is over and stays counted.
+    pub fn counted_request(&self, request: &str) -> Option<u64> {
+        self.counted_requests.get(request).copied()
+    }
+
+    /// Forgets what counts nowhere any more.
+    pub fn forget_counted(&mut self, today: Day, now: Millis) {
+        self.counted.retain(|_, (counted, _)| counted.counts(today, now));
+        let Self { counted, counted_requests, .. } = self;
+        counted_requests.retain(|_, number| counted.contains_key(number));
+    }
+
+    /// Takes a lease out of the chain of its request's leases.
+    fn unlink(&mut self, request: &Arc<str>, number: u64, earlier: Option<u64>) {
+        let Some(mut at) = self.requests.get(request).copied() else { return };
+        if at == number {
+            match earlier {
+                Some(earlier) => self.requests.insert(request.clone(), earlier),
+                None => self.requests.remove(request),
+            };
+            return;
+        }
+        while let Some(lease) = self.get_mut(at) {
+            match lease.earlier {
+                Some(next) if next == number => {
+                    lease.earlier = earlier;
+                    return;
+                }
+                Some(next) => at = next,
+                None => return,
+            }
+        }
+    }
+
+    fn forget_counted_request(&mut self, request: Option<Arc<str>>) {
+        if let Some(request) = &request
+            && self.counted_requests.get(request).is_some_and(|number| !self.counted.contains_key(number))
+        {
+            self.counted_requests.remove(request);
+        }
+    }
+
+    fn note_estimate(&mut self, lease: &Lease) {
+        if lease.actual.is_some() || lease.tokens == 0 {
+            return;
+        }
+        let tokens = u128::from(lease.tokens);
+        match self.estimated.iter_mut().find(|(day, _)| *day == lease.day) {
+            Some((_, sum)) => *sum = sum.saturating_add(tokens),
+            None => self.estimated.push((lease.day, tokens)),
+        }
+    }
+
+    fn forget_estimate(&mut self, lease: &Lease) {
+        if lease.actual.is_none() {
+            self.lower_estimate(lease.day, lease.tokens);
+        }
+    }
+
+    fn lower_estimate(&mut self, day: Day, tokens: u64) {
+        if let Some(place) = self.estimated.iter().position(|(known, _)| *known == day)
+            && let Some((_, sum)) = self.estimated.get_mut(place)
+        {
+            *sum = sum.saturating_sub(tokens.into());
+            if *sum == 0 {
+                self.estimated.swap_remove(place);
+            }
+        }
     }
 
     /// The first lease that is over by `now`.

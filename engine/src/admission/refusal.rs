@@ -292,7 +292,7 @@ impl Refusal {
         let about = self.about.as_deref().unwrap_or_default();
         let requested = requested.unwrap_or_default();
         let resets = self.resets_at.map(|at| format!(", resets at {at}")).unwrap_or_default();
-        if !self.retryable() && self.code.is_window() {
+        if self.is_too_large() {
             return format!(
                 "Request too large for {account}: it asks for {requested} tokens, and {} limits them to {limit}; waiting does not help",
                 self.code.limit_name()
@@ -326,12 +326,12 @@ impl Refusal {
                 "Project {id} of your account {account} has spent {current} of its monthly budget of {limit}{resets}"
             ),
             Code::OrganizationConcurrency => format!(
-                "Your account {account} request reached organization max concurrency: {limit}, please try again after {} seconds",
-                self.seconds()
+                "Your account {account} request reached organization max concurrency: {limit}, {}",
+                self.advice()
             ),
             Code::OrganizationRpm => format!(
-                "Your account {account} request reached organization max RPM: {limit}, please try again after {} seconds",
-                self.seconds()
+                "Your account {account} request reached organization max RPM: {limit}, {}",
+                self.advice()
             ),
             Code::OrganizationTpm => format!(
                 "Your account {account} request reached organization TPM rate limit, current: {current}, limit: {limit}"
@@ -346,6 +346,25 @@ impl Refusal {
                 format!("the request id `{about}` was used for another request, which is not over")
             }
             Code::NotReady => about.to_owned(),
+        }
+    }
+
+    /// Whether it asks for more tokens than the limit ever allows.
+    fn is_too_large(&self) -> bool {
+        let Some(Reached {
+            limit: Quantity::Count(limit), requested: Some(Quantity::Count(requested)), ..
+        }) = self.reached
+        else {
+            return false;
+        };
+        self.code.is_window() && !self.retryable() && requested > limit
+    }
+
+    fn advice(&self) -> String {
+        if self.retryable() {
+            format!("please try again after {} seconds", self.seconds())
+        } else {
+            "waiting does not help".to_owned()
         }
     }
 

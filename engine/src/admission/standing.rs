@@ -21,6 +21,8 @@ use tollbook_schemas::usage::Tokens;
 pub struct Rules {
     /// Counts what was published, so that what was found by older rules is found again.
     pub number: u64,
+    /// The number with which prices changed last.
+    pub prices_number: u64,
     /// Prices of everybody who has none of their own.
     pub prices: PriceBook,
     /// Tier tables by the instant from which each holds; empty: the default table.
@@ -38,6 +40,7 @@ impl Rules {
     pub fn of(config: &Config, number: u64, recorded_at: Timestamp) -> Self {
         Self {
             number,
+            prices_number: number,
             prices: config.prices.clone(),
             tiers: config.tiers.clone(),
             scale: config.rate_scale.clone(),
@@ -54,8 +57,13 @@ impl Rules {
         first.map_or(Amount::MAX, |tier| tier.cumulative_recharge)
     }
 
+    /// What was published to hold from when it was recorded holds, whatever this machine's clock says.
+    pub(super) fn as_recorded(&self, at: Timestamp) -> Timestamp {
+        at.max(self.recorded_at)
+    }
+
     /// The next instant at which limits change by themselves.
-    fn next_change(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn next_change(&self, now: Timestamp) -> Timestamp {
         use std::ops::Bound::{Excluded, Unbounded};
         let tiers = self.tiers.range((Excluded(now), Unbounded)).next().map(|(from, _)| *from);
         let scale = self.scale.as_ref().map(|scale| scale.until).filter(|until| now < *until);
@@ -234,33 +242,54 @@ impl<'a> Priced<'a> {
         (input, max_output, meters): (u64, Option<u64>, &Meters),
         (from, until): (Timestamp, Timestamp),
     ) -> Result<Estimate, NoPrice> {
-        use std::ops::Bound::{Excluded, Included};
         let price = self.at(from).ok_or(NoPrice::Model)?;
         let output = max_output.or(price.max_output_tokens).unwrap_or(defaults.max_output_tokens);
         let tokens = input.saturating_add(output);
         let mut cost = most(price, input, output, meters)?;
-        let histories = [self.own, self.listed].into_iter().flatten();
-        let changes = histories.flat_map(|history| history.range((Excluded(from), Included(until))));
-        for (at, _) in changes {
+        for price in self.between(from, until) {
             // A meter that a later price lacks is that usage's own trouble.
-            if let Some(Ok(later)) = self.at(*at).map(|price| most(price, input, output, meters)) {
+            if let Ok(later) = most(price, input, output, meters) {
                 cost = cost.zip(later).map(|(one, other)| one.max(other));
             }
         }
         Ok(Estimate { tokens, cost })
     }
 
-    /// What a request that was made at an instant came to; `None` where it has no price, or more than an amount can say.
-    pub fn actual(&self, tokens: Tokens, meters: &Meters, at: Timestamp) -> Option<Amount> {
-        let price = self.at(at)?;
-        let uncached = tokens.input.checked_sub(tokens.cached_input)?;
-        let parts = [
-            price.input.charge(uncached)?,
-            price.cached_input.charge(tokens.cached_input)?,
-            price.output.charge(tokens.output)?,
-        ];
-        with_meters(sum(parts)?, price, meters).ok().flatten()
+    /// What a request that was made between `from` and `until` and used so much came to at most: usage is charged by when
+    /// its publisher says that it occurred. `None` where it has no price, or more than an amount can say.
+    pub fn actual(
+        &self,
+        tokens: Tokens,
+        meters: &Meters,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Option<Amount> {
+        let first = charge(self.at(from)?, tokens, meters)?;
+        let others = self.between(from, until).filter_map(|price| charge(price, tokens, meters));
+        Some(others.fold(first, Amount::max))
     }
+
+    /// Every price that begins to hold after `from` and up to `until`, and the one that holds then.
+    fn between(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = &ModelPrice> {
+        use std::ops::Bound::{Excluded, Included};
+        let histories = [self.own, self.listed].into_iter().flatten();
+        // A renewal may have made a lease shorter than it was.
+        let until = until.max(from);
+        let changes = histories
+            .filter(move |_| from < until)
+            .flat_map(move |history| history.range((Excluded(from), Included(until))));
+        // Copies of prices hold from when they were copied, which is later than where they stand.
+        changes.map(|(at, _)| *at).chain([until]).filter_map(|at| self.at(at))
+    }
+}
+
+fn charge(price: &ModelPrice, tokens: Tokens, meters: &Meters) -> Option<Amount> {
+    let uncached = tokens.input.checked_sub(tokens.cached_input)?;
+    let parts = [
+        price.input.charge(uncached)?,
+        price.cached_input.charge(tokens.cached_input)?,
+        price.output.charge(tokens.output)?,
+    ];
+    with_meters(sum(parts)?, price, meters).ok().flatten()
 }
 
 /// What it costs at most at one price, however much of the input is cached.

@@ -185,6 +185,38 @@ impl SlidingWindow {
         Room::Now
     }
 
+    /// When `units` more have room under a limit, where some of what is counted is given back before it leaves: so many
+    /// units at a millisecond, when that is. Given in any order.
+    pub fn room_with(
+        &self,
+        units: u64,
+        limit: u64,
+        given_back: &[(Timestamp, Millis, u64)],
+    ) -> Option<Timestamp> {
+        let free_at = u128::from(limit.checked_sub(units)?);
+        let buckets = self.older.iter().chain([&self.newest]);
+        let mut leaving: Vec<_> = buckets.map(|(at, sum)| (at.plus(Self::SPAN).begins(), *sum)).collect();
+        let counted = leaving.len();
+        for (when, at, units) in given_back {
+            let leaves = at.plus(Self::SPAN).begins();
+            let (buckets, _) = leaving.split_at_mut(counted);
+            if let Ok(place) = buckets.binary_search_by_key(&leaves, |(until, _)| *until)
+                && let Some((_, sum)) = buckets.get_mut(place)
+                && *when < leaves
+            {
+                let back = (*units).min(*sum);
+                *sum = sum.saturating_sub(back);
+                leaving.push((*when, back));
+            }
+        }
+        leaving.sort_unstable();
+        let mut left = self.total;
+        leaving.into_iter().find_map(|(at, units)| {
+            left = left.saturating_sub(units.into());
+            (left <= free_at).then_some(at)
+        })
+    }
+
     /// When the first of what is counted leaves.
     pub fn frees_at(&self) -> Option<Millis> {
         (self.newest.1 > 0).then(|| self.oldest.plus(Self::SPAN))
