@@ -84,13 +84,19 @@ pub(super) async fn echo(url: &str, subject: &str) -> Result<(), BenchError> {
     let client = connect(url).await?;
     let messages = client.subscribe(subject.to_owned()).await;
     let mut messages = messages.map_err(|error| failed(error.to_string()))?;
-    while let Some(message) = messages.next().await {
-        if let Some(reply) = message.reply {
-            let sent = client.publish(reply, message.payload).await;
-            sent.map_err(|error| failed(error.to_string()))?;
+    // In a task, as the engine answers: outside of one each message would cross from a thread to another and back, and
+    // the bare answer would be the slower one.
+    let echoing = tokio::spawn(async move {
+        while let Some(message) = messages.next().await {
+            if let Some(reply) = message.reply
+                && let Err(error) = client.publish(reply, message.payload).await
+            {
+                return Err(BenchError::Nats(error.to_string()));
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    echoing.await.map_err(BenchError::made)?
 }
 
 /// Asks so many times for each, in turn.
