@@ -404,7 +404,11 @@ impl Admissions {
         organizations: Option<&[OrgId]>,
         act: impl FnOnce(&mut Account, &standing::Rules, u64, Timestamp) -> Option<T>,
     ) -> Result<T, LeaseError> {
-        let (partition, account, number) = self.lease_place(lease).ok_or(LeaseError::NotFound)?;
+        let Some((partition, account, number)) = self.lease_place(lease) else {
+            // It may be a lease of the process that owns what this one does not.
+            let owns_all = self.desks.iter().all(|desk| desk.is_owned());
+            return Err(if owns_all { LeaseError::NotFound } else { LeaseError::NotReady(NOT_OWNER) });
+        };
         let desk = self.desk(partition).ok_or(LeaseError::NotFound)?;
         if !desk.is_owned() {
             return Err(LeaseError::NotReady(NOT_OWNER));

@@ -191,7 +191,9 @@ fn lengths(buffer: &[u8]) -> Option<(usize, usize)> {
         if line == b"\r\n" {
             return Some((head, length?));
         }
-        if let Some(digits) = line.strip_prefix(LENGTH) {
+        if let Some((name, digits)) = line.split_at_checked(LENGTH.len())
+            && name.eq_ignore_ascii_case(LENGTH)
+        {
             length = std::str::from_utf8(digits.trim_ascii()).ok()?.parse().ok();
         }
     }

@@ -125,7 +125,9 @@ impl Wrong {
 async fn authorize(State(api): State<Api>, request: Request) -> Reply {
     let nginx = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "style=nginx"));
     let reply = decided(&api, &request);
-    if nginx && reply.status != StatusCode::OK { in_headers(reply) } else { reply }
+    // What another engine may answer is a failure to nginx, so that it asks the next one.
+    let told = nginx && !matches!(reply.status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE);
+    if told { in_headers(reply) } else { reply }
 }
 
 fn decided(api: &Api, request: &Request) -> Reply {
