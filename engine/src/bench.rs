@@ -93,7 +93,16 @@ impl BenchError {
 
 /// Measures, and prints what was measured.
 pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
-    if !matches!(&command, BenchCommand::Start(options) if options.is_child()) {
+    let is_child = match &command {
+        BenchCommand::Start(options) => options.is_child(),
+        BenchCommand::Gate(options) => options.is_child(),
+        BenchCommand::Fold(_)
+        | BenchCommand::Append(_)
+        | BenchCommand::Ingest(_)
+        | BenchCommand::Admission(_)
+        | BenchCommand::Http(_) => false,
+    };
+    if !is_child {
         report::say(&format!("{}\n", report::machine()));
     }
     match command {

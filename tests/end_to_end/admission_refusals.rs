@@ -215,6 +215,7 @@ async fn requests(api: &Api, golden: &mut Golden) {
     golden.check("settle_half", "invalid_fields", &api.post(&settle, &json!({ "output_tokens": 1 })).await);
     let renew = format!("/v1/admissions/{lease}/renew");
     golden.check("renew_long", "invalid_fields", &api.post(&renew, &json!({ "seconds": 86_401 })).await);
+    golden.check("lease_not_utf8", "malformed", &api.post("/v1/admissions/%ff/renew", &json!({})).await);
     for lease in ["lease_none", "none", "lease_00000000000000000000000000"] {
         let at = format!("/v1/admissions/{lease}");
         golden.check("no_lease", "lease_not_found", &api.write("DELETE", &at, &json!({})).await);

@@ -272,6 +272,7 @@ fn the_families_explain_themselves() {
         "price",
         "tier",
         "rate-scale",
+        "admission",
         "voucher-policy",
         "defaults",
         "quantity-limits",

@@ -142,6 +142,7 @@ fn comparable(mut answer: Value) -> Value {
         "limits",
         "scaled",
         "scale",
+        "used",
         "quantities",
     ] {
         answer.as_object_mut().unwrap().remove(passing);
@@ -160,8 +161,10 @@ async fn the_same_request_again_answers_the_same_also_after_a_restart() {
     let described = api.get("/openapi.json").await.expect(200)["paths"]
         .as_object()
         .unwrap()
-        .values()
-        .map(|path| path.as_object().unwrap().keys().filter(|method| *method != "get").count())
+        .iter()
+        // Leases are no management: what is asked twice has its request id.
+        .filter(|(path, _)| !path.starts_with("/v1/admissions"))
+        .map(|(_, path)| path.as_object().unwrap().keys().filter(|method| *method != "get").count())
         .sum::<usize>();
     // Usage comes at two paths, and is recognized by its own ids; an invoice needs a month that is over.
     assert_eq!(writes.len(), described - 3, "every write that is described");

@@ -140,6 +140,48 @@ async fn every_kind_of_refusal_says_in_headers_what_to_do() {
     assert_eq!(gate.admit(&ask(&key)).await.refused(401), "api_key_revoked");
 }
 
+/// Status, body and headers: whoever knows one door knows the other.
+#[tokio::test]
+async fn http_and_nats_answer_the_same() {
+    let nats = NatsServer::start().await;
+    let (system, gate) = serving(&nats).await;
+    let api = system.api.with_token(&system.api.service_token(&["gateway"], None).await);
+    let key = customer(&system.api, 100, &json!({ "tpm": 50 })).await;
+    let mut unknown = ask(&key);
+    unknown["model"] = json!("unknown");
+    let lease = "lease_00000000000000000000000000";
+    for (operation, path, question) in [
+        ("admit", "".to_owned(), json!({})),
+        ("admit", "".to_owned(), json!([1])),
+        ("admit", "".to_owned(), json!({ "api_key": 1, "ip": "x", "meters": { "image": -1 }, "oops": 1 })),
+        ("admit", "".to_owned(), json!({ "model": MODEL, "input_tokens": 1 })),
+        ("admit", "".to_owned(), json!({ "api_key": "sk-unknown", "model": MODEL, "input_tokens": 1 })),
+        ("admit", "".to_owned(), unknown),
+        ("admit", "".to_owned(), asking(&key, 51)),
+        ("admit", "".to_owned(), asking(&key, 101)),
+        ("settle", format!("/{lease}/settle"), json!({})),
+        ("settle", format!("/{lease}/settle"), json!({ "input_tokens": 1 })),
+        ("renew", format!("/{lease}/renew"), json!({ "seconds": 0 })),
+    ] {
+        let http = api.post(&format!("/v1/admissions{path}"), &question).await;
+        let mut question = question;
+        if operation != "admit" {
+            question["lease"] = json!(lease);
+        }
+        let nats = gate.call(operation, &question).await;
+        assert_eq!((nats.status, &nats.body), (http.status, &http.json()), "{operation} {question}");
+        for (name, value) in nats.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")) {
+            assert_eq!(http.header(name), value, "{operation} {question}: {name}");
+        }
+        for name in
+            ["retry-after", "retry-after-ms", "x-should-retry", "ratelimit", "x-ratelimit-limit-tokens"]
+        {
+            let found = nats.headers.keys().any(|found| found.eq_ignore_ascii_case(name));
+            assert_eq!(found, !http.header(name).is_empty(), "{operation} {question}: {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_engine_behind_its_log_says_so() {
     let nats = NatsServer::start().await;

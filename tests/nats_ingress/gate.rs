@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use async_nats::{Client, Message};
 use futures_util::future::join_all;
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{Api, Key, System};
+use tollbook_tests::system::{Api, Key, System, amount};
 
 use crate::DEADLINE;
 use crate::engine::publisher;
@@ -135,8 +136,7 @@ pub(crate) async fn serving(nats: &NatsServer) -> (System, Gate) {
 pub(crate) async fn customer(api: &Api, dollars: u64, limits: &Value) -> Key {
     let key = api.customer("Acme").await;
     let recharged = api.recharge(&key.organization, &(dollars - VOUCHER).to_string(), "a").await;
-    let available = recharged["balance"]["available"].as_str().unwrap().parse::<f64>().unwrap();
-    assert!((available - f64::from(u32::try_from(dollars).unwrap())).abs() < 1e-9, "{recharged}");
+    assert_eq!(amount(&recharged["balance"]["available"]), Decimal::from(dollars), "{recharged}");
     limit(api, &key, limits).await;
     key
 }

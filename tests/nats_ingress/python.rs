@@ -9,6 +9,7 @@ use tollbook_tests::nats::NatsServer;
 use tollbook_tests::python::{interpreter, run};
 
 use crate::engine::{Engine, Totals, event};
+use crate::gate::{MODEL, asking, customer, serving};
 
 const PACKAGE: &str = "nats-py==2.16.0";
 
@@ -54,4 +55,59 @@ async fn the_stock_python_client_gets_acknowledgements_and_errors() {
     arguments.truncate(4);
     let printed = run(&interpreter(PACKAGE, "nats").await, &arguments).await;
     assert_eq!(printed.trim(), r#"{"error": "NoStreamResponseError"}"#);
+}
+
+#[tokio::test]
+async fn the_stock_python_client_asks_for_admission() {
+    let nats = NatsServer::start().await;
+    let (mut system, _gate) = serving(&nats).await;
+    let key = customer(&system.api, 100, &json!({ "rpm": 1 })).await;
+    let mut question = asking(&key, 30);
+    question["request_id"] = json!("r1");
+    let questions = [
+        json!(["admit", question]),
+        json!(["admit", asking(&key, 1)]),
+        json!(["settle", { "lease": "lease_1" }]),
+        json!(["renew", {}]),
+        json!(["release", { "api_key": key.secret, "model": MODEL }]),
+    ];
+    let file = system.scratch().join("questions");
+    let lines: Vec<String> = questions.iter().map(Value::to_string).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("nats_ingress/ask.py");
+    let (script, url, file) = (script.to_string_lossy(), nats.url(), file.to_string_lossy().into_owned());
+    let arguments = [&*script, url.as_str(), file.as_str()];
+    let python = interpreter(PACKAGE, "nats").await;
+    let said = |printed: String| -> Vec<Value> {
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let answers = said(run(&python, &arguments).await);
+    assert_eq!(answers[0]["headers"], json!({}));
+    assert_eq!(answers[0]["body"]["remaining"]["balance"], "70", "{answers:?}");
+    let seen: Vec<(&Value, &Value)> = answers[1..]
+        .iter()
+        .map(|answer| &answer["headers"])
+        .map(|headers| (&headers["Nats-Service-Error-Code"], &headers["Nats-Service-Error"]))
+        .collect();
+    let expected = [
+        ("429", "organization_rpm"),
+        ("404", "lease_not_found"),
+        ("400", "invalid_fields"),
+        ("400", "invalid_fields"),
+    ];
+    assert_eq!(
+        seen,
+        expected.map(|(status, code)| (json!(status), json!(code))).each_ref().map(|(a, b)| (a, b))
+    );
+    let refused = &answers[1];
+    assert_eq!(refused["body"]["error"]["type"], "rate_limit_reached_error");
+    assert_eq!(
+        refused["headers"]["retry-after-ms"],
+        refused["body"]["error"]["metadata"]["retry_after_ms"].to_string()
+    );
+    // No engine: the server says so at once.
+    system.terminate().await;
+    for answer in said(run(&python, &arguments).await) {
+        assert_eq!(answer, json!({ "error": "NoRespondersError" }));
+    }
 }

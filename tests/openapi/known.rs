@@ -14,6 +14,8 @@ pub(crate) struct Known {
     invitations: Vec<String>,
     /// Organizations that may be erased or verified less.
     others: Vec<String>,
+    /// A gateway's token.
+    gateway: String,
 }
 
 impl Known {
@@ -32,6 +34,7 @@ impl Known {
             "positions": self.positions,
             "invitations": self.invitations,
             "others": self.others,
+            "gateway": self.gateway,
             "needed": needed,
         })
     }
@@ -39,7 +42,7 @@ impl Known {
 
 /// Makes an organization whose enterprise verification is completed, with members of every role, projects and keys.
 pub(crate) async fn made(api: &Api) -> Known {
-    let mut known = Known::default();
+    let mut known = Known { gateway: api.service_token(&["gateway"], None).await, ..Known::default() };
     let creator = json!({ "name": "Ada", "email": "ada@example.com" });
     let body = json!({ "name": "acme", "email": "billing@example.com", "creator": creator });
     let made = api.post("/v1/organizations", &body).await.expect(201);

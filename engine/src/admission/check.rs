@@ -97,8 +97,10 @@ impl Account {
     fn key_refusal(&self, plan: &Plan) -> Option<Refusal> {
         let (_, key) = &plan.key;
         let works = self.projects.get(key.project).is_some_and(|project| project.standing.active);
-        let subject = Some(Subject::Key(key.names.key.clone()));
-        (!key.active || !works).then(|| Refusal { subject, ..Refusal::bare(Code::KeyRevoked) })
+        (!key.active || !works).then(|| {
+            let subject = Some(Subject::Key(key.names.key.clone()));
+            Refusal { subject, ..Refusal::bare(Code::KeyRevoked) }
+        })
     }
 
     fn address_refusal(&self, request: &Request<'_>) -> Option<Refusal> {

@@ -43,9 +43,22 @@ pub struct Gate {
     /// Runs; the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only answers on this subject with what comes: for another process that measures.
+    #[arg(long, hide = true, requires = "nats")]
+    echo: Option<String>,
+}
+
+impl Gate {
+    /// Whether this process only answers another.
+    pub(super) const fn is_child(&self) -> bool {
+        self.echo.is_some()
+    }
 }
 
 pub(super) async fn run(options: &Gate) -> Result<(), BenchError> {
+    if let (Some(subject), Some(url)) = (&options.echo, &options.nats) {
+        return nats::echo(url, subject).await;
+    }
     let server = Server::new(&options.url, &options.token)?;
     let asks = set_up(&server, options.organizations.max(1)).await?;
     match &options.nats {

@@ -7,7 +7,7 @@ mod limits;
 pub(crate) mod reply;
 pub(crate) mod sent;
 
-use axum::body::Bytes;
+use axum::body::{Body as RequestBody, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -49,7 +49,7 @@ pub(super) fn routes(routes: &mut Routes) {
             says.begin().security(service_token()).request_body(Some(body::<NewAdmission>(parts, true)));
         let answer = limited(Json::<Admission>::describe(parts)).build();
         let operation = refused(operation.response("200", answer), &[413, 415, 500]);
-        refused_as_llm_apis_do(operation, REFUSALS, parts)
+        refused_as_llm_apis_do(operation, REFUSALS, &[400, 401, 403], parts)
     };
     routes.other(Verb::Post, "/v1/admissions", describe, post(admit));
     authorize::routes(routes);
@@ -197,19 +197,50 @@ impl Sent {
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const MINIMAL: &str = "return=minimal";
 
+impl Sent {
+    /// Reads the rest of a request, whose token may ask.
+    async fn read(caller: Caller, parts: Parts, body: RequestBody, api: &Api) -> Result<Self, Problem> {
+        no_parameters(&parts)?;
+        is_json(&parts.headers)?;
+        let prefer = parts.headers.get("prefer");
+        let minimal = prefer.is_some_and(|prefer| prefer.as_bytes() == MINIMAL.as_bytes());
+        let Body(body) = Body::from_request(Request::from_parts(parts, body), api).await?;
+        Ok(Self { node: api.node.clone(), caller, body, minimal })
+    }
+}
+
+async fn gateway(parts: &mut Parts, api: &Api) -> Result<Caller, Problem> {
+    let caller = Caller::from_request_parts(parts, api).await?;
+    caller.may(GATEWAYS)?;
+    Ok(caller)
+}
+
 impl FromRequest<Api> for Sent {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let caller = Caller::from_request_parts(&mut parts, api).await?;
-        caller.may(GATEWAYS)?;
-        no_parameters(&parts)?;
-        is_json(&parts.headers)?;
-        let minimal =
-            parts.headers.get("prefer").is_some_and(|prefer| prefer.as_bytes() == MINIMAL.as_bytes());
-        let Body(body) = Body::from_request(Request::from_parts(parts, body), api).await?;
-        Ok(Self { node: api.node.clone(), caller, body, minimal })
+        let caller = gateway(&mut parts, api).await?;
+        Self::read(caller, parts, body, api).await
+    }
+}
+
+/// What a gateway sent about a lease.
+struct OfLease {
+    lease: String,
+    sent: Sent,
+}
+
+impl FromRequest<Api> for OfLease {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let caller = gateway(&mut parts, api).await?;
+        let Path(lease) = Path::from_request_parts(&mut parts, api)
+            .await
+            .map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+        Ok(Self { lease, sent: Sent::read(caller, parts, body, api).await? })
     }
 }
 
@@ -236,17 +267,17 @@ async fn admit(sent: Sent) -> Reply {
     reply::admit(sent.node.admissions(), &sent.body, sent.organizations())
 }
 
-async fn settle(Path(lease): Path<String>, sent: Sent) -> Reply {
+async fn settle(OfLease { lease, sent }: OfLease) -> Reply {
     let door = Door::Http(&lease);
     sent.answered(reply::settle(sent.node.admissions(), door, &sent.body, sent.organizations()))
 }
 
-async fn release(Path(lease): Path<String>, sent: Sent) -> Reply {
+async fn release(OfLease { lease, sent }: OfLease) -> Reply {
     let door = Door::Http(&lease);
     sent.answered(reply::release(sent.node.admissions(), door, &sent.body, sent.organizations()))
 }
 
-async fn renew(Path(lease): Path<String>, sent: Sent) -> Reply {
+async fn renew(OfLease { lease, sent }: OfLease) -> Reply {
     let door = Door::Http(&lease);
     sent.answered(reply::renew(sent.node.admissions(), door, &sent.body, sent.organizations()))
 }

@@ -47,7 +47,7 @@ pub(super) fn routes(routes: &mut Routes) {
     let describe = |_: OperationBuilder, parts: &mut Parts| {
         let operation = says.begin().security(api_key());
         let operation = operation.response("200", Json::<CustomerBalance>::describe(parts).build());
-        refused_as_llm_apis_do(operation, REFUSALS, parts)
+        refused_as_llm_apis_do(operation, REFUSALS, &[], parts)
     };
     routes.other(Verb::Get, "/v1/users/me/balance", describe, get(balance));
 }

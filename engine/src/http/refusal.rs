@@ -9,6 +9,7 @@ use utoipa::openapi::schema::OneOfBuilder;
 use utoipa::openapi::{ContentBuilder, ResponseBuilder};
 
 use super::admissions::reply::Reply;
+use super::problem::Report;
 use super::shape::{Described, IfAny, Out, Parts, Shape, ToJson, answer};
 use crate::admission::refusal::Quantity;
 use crate::admission::{AdmissionSettings, Code, Refusal};
@@ -165,15 +166,20 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Adds these refusals to an operation's description.
+/// Adds these refusals to an operation's description; those of `problems` may be told as problem details, too.
 pub(super) fn refused_as_llm_apis_do(
     operation: OperationBuilder,
     about: &[(u16, &str)],
+    problems: &[u16],
     parts: &mut Parts,
 ) -> OperationBuilder {
     about.iter().fold(operation, |operation, (status, about)| {
-        let content = ContentBuilder::new().schema(Some(RefusalReport::describe(parts))).build();
-        let response = ResponseBuilder::new().description(*about).content("application/json", content);
+        let content = |schema| ContentBuilder::new().schema(Some(schema)).build();
+        let report = content(RefusalReport::describe(parts));
+        let mut response = ResponseBuilder::new().description(*about).content("application/json", report);
+        if problems.contains(status) {
+            response = response.content("application/problem+json", content(Report::describe(parts)));
+        }
         operation.response(status.to_string(), response.build())
     })
 }

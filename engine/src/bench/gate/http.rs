@@ -34,6 +34,7 @@ async fn drive(token: String, asks: Vec<Vec<u8>>, options: Gate) -> Result<(), B
         connections.push(Connection::open(&host, &token, &asks).await?);
     }
     let (mut rates, mut waits) = (Rates::default(), Latencies::default());
+    let mut bare = Rates::default();
     for run in 0..=options.runs.max(1) {
         let requests = if run == 0 { WARM_UP } else { options.requests };
         let each = requests.div_ceil(connections.len().max(1));
@@ -54,12 +55,24 @@ async fn drive(token: String, asks: Vec<Vec<u8>>, options: Gate) -> Result<(), B
             connection.release().await?;
             Ok((connection, Vec::new()))
         };
-        connections = at_once(asked, released).await?.0;
+        let released = at_once(asked, released).await?.0;
+        let watch = Stopwatch::start();
+        let bare_ones = move |mut connection: Connection| async move {
+            connection.bare(each).await?;
+            Ok((connection, Vec::new()))
+        };
+        connections = at_once(released, bare_ones).await?.0;
+        if run > 0 {
+            bare.add(sent, watch.elapsed());
+        }
     }
     report::print(
         "Admission over HTTP",
-        &["decisions/s", "min", "median", "max", "of the median"],
-        &[rates.row(&format!("{} connections", options.connections), rates.median())],
+        &["a second", "min", "median", "max", "of the limit"],
+        &[
+            rates.row(&format!("decisions, {} connections", options.connections), bare.median()),
+            bare.row("limit: GET /healthz on the same connections", bare.median()),
+        ],
     );
     waits.say_nanos("From asking to the decision");
     Ok(())
@@ -130,6 +143,17 @@ impl Connection {
         Ok(waits)
     }
 
+    /// Asks for what takes the server nothing.
+    async fn bare(&mut self, requests: usize) -> Result<(), BenchError> {
+        let request = format!("GET /healthz HTTP/1.1\r\n{}\r\n", self.head);
+        for _ in 0..requests {
+            self.stream.write_all(request.as_bytes()).await.map_err(failed)?;
+            let (_, all) = self.answer().await?;
+            self.buffer.drain(..all);
+        }
+        Ok(())
+    }
+
     async fn release(&mut self) -> Result<(), BenchError> {
         for lease in std::mem::take(&mut self.leases) {
             let request = format!("DELETE /v1/admissions/{lease} HTTP/1.1\r\n{}\r\n", self.head);
@@ -161,15 +185,32 @@ impl Connection {
 
 /// How long an answer's head and body are, once its head has come.
 fn lengths(buffer: &[u8]) -> Option<(usize, usize)> {
-    let end = buffer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = buffer.get(..end)?;
-    let at = head.windows(LENGTH.len()).position(|part| part.eq_ignore_ascii_case(LENGTH))?;
-    let digits = head.get(at.saturating_add(LENGTH.len())..)?;
-    let digits = digits.split(|byte| !byte.is_ascii_digit()).next()?;
-    let length = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((end.saturating_add(4), length))
+    let (mut head, mut length) = (0_usize, None);
+    for line in buffer.split_inclusive(|byte| *byte == b'\n') {
+        head = head.saturating_add(line.len());
+        if line == b"\r\n" {
+            return Some((head, length?));
+        }
+        if let Some(digits) = line.strip_prefix(LENGTH) {
+            length = std::str::from_utf8(digits.trim_ascii()).ok()?.parse().ok();
+        }
+    }
+    None
 }
 
 fn failed(error: std::io::Error) -> BenchError {
     BenchError::Http(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_once_its_body_has_come() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: a\r\nContent-Length: 2\r\nx: y\r\n\r\n{}HTTP";
+        assert_eq!(lengths(answer), Some((61, 2)));
+        assert_eq!(lengths(&answer[..60]), None);
+        assert_eq!(lengths(b""), None);
+    }
 }

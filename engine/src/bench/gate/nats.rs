@@ -6,6 +6,7 @@ use async_nats::Client;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
+use tokio::process::{Child, Command};
 
 use super::{Gate, lease};
 use crate::bench::report::{self, Latencies};
@@ -15,6 +16,8 @@ use crate::clock::{self, Stopwatch};
 const ADMIT: &str = "tollbook.rpc.admit";
 /// Leases that are open at once; they are released outside of the time that is taken.
 const OPEN: usize = 500;
+/// How long the process that echoes may take to start.
+const RESPONDER_MAX: Duration = Duration::from_secs(10);
 /// Requests before any time is taken.
 const WARM_UP: usize = 1_000;
 
@@ -22,7 +25,7 @@ pub(super) async fn run(url: &str, asks: &[Vec<u8>], options: &Gate) -> Result<(
     let asks: Vec<Bytes> = asks.iter().cloned().map(Bytes::from).collect();
     let client = connect(url).await?;
     let subject = format!("bench.echo.{:032x}", clock::new_id_bits());
-    let echo = tokio::spawn(echo(connect(url).await?, subject.clone()).await?);
+    let _echo = responder(url, &subject, &client).await?;
     measure(&client, &subject, &asks, WARM_UP).await?;
     let (mut bare, mut admit, mut rows) = (Latencies::default(), Latencies::default(), Vec::new());
     for _ in 0..options.runs.max(1) {
@@ -36,7 +39,6 @@ pub(super) async fn run(url: &str, asks: &[Vec<u8>], options: &Gate) -> Result<(
         bare.extend(bare_run.all());
         admit.extend(admit_run.all());
     }
-    echo.abort();
     report::print(
         "Admission over NATS beside a bare request and reply, one at a time, in microseconds",
         &["bare p50", "admit p50", "bare p99", "admit p99", "p50 ratio", "p99 ratio"],
@@ -59,21 +61,42 @@ async fn connect(url: &str) -> Result<Client, BenchError> {
     async_nats::connect(url).await.map_err(|error| BenchError::Nats(error.to_string()))
 }
 
+/// A process that answers, as the engine is one: within this process a message would wake nobody else. Ends when dropped.
+async fn responder(url: &str, subject: &str, client: &Client) -> Result<Child, BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::made)?;
+    let mut command = Command::new(program);
+    command.args(["bench", "gate", "--token", "none", "--nats", url, "--echo", subject]);
+    let child = command.kill_on_drop(true).spawn().map_err(BenchError::made)?;
+    let answered = async {
+        while request(client, subject, &Bytes::new()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(RESPONDER_MAX, answered).await {
+        Ok(()) => Ok(child),
+        Err(_) => Err(BenchError::Nats("nobody echoes".to_owned())),
+    }
+}
+
 /// Answers what comes with what came, as little as there can be.
-async fn echo(client: Client, subject: String) -> Result<impl Future<Output = ()>, BenchError> {
+pub(super) async fn echo(url: &str, subject: &str) -> Result<(), BenchError> {
     let failed = |error: String| BenchError::Nats(error);
-    let mut messages = client.subscribe(subject).await.map_err(|error| failed(error.to_string()))?;
-    client.flush().await.map_err(|error| failed(error.to_string()))?;
-    Ok(async move {
+    let client = connect(url).await?;
+    let messages = client.subscribe(subject.to_owned()).await;
+    let mut messages = messages.map_err(|error| failed(error.to_string()))?;
+    // In a task, as the engine answers: outside of one each message would cross from a thread to another and back, and
+    // the bare answer would be the slower one.
+    let echoing = tokio::spawn(async move {
         while let Some(message) = messages.next().await {
             if let Some(reply) = message.reply
                 && let Err(error) = client.publish(reply, message.payload).await
             {
-                tracing::warn!(%error, "the echo ended");
-                return;
+                return Err(BenchError::Nats(error.to_string()));
             }
         }
-    })
+        Ok(())
+    });
+    echoing.await.map_err(BenchError::made)?
 }
 
 /// Asks so many times for each, in turn.

@@ -14,7 +14,7 @@ use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::reply::{Admission, Outcome, Reply, decide};
-use super::sent::{Question, request_id};
+use super::sent::{Question, RequestId, Units, request_id};
 use super::{GATEWAYS, REFUSALS, address, limited};
 use crate::admission::{Code, Decided, Mode};
 use crate::http::Api;
@@ -23,7 +23,7 @@ use crate::http::auth::Caller;
 use crate::http::customer::secret;
 use crate::http::document::{Routes, Says, gateway_token};
 use crate::http::refusal::refused_as_llm_apis_do;
-use crate::http::shape::{Parts, Text as _};
+use crate::http::shape::{Described, Parts, Shape, Text as _};
 
 const TOKEN: &str = "tollbook-token";
 const REQUEST_ID: &str = "x-request-id";
@@ -68,38 +68,36 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
-    let text = |name: &str, place, about: &str| {
-        let schema = ObjectBuilder::new().schema_type(Type::String);
+    let parameter = |name: &str, place, about: &str, schema: Described| {
+        let needed = if name == "X-Tollbook-Model" { Required::True } else { Required::False };
         let parameter = ParameterBuilder::new().name(name).parameter_in(place).description(Some(about));
-        parameter.schema(Some(schema)).build()
+        parameter.required(needed).schema(Some(schema)).build()
     };
-    let header = |name, about| text(name, ParameterIn::Header, about);
-    let style = ParameterBuilder::new()
-        .name("style")
-        .parameter_in(ParameterIn::Query)
-        .description(Some(
-            "How refusals are told: `nginx`, or as they are. Other parameters are the customer's.",
-        ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["nginx"]))));
-    let operation = says
-        .begin()
-        .security(gateway_token())
-        .parameter(style.build())
-        .parameter(header("X-Tollbook-Model", "The model, as the price book names it."))
-        .parameter(header("X-Tollbook-Input-Tokens", "Input tokens; 0 unless said otherwise."))
-        .parameter(header(
+    let text = || ObjectBuilder::new().schema_type(Type::String).into();
+    let (model, units) = (ModelName::describe(parts), Units::describe(parts));
+    let (request, decided) = (RequestId::describe(parts), Decided::describe(parts));
+    let style = "`nginx`: how refusals are told. Anything else, and other parameters, are the customer's.";
+    let headers = [
+        ("X-Tollbook-Model", "The model, as the price book names it.", model),
+        ("X-Tollbook-Input-Tokens", "Input tokens; 0 unless said otherwise.", units.clone()),
+        (
             "X-Tollbook-Max-Output-Tokens",
             "Most output tokens; the model's most unless said otherwise.",
-        ))
-        .parameter(header(
+            units,
+        ),
+        (
             "X-Request-Id",
             "The gateway's own name for the request: the same again gets the same lease.",
-        ))
-        .parameter(header("X-Forwarded-For", "Where the request comes from, as far as proxies are trusted."))
-        .parameter(header(
-            "X-Tollbook-Decided",
-            "What the system to be replaced decided: `admit` or `refuse`.",
-        ));
+            request,
+        ),
+        ("X-Forwarded-For", "Where the request comes from, as far as proxies are trusted.", text()),
+        ("X-Tollbook-Decided", "What the system that is to be replaced decided.", decided),
+    ];
+    let mut operation = says.begin().security(gateway_token());
+    operation = operation.parameter(parameter("style", ParameterIn::Query, style, text()));
+    for (name, about, schema) in headers {
+        operation = operation.parameter(parameter(name, ParameterIn::Header, about, schema));
+    }
     let mut answer = limited(Json::<Admission>::describe(parts));
     for name in [&LEASE, &ORGANIZATION, &PROJECT, &KEY, &TIER] {
         let schema = utoipa::openapi::header::HeaderBuilder::new()
@@ -107,7 +105,7 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
             .description(Some("The same as in the body."));
         answer = answer.header(name.as_str(), schema.build());
     }
-    refused_as_llm_apis_do(operation.response("200", answer.build()), REFUSALS, parts)
+    refused_as_llm_apis_do(operation.response("200", answer.build()), REFUSALS, &[], parts)
 }
 
 /// A subrequest that cannot be read.
@@ -266,10 +264,7 @@ fn in_headers(mut reply: Reply) -> Reply {
     reply.headers.extend(HeaderValue::try_from(body).ok().map(|body| (BODY.clone(), body)));
     let report: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     for (pointer, name) in SINGLE {
-        let value = report.pointer(pointer).map(|value| match value {
-            serde_json::Value::String(text) => between_quotes(text),
-            other => other.to_string(),
-        });
+        let value = report.pointer(pointer).map(between_quotes);
         let value = value.and_then(|value| HeaderValue::try_from(value).ok());
         reply.headers.extend(value.map(|value| (name, value)));
     }
@@ -277,11 +272,11 @@ fn in_headers(mut reply: Reply) -> Reply {
     reply
 }
 
-/// A text as it stands between the quotes of JSON.
-fn between_quotes(text: &str) -> String {
-    let quoted = ascii(&serde_json::Value::from(text).to_string());
-    let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    inner.unwrap_or_default().to_owned()
+/// A value as JSON writes it, a text as it stands between the quotes.
+fn between_quotes(value: &serde_json::Value) -> String {
+    let written = ascii(&value.to_string());
+    let inner = written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).map(str::to_owned);
+    inner.unwrap_or(written)
 }
 
 /// JSON in ASCII: what is not, as JSON escapes it.
@@ -308,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_body_in_a_header_is_ascii() {
-        assert_eq!(between_quotes("no \"é\""), r#"no \"\u00e9\""#);
+        assert_eq!(between_quotes(&"no \"é\"".into()), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
     }
 }

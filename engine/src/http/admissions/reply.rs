@@ -410,3 +410,58 @@ impl From<LeaseError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tollbook_schemas::id::ProjectId;
+
+    use super::*;
+    use crate::admission::Code;
+    use crate::admission::refusal::{Quantity, Reached, Retry, Subject};
+
+    fn money(text: &str) -> Quantity {
+        Quantity::Money(text.parse().unwrap())
+    }
+
+    /// Budgets cannot be set yet, so these two have no end to end test.
+    #[test]
+    fn r6_5_a_budget_that_is_used_up_is_told_with_its_reset() {
+        for (code, period, millis) in
+            [(Code::ProjectDailyBudget, "daily", 59_001), (Code::ProjectMonthlyBudget, "monthly", 60_001)]
+        {
+            let refusal = Refusal {
+                account: Some((OrgId::parse("org_1").unwrap(), KeyId::parse("ak_1").unwrap())),
+                subject: Some(Subject::Project(ProjectId::parse("proj_1").unwrap())),
+                reached: Some(Reached { limit: money("5"), current: money("5.25"), requested: None }),
+                resets_at: Some("2026-11-21T00:00:00Z".parse().unwrap()),
+                retry: Retry::After(millis),
+                ..Refusal::bare(code)
+            };
+            let reply = Reply::refused(&refusal, 402);
+            assert_eq!((reply.status.as_u16(), reply.code), (402, Some(code.as_str())));
+            let header = |name: &str| reply.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(header("retry-after-ms"), Some(millis.to_string()));
+            assert_eq!(header("retry-after"), Some((millis / 1_000 + 1).to_string()));
+            // Longer than a minute no client should hang.
+            assert_eq!(header("x-should-retry").as_deref(), (millis > 60_000).then_some("false"));
+            let body: Value = serde_json::from_slice(&reply.body).unwrap();
+            assert_eq!(
+                body,
+                json!({ "error": {
+                    "message": format!(
+                        "Project proj_1 of your account org_1<ak_1> has spent 5.25 of its {period} budget of 5, resets at \
+                         2026-11-21T00:00:00Z"
+                    ),
+                    "type": "exceeded_current_quota_error",
+                    "param": null,
+                    "code": format!("project_{period}_budget"),
+                    "metadata": {
+                        "scope": "project", "id": "proj_1", "limit": "5", "current": "5.25",
+                        "resets_at": "2026-11-21T00:00:00Z", "retry_after_ms": millis, "retryable": true,
+                    },
+                } })
+            );
+        }
+    }
+}

@@ -12,7 +12,7 @@ use tollbook_schemas::cloudevent::{METERS_MAX, REFERENCE_MAX};
 use tollbook_schemas::id::{LeaseId, MeterName, ModelName, OrgId};
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::usage::{QUANTITY_MAX, Tokens};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 
 use crate::admission::{AdmissionSettings, Ask, Decided};
 use crate::http::fields::Fields;
@@ -225,19 +225,26 @@ pub(super) fn request_id(text: &str) -> Result<&str, &'static str> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address(IpAddr);
 
-impl crate::http::shape::Text for Address {
-    const NAME: &'static str = "IpAddress";
-
-    fn schema() -> ObjectBuilder {
-        string("An IPv4 or IPv6 address; IPv4-mapped ones count as IPv4.").examples(["203.0.113.7"])
+impl Shape for Address {
+    fn describe(parts: &mut Parts) -> Described {
+        parts.named("IpAddress", |_| {
+            let about = "An IPv4 or IPv6 address, without a port; IPv4-mapped ones count as IPv4.";
+            let of = |format| {
+                ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)))
+            };
+            let either = OneOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6));
+            either.description(Some(about)).into()
+        })
     }
+}
 
-    fn of(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| "must be an IP address, without a port".to_owned())
-    }
-
-    fn text(&self) -> Cow<'_, str> {
-        self.0.to_string().into()
+impl FromJson for Address {
+    fn read(path: &str, value: Value, faults: &mut Vec<Fault>) -> Option<Self> {
+        let read = value.as_str().and_then(|text| text.parse().ok()).map(Self);
+        if read.is_none() {
+            faults.push(Fault::at(path, Some(value), "must be an IP address, without a port"));
+        }
+        read
     }
 }
 
