@@ -557,6 +557,20 @@ fn r10_2_observing_refuses_nothing_and_notes_everything() {
     assert_eq!(gate.in_flight(&org("acme")).concurrency, 5);
 }
 
+#[test]
+fn r5_7_a_lease_can_be_renewed_for_less() {
+    let mut gate = gate("limits acme concurrency=1\n");
+    let lease = gate.admit(&Call::new("k1", 1_000, 0)).unwrap().lease;
+    // Nothing is due for long.
+    gate.wait_ms(61_000);
+    assert_eq!(gate.in_flight(&org("acme")).leases, 1);
+    gate.admissions.renew(&lease, Some(5), None).unwrap();
+    gate.wait_ms(4_999);
+    assert_eq!(code(gate.admit(&Call::new("k1", 1, 0))), "organization_concurrency");
+    gate.wait_ms(1);
+    gate.admit(&Call::new("k1", 1, 0)).unwrap();
+}
+
 /// Released usage is booked like any other: it settles its lease and counts (R8.1).
 #[test]
 fn r8_1_usage_released_from_quarantine_settles_its_lease() {
@@ -583,13 +597,16 @@ fn r5_7_usage_of_another_organization_settles_nothing_here() {
         "organization beta\nproject beta shop\nkey beta shop b1\nrecharge beta 10 ref=b -> ok voucher 5\n",
     );
     let lease = gate.admit(&Call::new("k1", 1_000, 0).named("r1")).unwrap().lease;
+    // Counted alike in both.
+    gate.admit(&Call::new("b1", 0, 0)).unwrap();
     let now = gate.now();
     for (id, extras) in [("u1", of_lease(&lease)), ("u2", of_request("r1"))] {
         let record = usage(id, now, 7, extras);
         gate.usage(&[Usage { organization: org("beta"), charged: Charged::Key(key("b1")), ..record }]);
     }
     assert_eq!(gate.in_flight(&org("acme")).leases, 1);
-    assert_eq!(gate.in_flight(&org("beta")).tokens, 14);
+    let seen = gate.in_flight(&org("beta"));
+    assert_eq!((seen.tokens, seen.leases), (14, 1));
     // Nor do leases of another process, whose request is known here all the same.
     let extras = Extras { lease: Some("lease_of_another".into()), ..of_request("r1") };
     gate.usage(&[usage("u3", now, 9, extras)]);
