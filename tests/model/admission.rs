@@ -352,7 +352,7 @@ impl Walk {
 
     fn ask_for(&mut self, at: usize, call: &Call, number: usize, model: usize) {
         let now = self.now();
-        let until = now + call.lease_seconds.unwrap_or(600) * 1_000 * MILLI;
+        let until = naive::ends_after(now, call.lease_seconds.unwrap_or(600));
         let state = &self.gate.ledger.state;
         let known = state.organization(&self.orgs[at].id).unwrap();
         let limits = |at: i64| RateLimits::of(state.config(), known, Timestamp::from_nanos(at));
@@ -529,7 +529,7 @@ impl Walk {
         let Some((id, which)) = self.some_lease(at) else { return };
         let seconds = self.rng.random_range(1..2_000);
         let answer = self.gate.admissions.renew(&id, Some(seconds), None);
-        let until = self.now() + seconds * 1_000 * MILLI;
+        let until = naive::ends_after(self.now(), seconds);
         let Some(which) = which else { return assert!(answer.is_err()) };
         assert_eq!(answer.unwrap().nanos(), until);
         let org = &mut self.orgs[at];

@@ -29,6 +29,7 @@
 )]
 
 mod admission;
+mod admission_bounds;
 mod books;
 mod corrections;
 mod idempotency;

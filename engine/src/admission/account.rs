@@ -278,7 +278,7 @@ impl Account {
     ) -> Result<Granted, Box<Refusal>> {
         let now = self.advance(now);
         self.reprice(rules);
-        let until = now.plus_seconds(terms.lease_seconds);
+        let until = ends_after(now, terms.lease_seconds);
         let plan = self.plan(rules, request, key, (now, until))?;
         let asked = Asked {
             key: u32::try_from(key).unwrap_or(u32::MAX),
@@ -332,7 +332,7 @@ impl Account {
     ) -> Option<Box<Refusal>> {
         let now = self.advance(now);
         self.reprice(rules);
-        match self.plan(rules, request, key, (now, now.plus_seconds(terms.lease_seconds))) {
+        match self.plan(rules, request, key, (now, ends_after(now, terms.lease_seconds))) {
             Ok(plan) => self.refusal(rules, request, &plan, now).map(Box::new),
             Err(refusal) => Some(refusal),
         }
@@ -428,7 +428,7 @@ impl Account {
     /// Lets a lease live so many seconds from now.
     pub fn renew(&mut self, rules: &Rules, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
         let now = self.advance(now);
-        let until = now.plus_seconds(seconds);
+        let until = ends_after(now, seconds);
         self.quiet_until = self.quiet_until.min(until);
         let until = self.leases.renew(number, until)?;
         // A price that begins to hold before then may be dearer.
@@ -500,11 +500,6 @@ impl Account {
             leases: self.leases.len(),
             held: self.leases.held(),
         }
-    }
-
-    /// The latest instant that was seen.
-    pub(super) const fn latest(&self) -> Timestamp {
-        self.latest
     }
 
     /// How many leases are open.
@@ -643,6 +638,12 @@ impl Account {
             noted,
         }
     }
+}
+
+/// When a lease is over that lives so many seconds: a whole millisecond, as windows go by, so that one that lives for a
+/// minute is over exactly when its tokens leave.
+fn ends_after(now: Timestamp, seconds: i64) -> Timestamp {
+    Millis::not_before(now.plus_seconds(seconds)).begins()
 }
 
 impl DayCount {

@@ -1,6 +1,6 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
@@ -13,6 +13,9 @@ use super::window::{Millis, SlidingWindow};
 
 /// Leases that an organization may have open at once: what waits for its usage counts too.
 pub const LEASES_MAX: usize = 200_000;
+/// Ends of leases that one refusal looks at: a flood of refusals must not keep an organization's own requests waiting.
+/// Beyond that a promised wait may be longer than it had to be.
+const LOOKED_AT_MAX: usize = 1_000;
 /// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
 /// and its usage counts a second time.
 const COUNTED_MAX: usize = 2_000;
@@ -120,8 +123,10 @@ pub struct Leases {
     /// The first free place.
     free: Option<usize>,
     open: usize,
-    /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
-    ends: VecDeque<(Timestamp, u64)>,
+    /// When leases are over.
+    ends: Ends,
+    /// The same of those that are over before a minute is.
+    short_ends: Ends,
     requests: HashMap<Arc<str>, u64>,
     /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
     counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
@@ -210,8 +215,7 @@ impl Leases {
         self.running = self.running.saturating_add(u64::from(lease.running));
         self.open = self.open.saturating_add(1);
         self.note_estimate(&lease);
-        self.short = self.short.saturating_add(usize::from(lease.is_short()));
-        self.note_end(lease.expires_at, number);
+        self.note_end(number, lease.expires_at, lease.is_short());
         if let Some(request) = &lease.request {
             self.requests.insert(request.clone(), number);
         }
@@ -239,7 +243,9 @@ impl Leases {
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
         self.forget_estimate(&lease);
-        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
+        if lease.is_short() {
+            self.forget_short();
+        }
         if let Some(request) = &lease.request {
             self.unlink(request, number, lease.earlier);
         }
@@ -289,8 +295,10 @@ impl Leases {
         let was_short = lease.is_short();
         lease.expires_at = until;
         let is_short = lease.is_short();
-        self.short = self.short.saturating_sub(usize::from(was_short)).saturating_add(usize::from(is_short));
-        self.note_end(until, number);
+        self.note_end(number, until, is_short);
+        if was_short {
+            self.forget_short();
+        }
         Some(until)
     }
 
@@ -303,20 +311,24 @@ impl Leases {
         taken.collect()
     }
 
-    /// All of them, the first that is over first.
-    pub fn by_end(&self) -> impl Iterator<Item = &Lease> {
-        // A lease that was renewed to and fro has its end noted more than once.
-        let mut seen = HashSet::new();
-        let lives = |(end, number): &(Timestamp, u64)| {
-            self.get(*number).filter(|lease| lease.expires_at == *end).map(|lease| (*number, lease))
-        };
-        let found = self.ends.iter().filter_map(lives);
-        found.filter(move |(number, _)| seen.insert(*number)).map(|(_, lease)| lease)
+    /// Those that are over first, in order; not all where there are many.
+    pub fn first_over(&self) -> impl Iterator<Item = &Lease> {
+        self.alive(&self.ends)
     }
 
-    /// Whether any is over before a minute is.
-    pub const fn has_short(&self) -> bool {
-        self.short > 0
+    /// By when all of them are over, if they are not renewed.
+    pub fn all_over(&self) -> Option<Timestamp> {
+        self.ends.0.back().map(|(end, _)| *end)
+    }
+
+    /// Those that are over before a minute is, in the order of their ends; not all where there are many.
+    pub fn short(&self) -> impl Iterator<Item = &Lease> {
+        self.alive(&self.short_ends)
+    }
+
+    fn alive<'a>(&'a self, ends: &'a Ends) -> impl Iterator<Item = &'a Lease> {
+        let looked_at = ends.0.iter().take(LOOKED_AT_MAX);
+        looked_at.filter_map(|(end, number)| self.get(*number).filter(|lease| lease.expires_at == *end))
     }
 
     /// Tokens that are counted in a day only by estimate.
@@ -420,8 +432,9 @@ impl Leases {
 
     /// The first lease that is over by `now`.
     pub fn over(&mut self, now: Timestamp) -> Option<u64> {
-        while let Some((end, number)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
-            self.ends.pop_front();
+        self.short_ends.forget(now);
+        while let Some((end, number)) = self.ends.0.front().copied().filter(|(end, _)| *end <= now) {
+            self.ends.0.pop_front();
             if self.get(number).is_some_and(|lease| lease.expires_at == end) {
                 return Some(number);
             }
@@ -431,22 +444,115 @@ impl Leases {
 
     /// When the next lease may be over; not later than it is.
     pub fn next_end(&self) -> Option<Timestamp> {
-        self.ends.front().map(|(end, _)| *end)
+        self.ends.0.front().map(|(end, _)| *end)
     }
 
-    /// Most leases live equally long, so most ends come last.
-    fn note_end(&mut self, end: Timestamp, number: u64) {
-        if self.ends.len() > self.open.saturating_mul(2).saturating_add(STALE_MAX) {
+    fn note_end(&mut self, number: u64, end: Timestamp, is_short: bool) {
+        if self.ends.is_stale(self.open) {
             let ends = std::mem::take(&mut self.ends);
-            let lives = |(end, number): &(Timestamp, u64)| {
-                self.get(*number).is_some_and(|lease| lease.expires_at == *end)
-            };
-            self.ends = ends.into_iter().filter(lives).collect();
+            self.ends = self.living(ends);
         }
-        let place = match self.ends.back() {
-            Some((last, _)) if *last > end => self.ends.partition_point(|(known, _)| *known <= end),
-            Some(_) | None => self.ends.len(),
+        self.ends.note(end, number);
+        if is_short {
+            if self.short_ends.is_stale(self.short) {
+                let ends = std::mem::take(&mut self.short_ends);
+                self.short_ends = self.living(ends);
+            }
+            self.short = self.short.saturating_add(1);
+            self.short_ends.note(end, number);
+        }
+    }
+
+    fn living(&self, Ends(mut ends): Ends) -> Ends {
+        ends.retain(|(end, number)| self.get(*number).is_some_and(|lease| lease.expires_at == *end));
+        Ends(ends)
+    }
+
+    /// One that was over before a minute is lives longer, or no more.
+    fn forget_short(&mut self) {
+        self.short = self.short.saturating_sub(1);
+        if self.short == 0 {
+            self.short_ends = Ends::default();
+        }
+    }
+}
+
+/// Ends of leases with their numbers, in order; what has ended before, or lives longer by now, is found out when it is
+/// reached.
+#[derive(Clone, Debug, Default)]
+struct Ends(VecDeque<(Timestamp, u64)>);
+
+impl Ends {
+    /// Whether most may be out of date, where so many are not.
+    fn is_stale(&self, alive: usize) -> bool {
+        self.0.len() > alive.saturating_mul(2).saturating_add(STALE_MAX)
+    }
+
+    /// Most leases live equally long, so most ends come last. A lease that is renewed to and fro is noted once for each.
+    fn note(&mut self, end: Timestamp, number: u64) {
+        let place = match self.0.back() {
+            Some(last) if *last >= (end, number) => match self.0.binary_search(&(end, number)) {
+                Ok(_) => return,
+                Err(place) => place,
+            },
+            Some(_) | None => self.0.len(),
         };
-        self.ends.insert(place, (end, number));
+        self.0.insert(place, (end, number));
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while self.0.front().is_some_and(|(end, _)| *end <= now) {
+            self.0.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(admitted: i64, until: i64) -> Lease {
+        Lease {
+            asked: Asked {
+                key: 0,
+                model: ModelName::parse("m").unwrap(),
+                input_tokens: 1,
+                max_output_tokens: None,
+                meters: None,
+            },
+            project: 0,
+            admitted_at: Timestamp::from_nanos(admitted),
+            day: Day::of_number(0),
+            tokens: 1,
+            hold: Amount::ZERO,
+            expires_at: Timestamp::from_nanos(until),
+            running: true,
+            priced: true,
+            actual: None,
+            request: None,
+            earlier: None,
+        }
+    }
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn r5_6_of_many_leases_a_refusal_looks_at_the_first() {
+        let mut leases = Leases::default();
+        let numbers: Vec<_> = (0..5_000).map(|at| leases.open(lease(0, 30 * SECOND + at))).collect();
+        assert_eq!((leases.short().count(), leases.first_over().count()), (LOOKED_AT_MAX, LOOKED_AT_MAX));
+        assert_eq!(leases.all_over(), Some(Timestamp::from_nanos(30 * SECOND + 4_999)));
+        for number in &numbers[1..] {
+            leases.renew(*number, Timestamp::from_nanos(60 * SECOND));
+        }
+        assert_eq!((leases.short, leases.short().count()), (1, 1));
+        // To and fro: each end is noted once.
+        for end in [10, 60, 10, 60, 10] {
+            leases.renew(numbers[7], Timestamp::from_nanos(end * SECOND));
+        }
+        assert_eq!((leases.short, leases.short().count()), (2, 2));
+        leases.close(numbers[0]);
+        leases.close(numbers[7]);
+        assert_eq!((leases.short, leases.short_ends.0.len()), (0, 0));
     }
 }

@@ -99,6 +99,11 @@ pub(super) fn ceil_ms(nanos: i64) -> i64 {
     -(-nanos).div_euclid(MILLI)
 }
 
+/// A lease is over at a whole millisecond.
+pub(super) fn ends_after(now: i64, seconds: i64) -> i64 {
+    ceil_ms(now + seconds * 1_000 * MILLI) * MILLI
+}
+
 fn floor_ms(nanos: i64) -> i64 {
     nanos.div_euclid(MILLI)
 }

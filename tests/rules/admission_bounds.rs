@@ -1,0 +1,65 @@
+//! What bounds the work and the memory of one organization at the gate.
+
+use tollbook_engine::admission::refusal::{Code, Retry};
+use tollbook_schemas::time::Timestamp;
+use tollbook_tests::gate::{Call, Gate};
+
+const ACME: &str = "
+    at 2026-11-20T10:00:00Z
+    organization acme
+    level acme verified
+    project acme web
+    key acme web k1
+    price m input=1 output=1 from=2026-01-01T00:00:00Z
+    recharge acme 1000 ref=a -> ok voucher 5
+";
+
+fn gate(more: &str) -> Gate {
+    Gate::over(&format!("{ACME}{more}"))
+}
+
+/// Found by review: a lease that lives for a minute was over a part of a millisecond before its tokens left the window,
+/// so every refusal looked at every lease.
+#[test]
+fn r5_6_a_lease_of_a_minute_is_over_when_its_tokens_leave() {
+    let mut gate = gate("limits acme tpm=1000\n");
+    let begin = gate.now();
+    gate.until(begin.plus_nanos(123_456));
+    let call = Call { lease_seconds: Some(60), ..Call::new("k1", 1_000, 0) };
+    let granted = gate.admit(&call).unwrap().granted;
+    let leaves = begin.plus_nanos(60_001_000_000);
+    assert_eq!(granted.expires_at, leaves);
+    let refusal = gate.admit(&call).unwrap_err();
+    assert_eq!((refusal.code, refusal.retry), (Code::OrganizationTpm, Retry::After(60_001)));
+    assert_eq!(refusal.resets_at, Some(leaves));
+}
+
+/// Beyond what a refusal looks at a promise may be late, never early.
+#[test]
+fn r5_6_a_wait_among_many_leases_is_long_enough() {
+    let mut gate = gate("limits acme tpm=3000 tpd=100000 rpm=100000 concurrency=100000\n");
+    for at in 0..3_000 {
+        let seconds = if at < 2_000 { 20 } else { 10 };
+        gate.admit(&Call { lease_seconds: Some(seconds), ..Call::new("k1", 1, 0) }).unwrap();
+    }
+    let wait = |gate: &Gate, tokens| {
+        let refusal = gate.admit(&Call::new("k1", tokens, 0)).unwrap_err();
+        refusal.retry_after_ms().unwrap()
+    };
+    assert_eq!(wait(&gate, 1_000), 10_000);
+    assert_eq!(wait(&gate, 1_001), 60_000, "true is 20,000, and nobody looked");
+    let after: Timestamp = gate.now().plus_seconds(60);
+    gate.until(after);
+    gate.admit(&Call::new("k1", 1_001, 0)).unwrap();
+}
+
+/// The same of a day: not until midnight, where the leases that are open are over before.
+#[test]
+fn r5_2_a_wait_for_the_day_among_many_leases_is_no_longer_than_they_live() {
+    let gate = gate("limits acme tpd=3000 rpm=100000 concurrency=100000\n");
+    for _ in 0..3_000 {
+        gate.admit(&Call::new("k1", 1, 0)).unwrap();
+    }
+    let refusal = gate.admit(&Call::new("k1", 2_000, 0)).unwrap_err();
+    assert_eq!((refusal.code, refusal.retry), (Code::OrganizationTpd, Retry::After(600_000)));
+}
