@@ -69,6 +69,7 @@ const REACHED: &[&str] = &[
     "settled: above the estimate",
     "ended",
     "released",
+    "released: settled",
     "renewed",
     "not found",
     "expired",
@@ -519,9 +520,12 @@ impl Walk {
         let answer = self.gate.admissions.release(&id, None);
         assert_eq!(answer.is_ok(), which.is_some(), "{}", self.place());
         if let Some(which) = which {
-            self.orgs[at].gate.leases[which].fate = Fate::Gone;
-            self.orgs[at].old.push(id);
-            self.reach("released");
+            if self.orgs[at].gate.release(which) {
+                self.orgs[at].old.push(id);
+                self.reach("released");
+            } else {
+                self.reach("released: settled");
+            }
         }
     }
 

@@ -1,8 +1,12 @@
 //! What bounds the work and the memory of one organization at the gate.
 
 use tollbook_engine::admission::refusal::{Code, Retry};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::id::{LeaseId, ModelName, SourceName};
 use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 use tollbook_tests::gate::{Call, Gate};
+use tollbook_tests::script::{key, org};
 
 const ACME: &str = "
     at 2026-11-20T10:00:00Z
@@ -13,6 +17,21 @@ const ACME: &str = "
     price m input=1 output=1 from=2026-01-01T00:00:00Z
     recharge acme 1000 ref=a -> ok voucher 5
 ";
+
+fn usage(lease: &LeaseId, at: Timestamp, tokens: Tokens) -> Usage {
+    let extras = Extras { lease: Some(lease.as_str().to_owned()), ..Extras::default() };
+    Usage {
+        organization: org("acme"),
+        charged: Charged::Key(key("k1")),
+        model: ModelName::parse("m").unwrap(),
+        source: SourceName::parse("gw").unwrap(),
+        id: lease.as_str().to_owned(),
+        occurred: Occurred::Given(at),
+        producerseq: None,
+        tokens,
+        extras: Some(Box::new(extras)),
+    }
+}
 
 fn gate(more: &str) -> Gate {
     Gate::over(&format!("{ACME}{more}"))
@@ -62,4 +81,25 @@ fn r5_2_a_wait_for_the_day_among_many_leases_is_no_longer_than_they_live() {
     }
     let refusal = gate.admit(&Call::new("k1", 2_000, 0)).unwrap_err();
     assert_eq!((refusal.code, refusal.retry), (Code::OrganizationTpd, Retry::After(600_000)));
+}
+
+/// Found by review: a release after the numbers were told gave back a charge that is on its way.
+#[test]
+fn r5_7_a_release_after_the_numbers_gives_back_the_slot_only() {
+    let mut gate = gate("");
+    let lease = gate.admit(&Call::new("k1", 1_000_000, 0)).unwrap().lease;
+    let actual = Tokens { input: 400_000, cached_input: 0, output: 0 };
+    gate.admissions.settle(&lease, Some(actual), None).unwrap();
+    let settled = gate.in_flight(&org("acme"));
+    assert_eq!((settled.concurrency, settled.tokens, settled.leases), (0, 400_000, 1));
+    assert_eq!(settled.held, "0.4".parse().unwrap());
+    for _ in 0..2 {
+        gate.admissions.release(&lease, None).unwrap();
+        assert_eq!(gate.in_flight(&org("acme")), settled);
+    }
+    let now = gate.now();
+    gate.usage(&[usage(&lease, now, actual)]);
+    let after = gate.in_flight(&org("acme"));
+    assert_eq!((after.tokens, after.leases, after.held), (400_000, 0, Amount::ZERO));
+    gate.admissions.release(&lease, None).unwrap_err();
 }

@@ -417,9 +417,13 @@ impl Account {
         }
     }
 
-    /// Gives back what a lease has reserved, but not its request count: the request was made.
+    /// Gives back what a lease has reserved, but not its request count: the request was made. Of one whose numbers are known
+    /// only the slot: what it used stays counted and held until its usage comes.
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
+        if self.leases.get(number)?.actual.is_some() {
+            return self.leases.end(number).map(|_| ());
+        }
         let lease = self.leases.close(number)?;
         self.recount(lease.counted(), lease.project(), 0, now);
         Some(())

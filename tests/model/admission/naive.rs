@@ -401,6 +401,16 @@ impl Gatekeeper {
         }
     }
 
+    /// What was settled with numbers gives back its slot only; whether the lease is gone.
+    pub(super) fn release(&mut self, at: usize) -> bool {
+        let lease = &mut self.leases[at];
+        lease.running = false;
+        if lease.used.is_none() {
+            lease.fate = Fate::Gone;
+        }
+        lease.used.is_none()
+    }
+
     /// Prices or an expiry have changed: what has become dearer is held.
     pub(super) fn reprice(&mut self, world: &World) {
         for lease in self.leases.iter_mut().filter(|lease| lease.fate == Fate::Open) {
