@@ -13,7 +13,7 @@ use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
-use super::lease::{Asked, Counted, LEASES_MAX, Lease, Leases};
+use super::lease::{Asked, Counted, Lease, Leases};
 use super::refusal::{Code, Refusal};
 use super::standing::{
     BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
@@ -306,17 +306,16 @@ impl Account {
         };
         let noted = match refusal {
             None => None,
-            Some(refusal) if terms.observe => Some(Box::new(refusal)),
+            Some(refusal) if terms.observe => match self.leases_refusal() {
+                None => Some(Box::new(refusal)),
+                // There is no place for it, even where refusals are only noted.
+                Some(full) => return Err(Box::new(self.named(full, &plan))),
+            },
             Some(mut refusal) => {
                 refusal.quotas = self.quotas(&plan, now).map(Box::new);
                 return Err(Box::new(refusal));
             }
         };
-        if self.leases.len() >= LEASES_MAX {
-            return Err(Box::new(Refusal::not_ready(
-                "too many requests of this organization wait for their usage",
-            )));
-        }
         let number = self.reserve(request, asked, &plan, until, now);
         Ok(self.granted((number, until), plan, now, false, noted))
     }

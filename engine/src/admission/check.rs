@@ -7,6 +7,7 @@ use tollbook_schemas::policy::RateOverride;
 use tollbook_schemas::time::Timestamp;
 
 use super::account::{Account, Plan, Project, Request};
+use super::lease::LEASES_MAX;
 use super::refusal::{Code, HINT_MS, Quantity, Reached, Refusal, Retry, Subject};
 use super::standing::{Estimate, NoPrice, Rules};
 use super::window::{GivenBack, Millis, Room, SlidingWindow};
@@ -53,7 +54,8 @@ impl Account {
                 None => Some(self.recharge_refusal(plan)),
                 Some(limits) => self
                     .money_refusal(rules, estimate, plan, now)
-                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now)),
+                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now))
+                    .or_else(|| self.leases_refusal()),
             },
             Err(refusal) => Some(*refusal),
         };
@@ -73,7 +75,7 @@ impl Account {
     }
 
     /// Names whom a refusal is for, and whose limit it is unless that is said.
-    fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
+    pub(super) fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
         let organization = self.standing.id.clone();
         let subject = refusal.subject.or_else(|| Some(Subject::Organization(organization.clone())));
         Refusal { account: Some((organization, plan.key.1.names.key.clone())), subject, ..refusal }
@@ -187,6 +189,16 @@ impl Account {
             })?;
         let resets_at = self.room_from(rules, tokens, plan, now);
         Some(Refusal { resets_at, retry: retry_at(resets_at, now), ..refusal })
+    }
+
+    /// Whoever never tells the end of requests takes bounded memory.
+    pub(super) fn leases_refusal(&self) -> Option<Refusal> {
+        let (open, most) = (self.leases.len(), LEASES_MAX);
+        (open >= most).then(|| {
+            let count_of = |leases: usize| u64::try_from(leases).unwrap_or(u64::MAX);
+            let reached = count(count_of(most), count_of(open), None);
+            Refusal { reached, retry: Retry::Hint(HINT_MS), ..Refusal::bare(Code::OrganizationLeases) }
+        })
     }
 
     /// When a request has room under every limit, from an instant on and if nothing else comes: limits that change by
