@@ -616,7 +616,6 @@ impl Account {
             expires_at: until,
             running: true,
             actual: None,
-            earlier: request.request_id.and_then(|id| self.leases.of_request(id)).map(|(number, _)| number),
             request: request.request_id.map(Arc::from),
         })
     }

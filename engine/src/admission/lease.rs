@@ -1,6 +1,8 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
@@ -60,8 +62,6 @@ pub struct Lease {
     pub actual: Option<Box<Tokens>>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
-    /// The lease of the same request before this one, where that was over and still waits for its usage.
-    pub earlier: Option<u64>,
 }
 
 /// Where the tokens of a request are counted.
@@ -106,11 +106,26 @@ impl Lease {
     }
 }
 
+/// The leases of the same request around one: a request that is over and waits for its usage may be made again, and
+/// a gateway that names all of them alike has as many as there may be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Links {
+    earlier: Option<NonZeroU64>,
+    later: Option<NonZeroU64>,
+}
+
+/// The leases of one request.
+#[derive(Clone, Copy, Debug)]
+struct OfRequest {
+    first: u64,
+    last: u64,
+}
+
 /// A place for a lease.
 #[derive(Clone, Debug)]
 enum Slot {
-    /// An open lease and its number.
-    Taken(u64, Lease),
+    /// An open lease, its number, and others of its request.
+    Taken(u64, Links, Lease),
     /// Nothing, and the next free place.
     Free(Option<usize>),
 }
@@ -127,7 +142,7 @@ pub struct Leases {
     ends: Ends,
     /// The same of those that are over before a minute is.
     short_ends: Ends,
-    requests: HashMap<Arc<str>, u64>,
+    requests: HashMap<Arc<str>, OfRequest>,
     /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
     counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
     counted_requests: HashMap<Arc<str>, u64>,
@@ -174,32 +189,26 @@ impl Leases {
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
         match self.slots.get(slot_of(number))? {
-            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Taken(known, _, lease) => (*known == number).then_some(lease),
             Slot::Free(_) => None,
         }
     }
 
     fn get_mut(&mut self, number: u64) -> Option<&mut Lease> {
         match self.slots.get_mut(slot_of(number))? {
-            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Taken(known, _, lease) => (*known == number).then_some(lease),
             Slot::Free(_) => None,
         }
     }
 
     /// The first lease of a request that is open: the one that its usage settles.
     pub fn first_of_request(&self, request: &str) -> Option<u64> {
-        let (mut number, mut lease) = self.of_request(request)?;
-        while let Some((earlier, found)) =
-            lease.earlier.and_then(|earlier| Some((earlier, self.get(earlier)?)))
-        {
-            (number, lease) = (earlier, found);
-        }
-        Some(number)
+        self.requests.get(request).map(|of| of.first)
     }
 
     /// The last lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
-        let number = *self.requests.get(request)?;
+        let number = self.requests.get(request)?.last;
         Some((number, self.get(number)?))
     }
 
@@ -216,18 +225,17 @@ impl Leases {
         self.open = self.open.saturating_add(1);
         self.note_estimate(&lease);
         self.note_end(number, lease.expires_at, lease.is_short());
-        if let Some(request) = &lease.request {
-            self.requests.insert(request.clone(), number);
-        }
+        let earlier = lease.request.as_ref().and_then(|request| self.link(request, number));
+        let links = Links { earlier, later: None };
         match self.slots.get_mut(slot) {
             Some(place) => {
                 self.free = match place {
                     Slot::Free(next) => *next,
                     Slot::Taken(..) => None,
                 };
-                *place = Slot::Taken(number, lease);
+                *place = Slot::Taken(number, links, lease);
             }
-            None => self.slots.push(Slot::Taken(number, lease)),
+            None => self.slots.push(Slot::Taken(number, links, lease)),
         }
         number
     }
@@ -237,7 +245,9 @@ impl Leases {
         self.get(number)?;
         let slot = slot_of(number);
         let free = Slot::Free(self.free);
-        let Slot::Taken(_, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else { return None };
+        let Slot::Taken(_, links, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else {
+            return None;
+        };
         self.free = Some(slot);
         self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
@@ -247,7 +257,7 @@ impl Leases {
             self.forget_short();
         }
         if let Some(request) = &lease.request {
-            self.unlink(request, number, lease.earlier);
+            self.unlink(request, links);
         }
         if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
@@ -305,7 +315,7 @@ impl Leases {
     /// The numbers of all of them.
     pub fn numbers(&self) -> Vec<u64> {
         let taken = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Taken(number, _) => Some(*number),
+            Slot::Taken(number, ..) => Some(*number),
             Slot::Free(_) => None,
         });
         taken.collect()
@@ -372,25 +382,49 @@ impl Leases {
         counted_requests.retain(|_, number| counted.contains_key(number));
     }
 
-    /// Takes a lease out of the chain of its request's leases.
-    fn unlink(&mut self, request: &Arc<str>, number: u64, earlier: Option<u64>) {
-        let Some(mut at) = self.requests.get(request).copied() else { return };
-        if at == number {
-            match earlier {
-                Some(earlier) => self.requests.insert(request.clone(), earlier),
-                None => self.requests.remove(request),
-            };
-            return;
-        }
-        while let Some(lease) = self.get_mut(at) {
-            match lease.earlier {
-                Some(next) if next == number => {
-                    lease.earlier = earlier;
-                    return;
-                }
-                Some(next) => at = next,
-                None => return,
+    /// Puts a lease behind the others of its request; the one before it.
+    fn link(&mut self, request: &Arc<str>, number: u64) -> Option<NonZeroU64> {
+        let earlier = match self.requests.entry(request.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(OfRequest { first: number, last: number });
+                return None;
             }
+            Entry::Occupied(mut known) => std::mem::replace(&mut known.get_mut().last, number),
+        };
+        self.links_mut(earlier)?.later = NonZeroU64::new(number);
+        NonZeroU64::new(earlier)
+    }
+
+    /// Takes a lease out from among the others of its request.
+    fn unlink(&mut self, request: &Arc<str>, Links { earlier, later }: Links) {
+        if let Some(links) = earlier.and_then(|earlier| self.links_mut(earlier.get())) {
+            links.later = later;
+        }
+        if let Some(links) = later.and_then(|later| self.links_mut(later.get())) {
+            links.earlier = earlier;
+        }
+        match (earlier, later) {
+            (Some(_), Some(_)) => {}
+            (None, None) => {
+                self.requests.remove(request);
+            }
+            (Some(last), None) => {
+                if let Some(known) = self.requests.get_mut(request) {
+                    known.last = last.get();
+                }
+            }
+            (None, Some(first)) => {
+                if let Some(known) = self.requests.get_mut(request) {
+                    known.first = first.get();
+                }
+            }
+        }
+    }
+
+    fn links_mut(&mut self, number: u64) -> Option<&mut Links> {
+        match self.slots.get_mut(slot_of(number))? {
+            Slot::Taken(known, links, _) => (*known == number).then_some(links),
+            Slot::Free(_) => None,
         }
     }
 
@@ -530,11 +564,37 @@ mod tests {
             priced: true,
             actual: None,
             request: None,
-            earlier: None,
         }
     }
 
     const SECOND: i64 = 1_000_000_000;
+
+    /// Found by review: leases of one request were looked through from the last to the first, each time.
+    #[test]
+    fn r5_7_leases_of_one_request_are_found_at_once_however_many() {
+        let mut leases = Leases::default();
+        let named = || Lease { request: Some("r".into()), ..lease(0, 600 * SECOND) };
+        let numbers: Vec<_> = (0..100_000).map(|_| leases.open(named())).collect();
+        let ends = |leases: &Leases| {
+            (leases.first_of_request("r"), leases.of_request("r").map(|(number, _)| number))
+        };
+        assert_eq!(ends(&leases), (Some(numbers[0]), Some(numbers[99_999])));
+        // From the middle, from both ends, and all the others in order: the whole takes no time.
+        for number in numbers[50_000..99_000].iter().chain(&numbers[99_500..]).chain(&numbers[..10]) {
+            leases.close(*number);
+        }
+        assert_eq!(ends(&leases), (Some(numbers[10]), Some(numbers[99_499])));
+        for number in &numbers[10..50_000] {
+            assert_eq!(leases.first_of_request("r"), Some(*number));
+            leases.close(*number);
+        }
+        assert_eq!(ends(&leases), (Some(numbers[99_000]), Some(numbers[99_499])));
+        for number in numbers[99_000..99_500].iter().rev() {
+            assert_eq!(leases.of_request("r").map(|(number, _)| number), Some(*number));
+            leases.close(*number);
+        }
+        assert_eq!((ends(&leases), leases.len()), ((None, None), 0));
+    }
 
     #[test]
     fn r5_6_of_many_leases_a_refusal_looks_at_the_first() {
