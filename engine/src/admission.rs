@@ -127,8 +127,15 @@ struct KeyAt {
     place: usize,
 }
 
+/// A key, and what tells which of two with one secret counts.
+#[derive(Debug)]
+struct KeyEntry {
+    at: KeyAt,
+    made: (Timestamp, OrgId),
+}
+
 /// Keys by what their secrets hash to.
-type KeyShard = RwLock<HashMap<SecretHash, KeyAt, BuildHasherDefault<FirstBytes>>>;
+type KeyShard = RwLock<HashMap<SecretHash, KeyEntry, BuildHasherDefault<FirstBytes>>>;
 
 /// Keys of every partition.
 #[derive(Debug)]
@@ -179,12 +186,17 @@ impl Keys {
 
     fn find(&self, secret: &SecretHash) -> Option<KeyAt> {
         let shard = self.shard(secret)?.read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(secret).cloned()
+        shard.get(secret).map(|key| key.at.clone())
     }
 
-    fn note(&self, secret: SecretHash, key: KeyAt) {
-        if let Some(shard) = self.shard(&secret) {
-            shard.write().unwrap_or_else(PoisonError::into_inner).insert(secret, key);
+    /// Notes a key. A secret that was moved in twice, into two partitions, is of the key that was made first, whichever
+    /// is noted first: as within a partition.
+    fn note(&self, secret: SecretHash, key: KeyEntry) {
+        let Some(shard) = self.shard(&secret) else { return };
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let stays = |known: &KeyEntry| known.at.partition != key.at.partition && known.made < key.made;
+        if !shard.get(&secret).is_some_and(stays) {
+            shard.insert(secret, key);
         }
     }
 }
@@ -348,6 +360,14 @@ impl Admissions {
     pub fn behind(&self) -> Option<Duration> {
         let lags = self.desks.iter().filter(|desk| desk.is_owned()).map(|desk| desk.fresh().lag());
         lags.max().filter(|lag| *lag > self.settings.lag_max)
+    }
+
+    /// The same, where that keeps requests from being admitted.
+    pub(crate) fn too_far_behind(&self) -> Option<Duration> {
+        match self.settings.when_behind {
+            WhenBehind::Refuse => self.behind(),
+            WhenBehind::Admit => None,
+        }
     }
 
     fn count(&self, code: Code) {

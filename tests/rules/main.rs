@@ -30,6 +30,7 @@
 
 mod admission;
 mod admission_bounds;
+mod admission_anew;
 mod books;
 mod corrections;
 mod idempotency;

@@ -119,6 +119,9 @@ pub enum LeaseName<'a> {
     Request(&'a str),
 }
 
+/// By how much clocks of one machine never differ: a clock that is further back was set.
+const SET_BACK_NANOS: i64 = 1_000_000_000;
+
 /// A project at the gate.
 #[derive(Clone, Debug)]
 pub(super) struct Project {
@@ -515,8 +518,39 @@ impl Account {
         std::mem::replace(&mut self.expired, 0)
     }
 
-    /// Brings windows, day and leases up to an instant; time never goes back.
+    /// Forgets requests, in progress and made: what their leases reserved is given back.
+    pub fn forget_requests(&mut self, now: Timestamp) {
+        let now = self.advance(now);
+        while let Some(lease) = self.leases.over(Timestamp::MAX).and_then(|number| self.leases.close(number))
+        {
+            self.recount(lease.counted(), lease.project(), 0, now);
+        }
+        self.requests = SlidingWindow::default();
+    }
+
+    /// The clock was set back: instants of before mean nothing any more, so all goes on as after a start. Else windows
+    /// would stand still until the clock has come there again.
+    fn begin_again(&mut self, now: Timestamp) {
+        let latest = self.latest;
+        self.forget_requests(latest);
+        self.tokens = SlidingWindow::default();
+        for project in &mut self.projects {
+            project.tokens = SlidingWindow::default();
+        }
+        let day = DayCount::of(&self.standing, now);
+        if day.day != self.day.day {
+            self.day = day;
+        }
+        self.in_force = None;
+        self.quiet_until = Timestamp::EPOCH;
+        self.latest = now;
+    }
+
+    /// Brings windows, day and leases up to an instant; time does not go back, unless the clock was set.
     pub fn advance(&mut self, now: Timestamp) -> Timestamp {
+        if self.latest.nanos_since(now) > SET_BACK_NANOS {
+            self.begin_again(now);
+        }
         let now = now.max(self.latest);
         self.latest = now;
         if now >= self.quiet_until {

@@ -20,7 +20,7 @@ use tollbook_schemas::usage::{Charged, Extras, UsagePlace};
 use super::account::{Account, LeaseName, Terms, Used};
 use super::fresh::Freshness;
 use super::standing::Rules;
-use super::{KeyAt, Keys, lock};
+use super::{KeyAt, KeyEntry, Keys, lock};
 use crate::clock::Clock;
 use crate::metrics;
 
@@ -85,7 +85,17 @@ impl Desk {
     }
 
     /// Whether this process decides for the partition from now on.
+    ///
+    /// What it admitted when it owned the partition before says little of what another process has admitted since, and
+    /// those requests were ended there: so an owner begins without leases and request counts, as after a start.
     pub fn own(&self, owned: bool) {
+        if owned && !self.is_owned() {
+            let now = self.clock.now();
+            let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+            for account in &accounts.all {
+                lock(account).forget_requests(now);
+            }
+        }
         self.owned.store(owned, Ordering::Release);
     }
 
@@ -173,7 +183,9 @@ impl Desk {
             let Some(place) = known.take_key(before, id, &key.project, key.is_active()) else { continue };
             if before.is_none() {
                 let account = account.clone();
-                self.keys.note(key.secret, KeyAt { partition: self.partition, account, number, place });
+                let at = KeyAt { partition: self.partition, account, number, place };
+                let made = (key.created_at, organization.id.clone());
+                self.keys.note(key.secret, KeyEntry { at, made });
             }
         }
     }

@@ -23,7 +23,8 @@ pub(super) fn routes(routes: &mut Routes) {
     let says = Says {
         id: "getReadiness",
         summary: "See whether the process is of use now",
-        more: "It is when it owns all its partitions and its clock is right.",
+        more: "It is when it owns all its partitions, its clock is right, and State is near enough to the log for \
+               admission.",
     };
     let describe = |_: OperationBuilder, _: &mut Parts| refused(answering(says, json, "It is."), &[503]);
     routes.other(Verb::Get, "/readyz", describe, get(ready));
@@ -60,6 +61,7 @@ async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     if !api.node.clock_trusted() {
         return Err(Problem::unavailable("clock_skewed", "this machine's clock is off"));
     }
+    let admissions = api.node.admissions();
     let mut partitions = Vec::new();
     for owner in api.node.owners() {
         match owner.role() {
@@ -78,6 +80,10 @@ async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
                 return Err(Problem::unavailable("taking_over", detail));
             }
         }
+    }
+    if let Some(lag) = admissions.too_far_behind() {
+        let detail = format!("State may trail the log by {} s, so no request is admitted", lag.as_secs());
+        return Err(Problem::unavailable("behind", detail));
     }
     Ok(axum::Json(json!({ "status": "ready", "partitions": partitions })).into_response())
 }

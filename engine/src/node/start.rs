@@ -19,7 +19,7 @@ use super::SKEW_MAX_MS;
 use super::early::{Early, Loaded};
 use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::admission::fresh::Freshness;
-use crate::admission::seed::Source;
+use crate::admission::seed::{SeedError, Source};
 use crate::admission::{Admissions, Desk};
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
@@ -157,7 +157,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         let position = state.head().position;
         tracing::info!(%partition, from = %position, "folding the log on from the views");
         let pen = Writer::new(ledger.id.clone(), partition, writer);
-        fill(desk, Source { log: &*log, ledger: &ledger.id, view: &view }, &state, &clock).await;
+        fill(desk, Source { log: &*log, ledger: &ledger.id, view: &view }, &state, &clock).await?;
         let parts = Parts {
             feed: feed::start(&log, ledger.id.clone(), partition, &state, ids),
             state,
@@ -407,11 +407,12 @@ impl Candidate {
 }
 
 /// Has admission know all of State, and what the last minute's usage was.
-async fn fill(desk: &Desk, source: Source<'_>, state: &State, clock: &Clock) {
+async fn fill(desk: &Desk, source: Source<'_>, state: &State, clock: &Clock) -> Result<(), StartError> {
     desk.load(state);
-    if let Err(error) = source.seed(desk, state, clock.now()).await {
-        tracing::warn!(%error, partition = %state.partition(), "the last minute's usage is not counted in token windows");
-    }
+    source.seed(desk, state, clock.now()).await.map_err(|error| match error {
+        SeedError::Log(error) => StartError::Log(error),
+        SeedError::View(error) => StartError::View(error),
+    })
 }
 
 /// Measures how far State trails the log, until told to stop.
