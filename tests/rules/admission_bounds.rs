@@ -2,11 +2,12 @@
 
 use tollbook_engine::admission::refusal::{Code, Retry};
 use tollbook_schemas::amount::Amount;
+use tollbook_schemas::command::OrganizationCommand;
 use tollbook_schemas::id::{LeaseId, ModelName, SourceName};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage};
 use tollbook_tests::gate::{Call, Gate};
-use tollbook_tests::script::{key, org};
+use tollbook_tests::script::{issue_key, key, org, project};
 
 const ACME: &str = "
     at 2026-11-20T10:00:00Z
@@ -102,4 +103,31 @@ fn r5_7_a_release_after_the_numbers_gives_back_the_slot_only() {
     let after = gate.in_flight(&org("acme"));
     assert_eq!((after.tokens, after.leases, after.held), (400_000, 0, Amount::ZERO));
     gate.admissions.release(&lease, None).unwrap_err();
+}
+
+/// Found by review: a decision about an organization published all of its keys and projects anew.
+#[test]
+fn r3_4_a_decision_publishes_the_keys_and_projects_that_it_names() {
+    let mut gate = gate("project acme app\nkey acme app k2\ntpm acme app 100\n");
+    let names = |gate: &Gate| gate.admit(&Call::new("k1", 1, 0)).unwrap().granted.names;
+    let before = names(&gate);
+    let net = "8.8.8.0/24".parse().unwrap();
+    gate.order("acme", OrganizationCommand::SaveAllowlist(vec![net])).unwrap();
+    gate.order("acme", OrganizationCommand::SaveAllowlist(Vec::new())).unwrap();
+    gate.command(&issue_key(org("acme"), project("web"), key("k3"), None)).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, &names(&gate)));
+    // What is named is in force at once.
+    gate.admit(&Call::new("k3", 1, 0)).unwrap();
+    let revoke =
+        |of: &str, name: &str| OrganizationCommand::RevokeKey { project: project(of), key: key(name) };
+    gate.order("acme", revoke("web", "k3")).unwrap();
+    let code = |gate: &Gate, name, tokens| gate.admit(&Call::new(name, tokens, 0)).unwrap_err().code;
+    assert_eq!(code(&gate, "k3", 1), Code::KeyRevoked);
+    assert_eq!(code(&gate, "k2", 101), Code::ProjectTpm);
+    let limit = OrganizationCommand::SetTpmLimit { project: project("app"), limit: Some(200) };
+    gate.order("acme", limit).unwrap();
+    gate.admit(&Call::new("k2", 101, 0)).unwrap();
+    gate.order("acme", OrganizationCommand::ArchiveProject(project("app"))).unwrap();
+    assert_eq!(code(&gate, "k2", 1), Code::KeyRevoked);
+    gate.admit(&Call::new("k1", 1, 0)).unwrap();
 }

@@ -29,8 +29,8 @@
 )]
 
 mod admission;
-mod admission_bounds;
 mod admission_anew;
+mod admission_bounds;
 mod books;
 mod corrections;
 mod idempotency;

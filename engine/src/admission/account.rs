@@ -14,9 +14,10 @@ use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
 use super::lease::{Asked, Counted, Lease, Leases};
+use super::projects::Projects;
 use super::refusal::{Code, Refusal};
 use super::standing::{
-    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, Rules, Standing,
 };
 use super::window::{Millis, SlidingWindow};
 
@@ -122,13 +123,6 @@ pub enum LeaseName<'a> {
 /// By how much clocks of one machine never differ: a clock that is further back was set.
 const SET_BACK_NANOS: i64 = 1_000_000_000;
 
-/// A project at the gate.
-#[derive(Clone, Debug)]
-pub(super) struct Project {
-    pub(super) standing: ProjectStanding,
-    pub(super) tokens: SlidingWindow,
-}
-
 /// Tokens of the present local day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DayCount {
@@ -142,7 +136,7 @@ pub(super) struct DayCount {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub(super) standing: Standing,
-    pub(super) projects: Vec<Project>,
+    pub(super) projects: Projects,
     keys: Vec<KeyStanding>,
     in_force: Option<InForce>,
     /// The prices that holds were found by; `None`: the organization's own have changed since.
@@ -181,7 +175,7 @@ impl Account {
         day.tokens = u64::try_from(tokens.sum::<i128>().max(0)).unwrap_or(u64::MAX);
         let mut account = Self {
             standing,
-            projects: Vec::new(),
+            projects: Projects::default(),
             keys: Vec::new(),
             in_force: None,
             priced_by: None,
@@ -204,6 +198,12 @@ impl Account {
 
     /// Takes all that State says but for keys.
     pub fn take(&mut self, known: &Organization) {
+        self.take_standing(known);
+        self.take_projects(known);
+    }
+
+    /// Takes what State says but for projects and keys.
+    pub fn take_standing(&mut self, known: &Organization) {
         let before = std::mem::replace(&mut self.standing, Standing::of(known));
         self.in_force = None;
         if before.prices != self.standing.prices {
@@ -212,7 +212,6 @@ impl Account {
         self.quiet_until = Timestamp::EPOCH;
         // A new zone begins with a month, so what was counted today stays.
         self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
-        self.take_projects(known);
     }
 
     /// Takes what usage changes.
@@ -221,31 +220,26 @@ impl Account {
     }
 
     fn take_projects(&mut self, known: &Organization) {
-        for (id, project) in known.projects.iter() {
-            let standing = ProjectStanding {
-                id: id.clone(),
-                active: project.is_active(),
-                tpm: project.tpm_limit,
-                // Budgets are not enforced yet; this is their place (R6.2).
-                stopped: None,
-            };
-            match self.projects.iter_mut().find(|project| project.standing.id == *id) {
-                Some(project) => project.standing = standing,
-                None => self.projects.push(Project { standing, tokens: SlidingWindow::default() }),
-            }
+        for id in known.projects.keys() {
+            self.take_project(known, id);
+        }
+    }
+
+    /// Takes what State says of a project.
+    pub fn take_project(&mut self, known: &Organization, id: &ProjectId) {
+        if let Some(project) = known.projects.get(id) {
+            self.projects.take(id, project.is_active(), project.tpm_limit);
         }
     }
 
     /// What stops a project, until State is taken again (R6.2).
     pub fn stop(&mut self, project: usize, stop: Option<BudgetStop>) {
-        if let Some(project) = self.projects.get_mut(project) {
-            project.standing.stopped = stop;
-        }
+        self.projects.stop(project, stop);
     }
 
     /// The place of a project.
     pub fn project(&self, id: &ProjectId) -> Option<usize> {
-        self.projects.iter().position(|project| project.standing.id == *id)
+        self.projects.place(id)
     }
 
     /// Takes what State says of a key at its place, or behind all others.
@@ -256,8 +250,15 @@ impl Account {
         project: &ProjectId,
         active: bool,
     ) -> Option<usize> {
+        let at = self.project(project)?;
+        let is_named = |known: &KeyStanding| known.names.key == *id && known.names.project == *project;
+        let known = place.and_then(|place| self.keys.get_mut(place));
+        if let Some(known) = known.filter(|known| is_named(known)) {
+            (known.project, known.active) = (at, active);
+            return place;
+        }
         let names = KeyNames { organization: self.id().clone(), project: project.clone(), key: id.clone() };
-        let standing = KeyStanding { names: Arc::new(names), project: self.project(project)?, active };
+        let standing = KeyStanding { names: Arc::new(names), project: at, active };
         match place.and_then(|place| self.keys.get_mut(place)) {
             Some(known) => {
                 *known = standing;
@@ -488,9 +489,7 @@ impl Account {
         self.wakes(at);
         self.tokens.add(at, used.tokens, millis);
         self.day.count(occurred, used.tokens);
-        if let Some(project) = self.projects.get_mut(used.project) {
-            project.tokens.add(at, used.tokens, millis);
-        }
+        self.projects.add(used.project, at, used.tokens, millis);
     }
 
     /// What is in flight.
@@ -534,9 +533,7 @@ impl Account {
         let latest = self.latest;
         self.forget_requests(latest);
         self.tokens = SlidingWindow::default();
-        for project in &mut self.projects {
-            project.tokens = SlidingWindow::default();
-        }
+        self.projects.forget_all();
         let day = DayCount::of(&self.standing, now);
         if day.day != self.day.day {
             self.day = day;
@@ -569,9 +566,7 @@ impl Account {
         let millis = Millis::reached(now);
         self.requests.forget(millis);
         self.tokens.forget(millis);
-        for project in &mut self.projects {
-            project.tokens.forget(millis);
-        }
+        self.projects.forget(millis);
         if now >= self.day.ends_at {
             self.day = DayCount::of(&self.standing, now);
             self.leases.forget_counted(self.day.day, millis);
@@ -583,9 +578,8 @@ impl Account {
                 self.recount(lease.counted(), lease.project(), 0, now);
             }
         }
-        let projects = self.projects.iter().map(|project| &project.tokens);
-        let windows = [&self.requests, &self.tokens].into_iter().chain(projects);
-        let leaves = windows.filter_map(SlidingWindow::frees_at).map(Millis::begins);
+        let windows = [&self.requests, &self.tokens].into_iter().filter_map(SlidingWindow::frees_at);
+        let leaves = windows.chain(self.projects.free_at()).map(Millis::begins);
         let ends = self.leases.next_end();
         self.quiet_until = leaves.chain(ends).fold(self.day.ends_at, Timestamp::min);
     }
@@ -608,12 +602,8 @@ impl Account {
         self.wakes(lease.at);
         self.tokens.take_back(lease.at, lease.tokens);
         self.tokens.add(lease.at, tokens, millis);
-        if let Some(before) = self.projects.get_mut(lease.project) {
-            before.tokens.take_back(lease.at, lease.tokens);
-        }
-        if let Some(after) = self.projects.get_mut(project) {
-            after.tokens.add(lease.at, tokens, millis);
-        }
+        self.projects.take_back(lease.project, lease.at, lease.tokens);
+        self.projects.add(project, lease.at, tokens, millis);
         if self.day.day == lease.day {
             self.day.tokens = self.day.tokens.saturating_sub(lease.tokens).saturating_add(tokens);
         }
@@ -635,9 +625,7 @@ impl Account {
         self.quiet_until = self.quiet_until.min(until);
         self.requests.add(at, 1, millis);
         self.tokens.add(at, tokens, millis);
-        if let Some(project) = self.projects.get_mut(plan.key.1.project) {
-            project.tokens.add(at, tokens, millis);
-        }
+        self.projects.add(plan.key.1.project, at, tokens, millis);
         self.day.tokens = self.day.tokens.saturating_add(tokens);
         self.leases.open(Lease {
             asked,

@@ -6,8 +6,9 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::policy::RateOverride;
 use tollbook_schemas::time::Timestamp;
 
-use super::account::{Account, Plan, Project, Request};
+use super::account::{Account, Plan, Request};
 use super::lease::LEASES_MAX;
+use super::projects::Project;
 use super::refusal::{Code, HINT_MS, Quantity, Reached, Refusal, Retry, Subject};
 use super::standing::{Estimate, NoPrice, Rules};
 use super::window::{GivenBack, Millis, Room, SlidingWindow};
