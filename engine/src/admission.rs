@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod check;
+mod counted;
 mod desk;
 pub mod fresh;
 pub mod lease;

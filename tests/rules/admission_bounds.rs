@@ -131,3 +131,24 @@ fn r3_4_a_decision_publishes_the_keys_and_projects_that_it_names() {
     assert_eq!(code(&gate, "k2", 1), Code::KeyRevoked);
     gate.admit(&Call::new("k1", 1, 0)).unwrap();
 }
+
+/// Found by review: of 2,000 leases that were settled and over the oldest was forgotten, and its usage counted twice.
+#[test]
+fn r5_7_usage_of_leases_that_are_over_counts_once_however_many() {
+    let mut gate = gate("limits acme tpm=1000000 tpd=1000000 rpm=100000 concurrency=100000\n");
+    let begin = gate.now();
+    let actual = Tokens { input: 7, cached_input: 0, output: 0 };
+    let leases: Vec<_> = (0..2_500)
+        .map(|at| {
+            let lease = gate.admit(&Call::new("k1", 10, 0).named(&format!("r{at}"))).unwrap().lease;
+            gate.admissions.settle(&lease, Some(actual), None).unwrap();
+            lease
+        })
+        .collect();
+    gate.until(begin.plus_seconds(600));
+    let seen = gate.in_flight(&org("acme"));
+    assert_eq!((seen.leases, seen.tokens_today), (0, 17_500));
+    let records: Vec<_> = leases.iter().map(|lease| usage(lease, begin, actual)).collect();
+    gate.usage(&records);
+    assert_eq!(gate.in_flight(&org("acme")).tokens_today, 17_500);
+}

@@ -13,7 +13,8 @@ use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
-use super::lease::{Asked, Counted, Lease, Leases};
+use super::counted::Counted;
+use super::lease::{Asked, Lease, Leases};
 use super::projects::Projects;
 use super::refusal::{Code, Refusal};
 use super::standing::{
@@ -476,9 +477,9 @@ impl Account {
         open.and_then(|number| self.leases.close(number)).map(|lease| lease.counted()).or_else(|| {
             let number = match name {
                 LeaseName::Number(number) => number,
-                LeaseName::Request(id) => self.leases.counted_request(id)?,
+                LeaseName::Request(id) => self.leases.counted().of_request(id)?,
             };
-            self.leases.take_counted(number, self.day.day, Millis::reached(now))
+            self.leases.counted().take(number, self.day.day, Millis::reached(now))
         })
     }
 
@@ -569,7 +570,7 @@ impl Account {
         self.projects.forget(millis);
         if now >= self.day.ends_at {
             self.day = DayCount::of(&self.standing, now);
-            self.leases.forget_counted(self.day.day, millis);
+            self.leases.counted().forget(self.day.day, millis);
         }
         while let Some(lease) = self.leases.over(now).and_then(|number| self.leases.expire(number)) {
             self.expired = self.expired.saturating_add(1);

@@ -1,7 +1,7 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tollbook_schemas::policy::Meters;
 use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
+use super::counted::{Counted, StillCounted};
 use super::window::{Millis, SlidingWindow};
 
 /// Leases that an organization may have open at once: what waits for its usage counts too.
@@ -18,10 +19,6 @@ pub const LEASES_MAX: usize = 200_000;
 /// Ends of leases that one refusal looks at: a flood of refusals must not keep an organization's own requests waiting.
 /// Beyond that a promised wait may be longer than it had to be.
 const LOOKED_AT_MAX: usize = 1_000;
-/// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
-/// and its usage counts a second time.
-const COUNTED_MAX: usize = 2_000;
-
 /// What a request asked for: the same request id with anything else is another request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -62,26 +59,6 @@ pub struct Lease {
     pub actual: Option<Box<Tokens>>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
-}
-
-/// Where the tokens of a request are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// The project's place.
-    pub project: usize,
-    /// Where in the windows.
-    pub at: Millis,
-    /// On which local day.
-    pub day: Day,
-    /// How many.
-    pub tokens: u64,
-}
-
-impl Counted {
-    /// Whether they still count somewhere.
-    fn counts(&self, today: Day, now: Millis) -> bool {
-        self.day == today || now < self.at.plus(SlidingWindow::SPAN)
-    }
 }
 
 impl Lease {
@@ -143,9 +120,7 @@ pub struct Leases {
     /// The same of those that are over before a minute is.
     short_ends: Ends,
     requests: HashMap<Arc<str>, OfRequest>,
-    /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
-    counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
-    counted_requests: HashMap<Arc<str>, u64>,
+    still_counted: StillCounted,
     /// Tokens of leases by the day that they count in, as far as they are estimates; few days.
     estimated: Vec<(Day, u128)>,
     /// How many are over before a minute is.
@@ -261,9 +236,8 @@ impl Leases {
         }
         if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
-            let counted = std::mem::take(&mut self.counted);
-            let counted_requests = std::mem::take(&mut self.counted_requests);
-            *self = Self { count: self.count, counted, counted_requests, ..Self::default() };
+            let still_counted = std::mem::take(&mut self.still_counted);
+            *self = Self { count: self.count, still_counted, ..Self::default() };
         }
         Some(lease)
     }
@@ -350,36 +324,14 @@ impl Leases {
     pub fn expire(&mut self, number: u64) -> Option<Lease> {
         let lease = self.close(number)?;
         if lease.actual.is_some() {
-            if let Some(request) = &lease.request {
-                self.counted_requests.insert(request.clone(), number);
-            }
-            self.counted.insert(number, (lease.counted(), lease.request.clone()));
-            if self.counted.len() > COUNTED_MAX
-                && let Some((_, (_, request))) = self.counted.pop_first()
-            {
-                self.forget_counted_request(request);
-            }
+            self.still_counted.note(number, lease.counted(), lease.request.clone());
         }
         Some(lease)
     }
 
-    /// What stays counted for a lease that is over, if it still counts somewhere; only once.
-    pub fn take_counted(&mut self, number: u64, today: Day, now: Millis) -> Option<Counted> {
-        let (counted, request) = self.counted.remove(&number)?;
-        self.forget_counted_request(request);
-        counted.counts(today, now).then_some(counted)
-    }
-
-    /// The lease of a request that is over and stays counted.
-    pub fn counted_request(&self, request: &str) -> Option<u64> {
-        self.counted_requests.get(request).copied()
-    }
-
-    /// Forgets what counts nowhere any more.
-    pub fn forget_counted(&mut self, today: Day, now: Millis) {
-        self.counted.retain(|_, (counted, _)| counted.counts(today, now));
-        let Self { counted, counted_requests, .. } = self;
-        counted_requests.retain(|_, number| counted.contains_key(number));
+    /// Leases that are over and still counted.
+    pub const fn counted(&mut self) -> &mut StillCounted {
+        &mut self.still_counted
     }
 
     /// Puts a lease behind the others of its request; the one before it.
@@ -425,14 +377,6 @@ impl Leases {
         match self.slots.get_mut(slot_of(number))? {
             Slot::Taken(known, links, _) => (*known == number).then_some(links),
             Slot::Free(_) => None,
-        }
-    }
-
-    fn forget_counted_request(&mut self, request: Option<Arc<str>>) {
-        if let Some(request) = &request
-            && self.counted_requests.get(request).is_some_and(|number| !self.counted.contains_key(number))
-        {
-            self.counted_requests.remove(request);
         }
     }
 
