@@ -111,10 +111,7 @@ impl Desk {
     /// recharge, a revoked key or a saved allowlist finds it in force.
     pub fn applied(&self, state: &State, record: &Record, effects: &[Effect]) {
         let Content::Entry(topic, entry) = &record.content else { return };
-        let skipped = |effect: &Effect| {
-            matches!(effect, Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. })
-        };
-        if effects.iter().any(skipped) {
+        if effects.iter().any(is_skipped) {
             return;
         }
         match &entry.body {
@@ -126,7 +123,7 @@ impl Desk {
                     self.take_released(state, id, decision, effects);
                 }
                 Topic::Config => {
-                    if decision.events.iter().any(|event| matches!(event, Event::Config(_))) {
+                    if decision.events.iter().any(is_config) {
                         self.take_rules(state);
                     }
                 }
@@ -216,11 +213,7 @@ impl Desk {
 
     /// Counts usage that was released from quarantine and booked (R8.1), after its balance was taken.
     fn take_released(&self, state: &State, id: &OrgId, decision: &Decision, effects: &[Effect]) {
-        let booked = |place: &UsagePlace| {
-            effects.iter().any(|effect| {
-                matches!(effect, Effect::Settled { place: of, settled } if of == place && settled.how == Settling::Released)
-            })
-        };
+        let booked = |place: &UsagePlace| effects.iter().any(|effect| is_released(effect, place));
         let Some((number, account)) = self.find(id) else { return };
         for event in &decision.events {
             let Event::Quarantine(QuarantineEvent::Released { place, usage, uncounted: _ }) = event else {
@@ -402,6 +395,57 @@ fn payer<'a>(known: &'a Organization, charged: &'a Charged) -> Option<&'a Projec
     match charged {
         Charged::Key(key) => known.keys.get(key).map(|key| &key.project),
         Charged::Project(project) => Some(project),
+    }
+}
+
+/// Whether an effect says that nothing of its record was applied.
+const fn is_skipped(effect: &Effect) -> bool {
+    match effect {
+        Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => true,
+        Effect::Repeated { .. }
+        | Effect::Quarantined(_)
+        | Effect::CellsClosed { .. }
+        | Effect::Moved { .. }
+        | Effect::MonthEnded { .. }
+        | Effect::Sealed { .. }
+        | Effect::Remembered { .. }
+        | Effect::Settled { .. }
+        | Effect::Charged { .. }
+        | Effect::Decided { .. } => false,
+    }
+}
+
+/// Whether an effect says that usage was taken out of quarantine and booked.
+fn is_released(effect: &Effect, place: &UsagePlace) -> bool {
+    match effect {
+        Effect::Settled { place: of, settled } => of == place && settled.how == Settling::Released,
+        Effect::Repeated { .. }
+        | Effect::Quarantined(_)
+        | Effect::CellsClosed { .. }
+        | Effect::Moved { .. }
+        | Effect::MonthEnded { .. }
+        | Effect::Sealed { .. }
+        | Effect::Remembered { .. }
+        | Effect::Charged { .. }
+        | Effect::Foreign { .. }
+        | Effect::Copy { .. }
+        | Effect::Voided { .. }
+        | Effect::Decided { .. } => false,
+    }
+}
+
+/// Whether an event is of the configuration of the whole ledger.
+const fn is_config(event: &Event) -> bool {
+    match event {
+        Event::Config(_) => true,
+        Event::Organization(_)
+        | Event::Member(_)
+        | Event::Project(_)
+        | Event::Key(_)
+        | Event::Money(_)
+        | Event::Quarantine(_)
+        | Event::Webhook(_)
+        | Event::Partition(_) => false,
     }
 }
 

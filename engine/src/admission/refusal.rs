@@ -388,14 +388,49 @@ impl Refusal {
 impl Code {
     /// Whether whoever asks was not let in at all: no key that works, or an address that is not listed.
     pub const fn is_of_access(self) -> bool {
-        matches!(
-            self,
-            Self::KeyMissing | Self::KeyMalformed | Self::KeyInvalid | Self::KeyRevoked | Self::IpNotAllowed
-        )
+        match self {
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyInvalid
+            | Self::KeyRevoked
+            | Self::IpNotAllowed => true,
+            Self::ModelNotFound
+            | Self::RechargeRequired
+            | Self::InsufficientBalance
+            | Self::ProjectDailyBudget
+            | Self::ProjectMonthlyBudget
+            | Self::BalanceBelowRequest
+            | Self::OrganizationConcurrency
+            | Self::OrganizationRpm
+            | Self::OrganizationTpm
+            | Self::OrganizationTpd
+            | Self::ProjectTpm
+            | Self::OrganizationLeases
+            | Self::RequestIdConflict
+            | Self::NotReady => false,
+        }
     }
 
     const fn is_window(self) -> bool {
-        matches!(self, Self::OrganizationTpm | Self::OrganizationTpd | Self::ProjectTpm)
+        match self {
+            Self::OrganizationTpm | Self::OrganizationTpd | Self::ProjectTpm => true,
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyInvalid
+            | Self::KeyRevoked
+            | Self::IpNotAllowed
+            | Self::ModelNotFound
+            | Self::RechargeRequired
+            | Self::InsufficientBalance
+            | Self::ProjectDailyBudget
+            | Self::ProjectMonthlyBudget
+            | Self::BalanceBelowRequest
+            | Self::OrganizationConcurrency
+            | Self::OrganizationRpm
+            | Self::OrganizationLeases
+            | Self::RequestIdConflict
+            | Self::NotReady => false,
+        }
     }
 
     const fn limit_name(self) -> &'static str {
