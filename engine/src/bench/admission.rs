@@ -15,6 +15,7 @@ use super::report::{self, CpuWatch, Latencies, Rates, grouped};
 use super::scratch::Scratch;
 use super::traffic::{PRICES, Random, Shape, Traffic, secret_of};
 use super::{BenchError, whole};
+use crate::admission::refusal::{Code, Refusal};
 use crate::admission::{AdmissionSettings, Admissions, Ask};
 use crate::clock::{self, Clock, Stopwatch};
 use crate::node::{LogSettings, Node, Running, Settings};
@@ -27,6 +28,10 @@ const STEADY_RECORDS: u64 = 100_000;
 /// Decisions at a steady rate come so many at once, so often.
 const STEADY_AT_ONCE: u64 = 10;
 const STEADY_EVERY: Duration = Duration::from_millis(1);
+/// Leases that one organization has open while its requests are refused, and how long they live: one that is over before
+/// its tokens leave the window is looked at for the wait.
+const REFUSED_OPEN: usize = 10_000;
+const REFUSED_LEASE_SECONDS: [i64; 2] = [60, 50];
 /// Records per request of the steady load.
 const PER_REQUEST: usize = 1_000;
 
@@ -79,6 +84,13 @@ pub(super) async fn run(options: &Admission) -> Result<(), BenchError> {
         "The same beside {} records/s ingested",
         grouped(records.checked_div(options.seconds.saturating_mul(whole(options.runs.max(1)))).unwrap_or(0))
     ));
+    for lease_seconds in REFUSED_LEASE_SECONDS {
+        let refused = gate.refusals(&mut traffic, lease_seconds).await?;
+        refused.say_nanos(&format!(
+            "Refused for its tokens of a minute, {} leases of {lease_seconds} s open",
+            grouped(whole(REFUSED_OPEN))
+        ));
+    }
     running.stop().await.map_err(BenchError::made)
 }
 
@@ -163,6 +175,15 @@ impl Gate {
     }
 
     fn ask(&self, secret: &str, random: u64) -> Result<LeaseId, BenchError> {
+        self.ask_for(secret, random, None)?.map_err(|refusal| BenchError::Made(refusal.message()))
+    }
+
+    fn ask_for(
+        &self,
+        secret: &str,
+        random: u64,
+        lease_seconds: Option<i64>,
+    ) -> Result<Result<LeaseId, Box<Refusal>>, BenchError> {
         let Some(model) = self.models.get(place(self.models.len(), random >> 32)) else {
             return Err(BenchError::Made("there is no model".to_owned()));
         };
@@ -174,11 +195,48 @@ impl Gate {
             max_output_tokens: Some(500),
             meters: &self.meters,
             request_id: None,
-            lease_seconds: None,
+            lease_seconds,
             organizations: None,
         };
         let admitted = self.admissions().admit(&ask);
-        admitted.map(|admitted| admitted.lease).map_err(|refusal| BenchError::Made(refusal.message()))
+        Ok(admitted.map(|admitted| admitted.lease))
+    }
+
+    /// Refusals of one organization whose tokens of a minute are used up by requests in progress.
+    async fn refusals(&self, traffic: &mut Traffic, lease_seconds: i64) -> Result<Latencies, BenchError> {
+        let first = traffic.customers().first().map(|customer| customer.id.clone());
+        let (Some(customer), Some(secret)) = (first, self.secrets.first()) else {
+            return Err(BenchError::Made("there is no organization".to_owned()));
+        };
+        let leases = (0..REFUSED_OPEN).map(|_| {
+            let admitted = self.ask_for(secret, 0, Some(lease_seconds))?;
+            admitted.map_err(|refusal| BenchError::Made(refusal.message()))
+        });
+        let leases: Vec<_> = leases.collect::<Result<_, _>>()?;
+        let limit = |tpm| {
+            let rates = RateOverride { tpm, ..RateOverride::default() };
+            let quantities = QuantityOverride { projects: Change::Keep, api_keys: Change::Keep };
+            let limits = OrganizationCommand::OverrideLimits { quantities, rates };
+            self.node.decide(Command::Organization(customer.clone(), limits), Actor::Engine, None)
+        };
+        limit(Change::Set(2_000)).await.map_err(BenchError::made)?;
+        let mut waits = Vec::with_capacity(REFUSED_OPEN);
+        for _ in 0..REFUSED_OPEN {
+            let watch = Stopwatch::start();
+            let answer = self.ask_for(secret, 0, None)?;
+            waits.push(watch.elapsed());
+            match answer {
+                Err(refusal) if refusal.code == Code::OrganizationTpm => {}
+                Ok(_) | Err(_) => return Err(BenchError::Made("it was not refused".to_owned())),
+            }
+        }
+        limit(Change::Set(1_000_000_000_000)).await.map_err(BenchError::made)?;
+        for lease in &leases {
+            self.admissions().release(lease, None).map_err(BenchError::made)?;
+        }
+        let mut refused = Latencies::default();
+        refused.extend(waits);
+        Ok(refused)
     }
 
     fn settle(&self, lease: &LeaseId, organizations: Option<&[OrgId]>) -> Result<(), BenchError> {
