@@ -308,4 +308,14 @@ mod tests {
         assert_eq!(between_quotes(&"no \"é\"".into()), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
     }
+
+    /// A header that is missing there is one that a customer may forge.
+    #[test]
+    fn envoy_removes_whatever_decides_a_request_or_names_its_owner() {
+        let page = include_str!("../../../../docs/envoy.md");
+        let removed: Vec<_> = page.lines().filter_map(|line| line.trim().strip_prefix("- remove: ")).collect();
+        let asked = [TOKEN, MODEL, INPUT_TOKENS, MAX_OUTPUT_TOKENS, DECIDED];
+        let named = [&LEASE, &ORGANIZATION, &PROJECT, &KEY, &TIER].map(HeaderName::as_str);
+        assert_eq!(removed, [asked, named].concat());
+    }
 }
