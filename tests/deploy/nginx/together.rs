@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollbook_tests::system::{Answer, Key, System};
 
-use super::gateway::{Gateway, MODEL, client, read};
+use super::gateway::{BODY_BYTES, Gateway, MODEL, client, read};
 use super::python::calls;
 use super::refusals::unavailable;
 
@@ -51,7 +51,7 @@ impl Platform {
     async fn said_itself(&self, key: &str) -> Answer {
         let request = self.tollbook.api.anonymous("POST", "/v1/authorize").bearer_auth(key);
         let request = request.header("tollbook-token", &self.token).header("x-forwarded-for", "127.0.0.2");
-        read(request.header("x-tollbook-model", MODEL).header("x-tollbook-input-tokens", "250")).await
+        read(request.header("x-tollbook-model", MODEL).header("x-tollbook-input-tokens", BODY_BYTES)).await
     }
 }
 

@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn envoy_removes_whatever_decides_a_request_or_names_its_owner() {
         let page = include_str!("../../../../docs/envoy.md");
-        let removed: Vec<_> = page.lines().filter_map(|line| line.trim().strip_prefix("- remove: ")).collect();
+        let removed: Vec<_> =
+            page.lines().filter_map(|line| line.trim().strip_prefix("- remove: ")).collect();
         let asked = [TOKEN, MODEL, INPUT_TOKENS, MAX_OUTPUT_TOKENS, DECIDED];
         let named = [&LEASE, &ORGANIZATION, &PROJECT, &KEY, &TIER].map(HeaderName::as_str);
         assert_eq!(removed, [asked, named].concat());
