@@ -1,6 +1,6 @@
-//! The same decision as an auth subrequest of a proxy: everything is in headers, whatever the method and path.
+//! The same decision as an auth subrequest of a proxy: everything is in headers, whatever the method and path. Proxies that
+//! append the customer's path append the customer's query, too: there it says nothing.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -10,7 +10,7 @@ use tollbook_schemas::id::ModelName;
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::usage::QUANTITY_MAX;
 use utoipa::openapi::Required;
-use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::reply::{Admission, Outcome, Reply, decide};
@@ -49,11 +49,17 @@ pub(super) fn routes(routes: &mut Routes) {
                get; with `style=nginx` it is 403, as `auth_request` knows no other, with the real status in \
                `X-Tollbook-Status` and the body in `X-Tollbook-Body`.",
     };
-    routes.any(&["/v1/authorize"], |parts| described(says, parts), any(authorize));
+    let describe = |parts: &mut Parts| {
+        let about = "`nginx`: how refusals are told. Anything else, and other parameters, say nothing.";
+        let text = ObjectBuilder::new().schema_type(Type::String).into();
+        described(says, Some(parameter("style", ParameterIn::Query, about, text)), parts)
+    };
+    routes.any(&["/v1/authorize"], describe, any(authorize));
     let says = Says {
         id: "authorizePath",
         summary: "The same for proxies that append the customer's path",
-        more: "The path, which may have further segments, says nothing.",
+        more: "The path, which may have further segments, and the query are the customer's and say nothing: refusals have \
+               their own status, headers and body.",
     };
     let describe = |parts: &mut Parts| {
         let path = ParameterBuilder::new()
@@ -62,21 +68,21 @@ pub(super) fn routes(routes: &mut Routes) {
             .required(Required::True)
             .description(Some("Any path."))
             .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
-        described(says, parts).parameter(path.build())
+        described(says, None, parts).parameter(path.build())
     };
-    routes.any(&["/v1/authorize/{*path}", "/v1/authorize/"], describe, any(authorize));
+    routes.any(&["/v1/authorize/{*path}", "/v1/authorize/"], describe, any(authorize_path));
 }
 
-fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
-    let parameter = |name: &str, place, about: &str, schema: Described| {
-        let needed = if name == "X-Tollbook-Model" { Required::True } else { Required::False };
-        let parameter = ParameterBuilder::new().name(name).parameter_in(place).description(Some(about));
-        parameter.required(needed).schema(Some(schema)).build()
-    };
+fn parameter(name: &str, place: ParameterIn, about: &str, schema: Described) -> Parameter {
+    let needed = if name == "X-Tollbook-Model" { Required::True } else { Required::False };
+    let parameter = ParameterBuilder::new().name(name).parameter_in(place).description(Some(about));
+    parameter.required(needed).schema(Some(schema)).build()
+}
+
+fn described(says: Says, style: Option<Parameter>, parts: &mut Parts) -> OperationBuilder {
     let text = || ObjectBuilder::new().schema_type(Type::String).into();
     let (model, units) = (ModelName::describe(parts), Units::describe(parts));
     let (request, decided) = (RequestId::describe(parts), Decided::describe(parts));
-    let style = "`nginx`: how refusals are told. Anything else, and other parameters, are the customer's.";
     let headers = [
         ("X-Tollbook-Model", "The model, as the price book names it.", model),
         ("X-Tollbook-Input-Tokens", "Input tokens; 0 unless said otherwise.", units.clone()),
@@ -94,7 +100,9 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
         ("X-Tollbook-Decided", "What the system that is to be replaced decided.", decided),
     ];
     let mut operation = says.begin().security(gateway_token());
-    operation = operation.parameter(parameter("style", ParameterIn::Query, style, text()));
+    for parameter in style {
+        operation = operation.parameter(parameter);
+    }
     for (name, about, schema) in headers {
         operation = operation.parameter(parameter(name, ParameterIn::Header, about, schema));
     }
@@ -119,6 +127,11 @@ impl Wrong {
     fn header(header: &'static str, reason: &str) -> Self {
         Self { code: "header_invalid", header, message: format!("{header} {reason}") }
     }
+}
+
+/// `ANY /v1/authorize/{path}`.
+async fn authorize_path(State(api): State<Api>, request: Request) -> Reply {
+    decided(&api, &request)
 }
 
 /// `ANY /v1/authorize`.
@@ -292,8 +305,9 @@ fn ascii(json: &str) -> String {
             continue;
         }
         for unit in c.encode_utf16(&mut units) {
-            // Writing to a string does not fail.
-            let _written = write!(text, "\\u{unit:04x}");
+            let digit = |shift: u8| char::from_digit(u32::from(*unit >> shift & 0xf), 16);
+            text.push_str("\\u");
+            text.extend([12, 8, 4, 0].into_iter().filter_map(digit));
         }
     }
     text
