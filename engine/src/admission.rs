@@ -19,6 +19,7 @@ pub mod standing;
 pub mod window;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,7 @@ const KEY_SHARDS: usize = 64;
 const DISAGREEMENTS_MAX: usize = 1_000;
 
 /// A request that asks whether it may pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ask<'a> {
     /// The customer's API key, as it was sent.
     pub api_key: &'a str,
@@ -450,6 +451,33 @@ impl Admissions {
 
     fn lease_place(&self, lease: &LeaseId) -> Option<(PartitionId, u32, u64)> {
         desk::lease_place(self.run, lease)
+    }
+}
+
+/// Without the customer's key, so that no log has it.
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            api_key: _,
+            ip,
+            model,
+            input_tokens,
+            max_output_tokens,
+            meters,
+            request_id,
+            lease_seconds,
+            organizations,
+        } = self;
+        f.debug_struct("Ask")
+            .field("ip", ip)
+            .field("model", model)
+            .field("input_tokens", input_tokens)
+            .field("max_output_tokens", max_output_tokens)
+            .field("meters", meters)
+            .field("request_id", request_id)
+            .field("lease_seconds", lease_seconds)
+            .field("organizations", organizations)
+            .finish_non_exhaustive()
     }
 }
 

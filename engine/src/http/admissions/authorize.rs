@@ -100,7 +100,7 @@ fn described(says: Says, style: Option<Parameter>, parts: &mut Parts) -> Operati
         ("X-Tollbook-Decided", "What the system that is to be replaced decided.", decided),
     ];
     let mut operation = says.begin().security(gateway_token());
-    for parameter in style {
+    if let Some(parameter) = style {
         operation = operation.parameter(parameter);
     }
     for (name, about, schema) in headers {
