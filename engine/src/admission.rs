@@ -42,6 +42,7 @@ pub use self::refusal::{Code, Refusal};
 pub use self::settings::{AdmissionSettings, Mode, WhenBehind};
 use crate::clock::{self, Clock};
 use crate::metrics;
+use crate::seldom::Seldom;
 
 /// Longest secret that can be one.
 const SECRET_MAX: usize = 512;
@@ -173,6 +174,7 @@ pub struct Admissions {
     refused: Vec<AtomicU64>,
     disagreements: Mutex<VecDeque<Disagreement>>,
     disagreed: AtomicU64,
+    said: Seldom,
 }
 
 impl Keys {
@@ -219,6 +221,7 @@ impl Admissions {
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             disagreements: Mutex::default(),
             disagreed: AtomicU64::new(0),
+            said: Seldom::default(),
             settings,
         }
     }
@@ -329,7 +332,9 @@ impl Admissions {
             let (at, model) = (self.clock.now(), ask.model.clone());
             let organization = self.find(ask).ok().map(|(_, key)| lock(&key.account).id().clone());
             let code = ours.map_or("admit", |refusal| refusal.code.as_str());
-            tracing::info!(?theirs, ours = code, organization = organization.as_ref().map(OrgId::as_str), %model, "decided otherwise than the system to be replaced");
+            if let Some(left_out) = self.may_say(code) {
+                tracing::info!(?theirs, ours = code, organization = organization.as_ref().map(OrgId::as_str), %model, left_out, "decided otherwise than the system to be replaced");
+            }
             let mut kept = lock(&self.disagreements);
             if kept.len() >= DISAGREEMENTS_MAX {
                 kept.pop_front();
@@ -338,6 +343,11 @@ impl Admissions {
             self.disagreed.fetch_add(1, Ordering::Relaxed);
         }
         agrees
+    }
+
+    /// How many lines of a kind the log was spared since the last one, if one may be written now.
+    pub(crate) fn may_say(&self, kind: &'static str) -> Option<u64> {
+        self.said.may_say(kind, self.clock.now())
     }
 
     /// The last disagreements, oldest first, and how many there were since the start.

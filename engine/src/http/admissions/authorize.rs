@@ -16,7 +16,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use super::reply::{Admission, Outcome, Reply, decide};
 use super::sent::{Question, RequestId, Units, request_id};
 use super::{GATEWAYS, REFUSALS, address, limited};
-use crate::admission::{Code, Decided, Mode};
+use crate::admission::{Admissions, Code, Decided, Mode};
 use crate::http::Api;
 use crate::http::answer::{Answer, Json};
 use crate::http::auth::Caller;
@@ -148,10 +148,7 @@ fn decided(api: &Api, request: &Request) -> Reply {
     let admissions = api.node.admissions();
     let caller = match gateway(api, headers) {
         Ok(caller) => caller,
-        Err(why) => {
-            tracing::warn!(why, "an auth subrequest came without a token that works");
-            return Reply::gateway_unauthorized();
-        }
+        Err(why) => return unauthorized(admissions, why),
     };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let settings = admissions.settings();
@@ -172,11 +169,26 @@ fn decided(api: &Api, request: &Request) -> Reply {
         }
         // Who only observes stands in nobody's way.
         Err(wrong) if settings.mode == Mode::Observe => {
-            tracing::warn!(code = wrong.code, message = wrong.message, "an auth subrequest cannot be read");
+            if let Some(left_out) = admissions.may_say(wrong.code) {
+                tracing::warn!(
+                    code = wrong.code,
+                    message = wrong.message,
+                    left_out,
+                    "an auth subrequest cannot be read"
+                );
+            }
             Reply::decided(&Outcome::unread(wrong.code, wrong.message), settings.balance_status)
         }
         Err(Wrong { code, header, message }) => Reply::unreadable(message, header, code),
     }
+}
+
+/// A gateway's token that does not work, which every request of its customers tells again.
+fn unauthorized(admissions: &Admissions, why: &'static str) -> Reply {
+    if let Some(left_out) = admissions.may_say(why) {
+        tracing::warn!(why, left_out, "an auth subrequest came without a token that works");
+    }
+    Reply::gateway_unauthorized()
 }
 
 /// Whose the gateway's token is. Errors: why it does not work.
@@ -316,11 +328,27 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::AdmissionSettings;
+    use crate::clock::Clock;
+    use crate::seldom::logged;
 
     #[test]
     fn a_body_in_a_header_is_ascii() {
         assert_eq!(between_quotes(&"no \"é\"".into()), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
+    }
+
+    #[test]
+    fn a_gateway_without_a_token_does_not_fill_the_log() {
+        let admissions = Admissions::new(AdmissionSettings::default(), Clock::System, 1);
+        let lines = logged(|| {
+            for why in ["there is no Tollbook-Token", "there is no such token"] {
+                for _ in 0..100 {
+                    assert_eq!(unauthorized(&admissions, why).code, Some("gateway_unauthorized"));
+                }
+            }
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
     }
 
     /// A header that is missing there is one that a customer may forge.
