@@ -29,6 +29,7 @@
 )]
 
 mod admission;
+mod admission_anew;
 mod books;
 mod corrections;
 mod idempotency;
