@@ -21,6 +21,7 @@ pub mod standing;
 pub mod window;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +44,7 @@ pub use self::refusal::{Code, Refusal};
 pub use self::settings::{AdmissionSettings, Mode, WhenBehind};
 use crate::clock::{self, Clock};
 use crate::metrics;
+use crate::seldom::Seldom;
 
 /// Longest secret that can be one.
 const SECRET_MAX: usize = 512;
@@ -52,7 +54,7 @@ const KEY_SHARDS: usize = 64;
 const DISAGREEMENTS_MAX: usize = 1_000;
 
 /// A request that asks whether it may pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ask<'a> {
     /// The customer's API key, as it was sent.
     pub api_key: &'a str,
@@ -174,6 +176,7 @@ pub struct Admissions {
     refused: Vec<AtomicU64>,
     disagreements: Mutex<VecDeque<Disagreement>>,
     disagreed: AtomicU64,
+    said: Seldom,
 }
 
 impl Keys {
@@ -220,6 +223,7 @@ impl Admissions {
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             disagreements: Mutex::default(),
             disagreed: AtomicU64::new(0),
+            said: Seldom::default(),
             settings,
         }
     }
@@ -330,7 +334,9 @@ impl Admissions {
             let (at, model) = (self.clock.now(), ask.model.clone());
             let organization = self.find(ask).ok().map(|(_, key)| lock(&key.account).id().clone());
             let code = ours.map_or("admit", |refusal| refusal.code.as_str());
-            tracing::info!(?theirs, ours = code, organization = organization.as_ref().map(OrgId::as_str), %model, "decided otherwise than the system to be replaced");
+            if let Some(left_out) = self.may_say(code) {
+                tracing::info!(?theirs, ours = code, organization = organization.as_ref().map(OrgId::as_str), %model, left_out, "decided otherwise than the system to be replaced");
+            }
             let mut kept = lock(&self.disagreements);
             if kept.len() >= DISAGREEMENTS_MAX {
                 kept.pop_front();
@@ -339,6 +345,11 @@ impl Admissions {
             self.disagreed.fetch_add(1, Ordering::Relaxed);
         }
         agrees
+    }
+
+    /// How many lines of a kind the log was spared since the last one, if one may be written now.
+    pub(crate) fn may_say(&self, kind: &'static str) -> Option<u64> {
+        self.said.may_say(kind, self.clock.now())
     }
 
     /// The last disagreements, oldest first, and how many there were since the start.
@@ -452,6 +463,33 @@ impl Admissions {
 
     fn lease_place(&self, lease: &LeaseId) -> Option<(PartitionId, u32, u64)> {
         desk::lease_place(self.run, lease)
+    }
+}
+
+/// Without the customer's key, so that no log has it.
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            api_key: _,
+            ip,
+            model,
+            input_tokens,
+            max_output_tokens,
+            meters,
+            request_id,
+            lease_seconds,
+            organizations,
+        } = self;
+        f.debug_struct("Ask")
+            .field("ip", ip)
+            .field("model", model)
+            .field("input_tokens", input_tokens)
+            .field("max_output_tokens", max_output_tokens)
+            .field("meters", meters)
+            .field("request_id", request_id)
+            .field("lease_seconds", lease_seconds)
+            .field("organizations", organizations)
+            .finish_non_exhaustive()
     }
 }
 

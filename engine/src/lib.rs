@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod metrics;
 pub mod partition;
+pub(crate) mod seldom;
 
 pub mod lease;
 pub mod log;

@@ -201,6 +201,12 @@ async fn envoys_contract_is_kept() {
     let busy = refusal(asked()).await;
     assert_eq!(busy.expect(429)["error"]["code"], "organization_concurrency");
     assert_eq!([busy.header("retry-after"), busy.header("retry-after-ms")], ["1", "1000"]);
+    // What a customer writes behind the path is not an order of the proxy's.
+    for path in ["/v1/chat/completions?style=nginx", "/?style=nginx"] {
+        let styled = envoy(api, &token, &key, ("POST", path)).header("x-tollbook-model", MODEL);
+        let styled = refusal(styled).await;
+        assert_eq!((styled.status, styled.header("x-tollbook-status")), (429, ""), "{path}");
+    }
     // 503 makes Envoy do what `failure_mode_allow` says; the customer's own key was never in question.
     assert_eq!(
         refusal(envoy(api, "wrong", &key, post)).await.expect(503)["error"]["code"],

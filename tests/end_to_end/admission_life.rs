@@ -151,6 +151,14 @@ async fn r10_2_observe_mode_refuses_nothing_and_notes_disagreement() {
     let answer = api.send(header).await;
     assert_eq!((answer.expect(200)["lease"].clone(), answer.header("x-tollbook-lease")), (Value::Null, ""));
     assert_eq!(api.post("/v1/admissions", &json!({ "model": 1 })).await.refused(400), "invalid_fields");
+    let unread =
+        api.send(authorize().header("x-tollbook-model", MODEL).header("x-tollbook-input-tokens", "x"));
+    assert_eq!(unread.await.expect(200)["observed"]["code"], "header_invalid");
+    // But whose gateway it is must be known.
+    let nobodys = api.anonymous("GET", "/v1/authorize").header("tollbook-token", "wrong").bearer_auth(secret);
+    assert_eq!(api.send(nobodys).await.expect(503)["error"]["code"], "gateway_unauthorized");
+    let body = json!({ "api_key": secret, "model": MODEL, "input_tokens": 1 });
+    assert_eq!(api.with_token("wrong").post("/v1/admissions", &body).await.status, 401);
 
     let listed = api.get("/v1/admissions/disagreements").await.expect(200);
     assert_eq!(listed["total"], 4);

@@ -625,7 +625,7 @@ fn r5_2_a_start_counts_the_day_once() {
     let desk = again.desk(PARTITION).unwrap();
     desk.load(&gate.ledger.state);
     desk.seed(&gate.ledger.state, &record, &[1]);
-    desk.own(true);
+    desk.own(Some(1));
     let seen = again.in_flight(PARTITION, &org("acme")).unwrap();
     assert_eq!((seen.tokens, seen.tokens_today, seen.projects[0].1), (600, 600, 600));
     assert_eq!(gate.in_flight(&org("acme")).tokens_today, 600);

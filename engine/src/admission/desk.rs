@@ -40,6 +40,8 @@ pub struct Desk {
     busy: Mutex<Vec<u32>>,
     expired: AtomicU64,
     owned: AtomicBool,
+    /// The last term by which this process decided.
+    last_term: AtomicU64,
     fresh: Freshness,
     /// Tells this process's leases from others'.
     run: u64,
@@ -64,6 +66,7 @@ impl Desk {
             busy: Mutex::default(),
             expired: AtomicU64::new(0),
             owned: AtomicBool::new(false),
+            last_term: AtomicU64::new(0),
             fresh: Freshness::default(),
             run,
         }
@@ -84,19 +87,22 @@ impl Desk {
         self.owned.load(Ordering::Acquire)
     }
 
-    /// Whether this process decides for the partition from now on.
+    /// Whether this process decides for the partition from now on, and by which term.
     ///
-    /// What it admitted when it owned the partition before says little of what another process has admitted since, and
-    /// those requests were ended there: so an owner begins without leases and request counts, as after a start.
-    pub fn own(&self, owned: bool) {
-        if owned && !self.is_owned() {
-            let now = self.clock.now();
-            let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-            for account in &accounts.all {
-                lock(account).forget_requests(now);
+    /// What it admitted before another one decided says little of what that has admitted since, and those requests were
+    /// ended there: an owner after another one begins without leases and request counts, as after a start.
+    pub fn own(&self, term: Option<u64>) {
+        if let Some(term) = term {
+            let before = self.last_term.swap(term, Ordering::AcqRel);
+            if term != before && term != before.saturating_add(1) {
+                let now = self.clock.now();
+                let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+                for account in &accounts.all {
+                    lock(account).forget_requests(now);
+                }
             }
         }
-        self.owned.store(owned, Ordering::Release);
+        self.owned.store(term.is_some(), Ordering::Release);
     }
 
     /// Takes all of State, before anything is asked.

@@ -27,6 +27,10 @@ pub(crate) const TOKEN: &str = "tbt_gateway";
 pub(crate) const MODEL: &str = "kimi-k2.5";
 /// The change that makes nginx wait for Tollbook as shipped: tests wait for longer.
 pub(crate) const PATIENCE: (&str, &str) = ("proxy_read_timeout 60s;", "proxy_read_timeout 1s;");
+/// What customers send.
+pub(crate) const BODY: &str = r#"{"model":"kimi-k2.5","messages":[{"role":"user","content":"Hello"}]}"#;
+/// How many bytes that is.
+pub(crate) const BODY_BYTES: &str = "68";
 /// A customer's key.
 pub(crate) const KEY: &str = "sk-customer";
 
@@ -58,8 +62,7 @@ impl Gateway {
     /// A request with this key of a customer who has this client.
     pub(crate) fn request_of(&self, customer: &Client, path: &str, key: &str) -> RequestBuilder {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
-        customer.post(format!("{}{path}", self.nginx.url())).bearer_auth(key).body(body.to_string())
+        customer.post(format!("{}{path}", self.nginx.url())).bearer_auth(key).body(BODY)
     }
 
     /// A customer's request with this key.

@@ -2,7 +2,7 @@
 
 use reqwest::Response;
 
-use super::gateway::{Gateway, KEY, LIMITS, MODEL, TOKEN, authorizer};
+use super::gateway::{BODY_BYTES, Gateway, KEY, LIMITS, MODEL, TOKEN, authorizer};
 
 #[tokio::test]
 async fn an_admitted_request_reaches_the_llm_server_and_its_answer_the_customer() {
@@ -24,7 +24,7 @@ async fn an_admitted_request_reaches_the_llm_server_and_its_answer_the_customer(
         ("authorization", "Bearer sk-customer"),
         ("x-forwarded-for", "127.0.0.1"),
         ("x-tollbook-model", MODEL),
-        ("x-tollbook-input-tokens", "250"),
+        ("x-tollbook-input-tokens", BODY_BYTES),
         ("x-tollbook-max-output-tokens", ""),
     ] {
         assert_eq!(calls[0].header(name), value, "{name}");

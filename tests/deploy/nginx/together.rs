@@ -1,18 +1,29 @@
 //! nginx and the real engine.
 
 use std::fs;
+use std::path::Path;
 
-use reqwest::Client;
+use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tollbook_tests::eventually;
 use tollbook_tests::system::{Answer, Key, System};
 
-use super::gateway::{Gateway, MODEL, client, read};
+use super::gateway::{BODY, BODY_BYTES, Gateway, MODEL, client, read};
 use super::python::calls;
 use super::refusals::unavailable;
+use crate::deployment::DEADLINE;
 
 /// An address of customers that is not also that of nginx.
 const CUSTOMER: [u8; 4] = [127, 0, 0, 2];
+
+/// What the nginx configuration wants of Tollbook's.
+fn beside() -> String {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nginx.conf");
+    let config = fs::read_to_string(config).unwrap();
+    let lines = config.lines().skip_while(|line| *line != "#   [admission]");
+    lines.map_while(|line| line.strip_prefix("#   ")).map(|line| format!("{line}\n")).collect()
+}
 
 /// The whole deployment.
 struct Platform {
@@ -25,11 +36,16 @@ struct Platform {
 
 impl Platform {
     async fn start(words: &[(&str, &str)]) -> Self {
+        Self::start_with(&beside(), ["1", "1"], words).await
+    }
+
+    /// With this configuration of Tollbook, and these prices of input and output.
+    async fn start_with(settings: &str, [input, output]: [&str; 2], words: &[(&str, &str)]) -> Self {
         let files = TempDir::new().unwrap();
         let config = files.path().join("tollbook.toml");
-        fs::write(&config, "[admission]\ntrusted_proxies = [\"127.0.0.1\"]\n").unwrap();
+        fs::write(&config, settings).unwrap();
         let tollbook = System::builder().arg("--config").arg(config.to_string_lossy()).start().await;
-        tollbook.api.prices(MODEL, "1", "1", "1").await;
+        tollbook.api.prices(MODEL, input, input, output).await;
         let token = tollbook.api.service_token(&["gateway"], None).await;
         let port = tollbook.api.url().rsplit(':').next().unwrap().parse().unwrap();
         let gateway = Gateway::start(port, &token, words).await;
@@ -47,11 +63,38 @@ impl Platform {
         read(self.gateway.request_of(&self.customer, path, key)).await
     }
 
+    /// A stream that has begun, and stays open.
+    async fn stream(&self, key: &Key) -> Response {
+        let request = self.gateway.request_of(&self.customer, "/v1/stream", &key.secret);
+        let mut stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        stream.chunk().await.unwrap().expect("an event");
+        stream
+    }
+
+    /// What a customer has, below zero too, and what of it is held.
+    async fn money(&self, key: &Key) -> [String; 2] {
+        let balance = self.tollbook.api.balance(&key.organization).await;
+        ["cash", "held"].map(|name| balance[name].as_str().unwrap().to_owned())
+    }
+
+    /// Tells what a stream used, as its LLM server does, and waits until it is charged.
+    async fn charge(&self, key: &Key, stream: &Response) {
+        let request = stream.headers()["x-request-id"].to_str().unwrap();
+        let mut event = key.event(request, MODEL);
+        event["data"] = json!({
+            "api_key_id": key.id, "model": MODEL, "request_id": request,
+            "input_tokens": BODY.len(), "output_tokens": 0,
+        });
+        self.tollbook.api.events(&[event]).await;
+        self.tollbook.api.folded().await;
+    }
+
     /// What the engine says of this key itself, as to a proxy that passes on what it says.
     async fn said_itself(&self, key: &str) -> Answer {
         let request = self.tollbook.api.anonymous("POST", "/v1/authorize").bearer_auth(key);
         let request = request.header("tollbook-token", &self.token).header("x-forwarded-for", "127.0.0.2");
-        read(request.header("x-tollbook-model", MODEL).header("x-tollbook-input-tokens", "250")).await
+        read(request.header("x-tollbook-model", MODEL).header("x-tollbook-input-tokens", BODY_BYTES)).await
     }
 }
 
@@ -130,6 +173,53 @@ async fn r5_2_a_stream_that_is_left_frees_its_slot() {
     stream.chunk().await.unwrap().expect("an event");
     drop(stream);
     passes_next(&platform, &key).await;
+}
+
+/// A customer's dollar, and requests at 68 cents.
+const DEAR: [&str; 2] = ["10000", "0"];
+
+#[tokio::test]
+async fn r5_7_a_stream_within_its_lease_is_held_to_its_end() {
+    let platform = Platform::start_with(&beside(), DEAR, &[]).await;
+    let key = platform.tier0("Acme").await;
+    let stream = platform.stream(&key).await;
+    assert_eq!(platform.money(&key).await, ["1", "0.68"]);
+    // The same before and after the charge: nothing is promised twice.
+    for money in [["1", "0.68"], ["0.32", "0"]] {
+        assert_eq!(platform.money(&key).await, money);
+        let refused = platform.ask("/v1/chat/completions", &key.secret).await;
+        assert_eq!(refused.expect(429)["error"]["code"], "balance_below_request");
+        platform.charge(&key, &stream).await;
+    }
+}
+
+/// The bound of docs/nginx.md: with one slot, and streams of three leases, two at a time have no hold.
+#[tokio::test]
+async fn r5_7_streams_that_outlive_their_leases_overdraw_by_as_many_as_the_bound_says() {
+    let settings = beside().replace("authorize_lease_seconds = 600 ", "authorize_lease_seconds = 1 ");
+    assert_ne!(settings, beside());
+    let platform = Platform::start_with(&settings, DEAR, &[]).await;
+    let key = platform.tier0("Acme").await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(platform.stream(&key).await);
+        eventually(DEADLINE, "the lease is over", || async {
+            (platform.money(&key).await == ["1", "0"]).then_some(())
+        })
+        .await;
+    }
+    for (stream, available) in streams.iter().zip(["0.32", "-0.36", "-1.04"]) {
+        platform.charge(&key, stream).await;
+        assert_eq!(platform.money(&key).await, [available, "0"]);
+        // What is charged stops what comes next, while they still run.
+        assert_eq!(platform.ask("/v1/chat/completions", &key.secret).await.status, 429);
+    }
+    // -1.04 is less than the price of two of them. That they end now, and their leases are not found, changes nothing.
+    for _ in 0..6 {
+        platform.gateway.go_on().await;
+    }
+    platform.gateway.all_ended().await;
+    assert_eq!(platform.money(&key).await, ["-1.04", "0"]);
 }
 
 /// Once nginx has ended what was under way, which it does before it writes of it, the next request passes.

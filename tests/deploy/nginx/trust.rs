@@ -1,8 +1,9 @@
 //! What customers claim about themselves.
 
-use reqwest::{Method, RequestBuilder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use super::gateway::{Gateway, KEY, MODEL, TOKEN, authorizer, read};
+use super::gateway::{BODY_BYTES, Gateway, KEY, MODEL, TOKEN, authorizer, read};
 use super::stub::{Asked, Stub};
 
 /// Headers by which a customer would be somebody else, somewhere else, or cheaper.
@@ -40,7 +41,7 @@ async fn what_a_customer_claims_is_not_believed() {
         ("x-forwarded-for", "127.0.0.1", "127.0.0.1"),
         ("x-real-ip", "", "127.0.0.1"),
         ("x-tollbook-model", MODEL, ""),
-        ("x-tollbook-input-tokens", "250", ""),
+        ("x-tollbook-input-tokens", BODY_BYTES, ""),
         ("x-tollbook-max-output-tokens", "", ""),
         ("x-tollbook-lease", "", "lease_1"),
         ("x-tollbook-organization", "", "org_1"),
@@ -83,7 +84,10 @@ async fn a_gateway_in_front_is_believed_if_it_is_named() {
     let odd = gateway.request("/v1/chat/completions", KEY).header("X-Tollbook-Input-Tokens", "1, 2");
     assert_eq!(read(odd).await.status, 200);
     let asked = last_question(&tollbook);
-    assert_eq!((asked.header("x-tollbook-model"), asked.header("x-tollbook-input-tokens")), (MODEL, "250"));
+    assert_eq!(
+        (asked.header("x-tollbook-model"), asked.header("x-tollbook-input-tokens")),
+        (MODEL, BODY_BYTES)
+    );
 }
 
 #[tokio::test]
@@ -97,37 +101,67 @@ async fn the_question_cannot_be_asked_by_customers() {
 }
 
 #[tokio::test]
-async fn input_tokens_are_guessed_from_the_size_of_the_body() {
+async fn input_tokens_are_as_many_as_the_body_has_bytes() {
     let tollbook = authorizer().await;
     let gateway = Gateway::start(tollbook.port, TOKEN, &[]).await;
-    for (bytes, tokens) in [
-        (1, "250"),
-        (999, "250"),
-        (1_000, "1250"),
-        (4_999, "1250"),
-        (5_000, "2500"),
-        (10_000, "12500"),
-        (49_999, "12500"),
-        (99_999, "25000"),
-        (100_000, "125000"),
-        (500_000, "250000"),
-        (1_000_000, "250000"),
+    for bytes in [1, 999, 1_000, 99_999, 10_000_001, MOST] {
+        assert_eq!(asked_for(&gateway, &tollbook, bytes).await, bytes);
+    }
+    for (method, length, tokens) in [
+        ("GET", "", "0"),
+        ("HEAD", "", "0"),
+        ("DELETE", "", "0"),
+        ("OPTIONS", "", "0"),
+        ("POST", "content-length: 0\r\n", "0"),
+        ("DELETE", "content-length: 2\r\n", "2"),
+        // The largest that may come.
+        ("POST", "transfer-encoding: chunked\r\n", "20971520"),
+        ("GET", "transfer-encoding: chunked\r\n", "20971520"),
+        // Whether a body follows cannot be told here.
+        ("POST", "", "20971520"),
     ] {
-        let request = gateway.request("/v1/chat/completions", KEY).body("x".repeat(bytes));
-        assert_eq!(read(request).await.status, 200);
-        let asked = last_question(&tollbook);
-        assert_eq!(asked.header("x-tollbook-input-tokens"), tokens, "{bytes} bytes");
+        send(&gateway, method, length).await;
+        assert_eq!(last_question(&tollbook).header("x-tollbook-input-tokens"), tokens, "{method} {length}");
     }
-    let unknown = |method| {
-        let (client, request) = gateway.request("/v1/models", KEY).body("").build_split();
-        let mut request = request.unwrap();
-        *request.method_mut() = method;
-        RequestBuilder::from_parts(client, request)
+}
+
+#[tokio::test]
+async fn a_quarter_of_the_bytes_is_an_estimate_to_choose() {
+    let tollbook = authorizer().await;
+    let quarter = [("default $tollbook_bytes;", "default $tollbook_quarter_of_bytes;")];
+    let gateway = Gateway::start(tollbook.port, TOKEN, &quarter).await;
+    for bytes in [1, 999, 1_000, 4_999, 5_000, 49_999, 99_999, 499_999, 500_000, 4_999_999, 9_999_999, MOST] {
+        let tokens = asked_for(&gateway, &tollbook, bytes).await;
+        assert!(tokens * 4 >= bytes, "{tokens} of {bytes} bytes");
+        assert!(tokens <= bytes * 5 / 4 || tokens == 250, "{tokens} of {bytes} bytes");
+    }
+    send(&gateway, "GET", "").await;
+    assert_eq!(last_question(&tollbook).header("x-tollbook-input-tokens"), "0");
+}
+
+/// The largest body that the configuration lets through.
+const MOST: usize = 20 << 20;
+
+/// As how many input tokens a body of so many bytes is asked for.
+async fn asked_for(gateway: &Gateway, tollbook: &Stub, bytes: usize) -> usize {
+    let request = gateway.request("/v1/chat/completions", KEY).body("x".repeat(bytes));
+    assert_eq!(read(request).await.status, 200);
+    last_question(tollbook).header("x-tollbook-input-tokens").parse().unwrap()
+}
+
+/// A request as it is on the wire, with what it says of its body, which is empty or `{}` where two bytes are announced.
+async fn send(gateway: &Gateway, method: &str, length: &str) {
+    let mut nginx = TcpStream::connect(gateway.nginx.url().trim_start_matches("http://")).await.unwrap();
+    let body = match length.split_once(": ") {
+        Some((_, "2\r\n")) => "{}",
+        Some((_, "chunked\r\n")) => "0\r\n\r\n",
+        _ => "",
     };
-    for (request, tokens) in [(unknown(Method::POST), "250000"), (unknown(Method::GET), "0")] {
-        assert_eq!(read(request).await.status, 200);
-        assert_eq!(last_question(&tollbook).header("x-tollbook-input-tokens"), tokens);
-    }
+    let head = format!("{method} /v1/models HTTP/1.1\r\nhost: llm\r\nauthorization: Bearer {KEY}\r\n");
+    nginx.write_all(format!("{head}connection: close\r\n{length}\r\n{body}").as_bytes()).await.unwrap();
+    let mut said = String::new();
+    nginx.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 "), "{method} {length}: {said}");
 }
 
 /// What Tollbook was asked last.

@@ -1,6 +1,6 @@
-//! The same decision as an auth subrequest of a proxy: everything is in headers, whatever the method and path.
+//! The same decision as an auth subrequest of a proxy: everything is in headers, whatever the method and path. Proxies that
+//! append the customer's path append the customer's query, too: there it says nothing.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -10,13 +10,13 @@ use tollbook_schemas::id::ModelName;
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::usage::QUANTITY_MAX;
 use utoipa::openapi::Required;
-use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::reply::{Admission, Outcome, Reply, decide};
 use super::sent::{Question, RequestId, Units, request_id};
 use super::{GATEWAYS, REFUSALS, address, limited};
-use crate::admission::{Code, Decided, Mode};
+use crate::admission::{Admissions, Code, Decided, Mode};
 use crate::http::Api;
 use crate::http::answer::{Answer, Json};
 use crate::http::auth::Caller;
@@ -49,11 +49,17 @@ pub(super) fn routes(routes: &mut Routes) {
                get; with `style=nginx` it is 403, as `auth_request` knows no other, with the real status in \
                `X-Tollbook-Status` and the body in `X-Tollbook-Body`.",
     };
-    routes.any(&["/v1/authorize"], |parts| described(says, parts), any(authorize));
+    let describe = |parts: &mut Parts| {
+        let about = "`nginx`: how refusals are told. Anything else, and other parameters, say nothing.";
+        let text = ObjectBuilder::new().schema_type(Type::String).into();
+        described(says, Some(parameter("style", ParameterIn::Query, about, text)), parts)
+    };
+    routes.any(&["/v1/authorize"], describe, any(authorize));
     let says = Says {
         id: "authorizePath",
         summary: "The same for proxies that append the customer's path",
-        more: "The path, which may have further segments, says nothing.",
+        more: "The path, which may have further segments, and the query are the customer's and say nothing: refusals have \
+               their own status, headers and body.",
     };
     let describe = |parts: &mut Parts| {
         let path = ParameterBuilder::new()
@@ -62,21 +68,21 @@ pub(super) fn routes(routes: &mut Routes) {
             .required(Required::True)
             .description(Some("Any path."))
             .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
-        described(says, parts).parameter(path.build())
+        described(says, None, parts).parameter(path.build())
     };
-    routes.any(&["/v1/authorize/{*path}", "/v1/authorize/"], describe, any(authorize));
+    routes.any(&["/v1/authorize/{*path}", "/v1/authorize/"], describe, any(authorize_path));
 }
 
-fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
-    let parameter = |name: &str, place, about: &str, schema: Described| {
-        let needed = if name == "X-Tollbook-Model" { Required::True } else { Required::False };
-        let parameter = ParameterBuilder::new().name(name).parameter_in(place).description(Some(about));
-        parameter.required(needed).schema(Some(schema)).build()
-    };
+fn parameter(name: &str, place: ParameterIn, about: &str, schema: Described) -> Parameter {
+    let needed = if name == "X-Tollbook-Model" { Required::True } else { Required::False };
+    let parameter = ParameterBuilder::new().name(name).parameter_in(place).description(Some(about));
+    parameter.required(needed).schema(Some(schema)).build()
+}
+
+fn described(says: Says, style: Option<Parameter>, parts: &mut Parts) -> OperationBuilder {
     let text = || ObjectBuilder::new().schema_type(Type::String).into();
     let (model, units) = (ModelName::describe(parts), Units::describe(parts));
     let (request, decided) = (RequestId::describe(parts), Decided::describe(parts));
-    let style = "`nginx`: how refusals are told. Anything else, and other parameters, are the customer's.";
     let headers = [
         ("X-Tollbook-Model", "The model, as the price book names it.", model),
         ("X-Tollbook-Input-Tokens", "Input tokens; 0 unless said otherwise.", units.clone()),
@@ -94,7 +100,9 @@ fn described(says: Says, parts: &mut Parts) -> OperationBuilder {
         ("X-Tollbook-Decided", "What the system that is to be replaced decided.", decided),
     ];
     let mut operation = says.begin().security(gateway_token());
-    operation = operation.parameter(parameter("style", ParameterIn::Query, style, text()));
+    if let Some(parameter) = style {
+        operation = operation.parameter(parameter);
+    }
     for (name, about, schema) in headers {
         operation = operation.parameter(parameter(name, ParameterIn::Header, about, schema));
     }
@@ -121,6 +129,11 @@ impl Wrong {
     }
 }
 
+/// `ANY /v1/authorize/{path}`.
+async fn authorize_path(State(api): State<Api>, request: Request) -> Reply {
+    decided(&api, &request)
+}
+
 /// `ANY /v1/authorize`.
 async fn authorize(State(api): State<Api>, request: Request) -> Reply {
     let nginx = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "style=nginx"));
@@ -135,10 +148,7 @@ fn decided(api: &Api, request: &Request) -> Reply {
     let admissions = api.node.admissions();
     let caller = match gateway(api, headers) {
         Ok(caller) => caller,
-        Err(why) => {
-            tracing::warn!(why, "an auth subrequest came without a token that works");
-            return Reply::gateway_unauthorized();
-        }
+        Err(why) => return unauthorized(admissions, why),
     };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let settings = admissions.settings();
@@ -159,11 +169,26 @@ fn decided(api: &Api, request: &Request) -> Reply {
         }
         // Who only observes stands in nobody's way.
         Err(wrong) if settings.mode == Mode::Observe => {
-            tracing::warn!(code = wrong.code, message = wrong.message, "an auth subrequest cannot be read");
+            if let Some(left_out) = admissions.may_say(wrong.code) {
+                tracing::warn!(
+                    code = wrong.code,
+                    message = wrong.message,
+                    left_out,
+                    "an auth subrequest cannot be read"
+                );
+            }
             Reply::decided(&Outcome::unread(wrong.code, wrong.message), settings.balance_status)
         }
         Err(Wrong { code, header, message }) => Reply::unreadable(message, header, code),
     }
+}
+
+/// A gateway's token that does not work, which every request of its customers tells again.
+fn unauthorized(admissions: &Admissions, why: &'static str) -> Reply {
+    if let Some(left_out) = admissions.may_say(why) {
+        tracing::warn!(why, left_out, "an auth subrequest came without a token that works");
+    }
+    Reply::gateway_unauthorized()
 }
 
 /// Whose the gateway's token is. Errors: why it does not work.
@@ -292,8 +317,9 @@ fn ascii(json: &str) -> String {
             continue;
         }
         for unit in c.encode_utf16(&mut units) {
-            // Writing to a string does not fail.
-            let _written = write!(text, "\\u{unit:04x}");
+            let digit = |shift: u8| char::from_digit(u32::from(*unit >> shift & 0xf), 16);
+            text.push_str("\\u");
+            text.extend([12, 8, 4, 0].into_iter().filter_map(digit));
         }
     }
     text
@@ -302,10 +328,37 @@ fn ascii(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::AdmissionSettings;
+    use crate::clock::Clock;
+    use crate::seldom::logged;
 
     #[test]
     fn a_body_in_a_header_is_ascii() {
         assert_eq!(between_quotes(&"no \"é\"".into()), r#"no \"\u00e9\""#);
         assert_eq!(ascii("{\"a\":\"sk-… 😀\u{7f}\"}"), r#"{"a":"sk-\u2026 \ud83d\ude00\u007f"}"#);
+    }
+
+    #[test]
+    fn a_gateway_without_a_token_does_not_fill_the_log() {
+        let admissions = Admissions::new(AdmissionSettings::default(), Clock::System, 1);
+        let lines = logged(|| {
+            for why in ["there is no Tollbook-Token", "there is no such token"] {
+                for _ in 0..100 {
+                    assert_eq!(unauthorized(&admissions, why).code, Some("gateway_unauthorized"));
+                }
+            }
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+    }
+
+    /// A header that is missing there is one that a customer may forge.
+    #[test]
+    fn envoy_removes_whatever_decides_a_request_or_names_its_owner() {
+        let page = include_str!("../../../../docs/envoy.md");
+        let removed: Vec<_> =
+            page.lines().filter_map(|line| line.trim().strip_prefix("- remove: ")).collect();
+        let asked = [TOKEN, MODEL, INPUT_TOKENS, MAX_OUTPUT_TOKENS, DECIDED];
+        let named = [&LEASE, &ORGANIZATION, &PROJECT, &KEY, &TIER].map(HeaderName::as_str);
+        assert_eq!(removed, [asked, named].concat());
     }
 }

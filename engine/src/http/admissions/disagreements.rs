@@ -61,3 +61,40 @@ async fn list(Reading { at, .. }: Reading<()>) -> Result<Json<Disagreements>, Pr
     let (items, total) = at.node.admissions().disagreements();
     Ok(Json(Disagreements { items: items.into_iter().map(Differing::of).collect(), total }))
 }
+
+#[cfg(test)]
+mod tests {
+    use tollbook_schemas::id::ModelName;
+    use tollbook_schemas::policy::Meters;
+
+    use crate::admission::{AdmissionSettings, Admissions, Ask, Code, Decided, Refusal};
+    use crate::clock::Clock;
+    use crate::seldom::logged;
+
+    /// They may be a tenth of all requests: the list and the count have them all.
+    #[test]
+    fn r10_2_disagreements_are_counted_each_and_logged_seldom() {
+        let admissions = Admissions::new(AdmissionSettings::default(), Clock::System, 1);
+        let (model, meters) = (ModelName::parse("kimi").unwrap(), Meters::new());
+        let ask = Ask {
+            api_key: "sk-1",
+            ip: None,
+            model: &model,
+            input_tokens: 1,
+            max_output_tokens: None,
+            meters: &meters,
+            request_id: None,
+            lease_seconds: None,
+            organizations: None,
+        };
+        let ours = [Code::KeyInvalid, Code::KeyRevoked].map(Refusal::bare);
+        let lines = logged(|| {
+            for ours in ours.iter().cycle().take(2_000) {
+                assert!(!admissions.note_decided(&ask, Decided::Admit, Some(ours)));
+            }
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let (kept, total) = admissions.disagreements();
+        assert_eq!((kept.len(), total), (1_000, 2_000));
+    }
+}
