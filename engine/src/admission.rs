@@ -12,6 +12,7 @@ pub mod check;
 mod desk;
 pub mod fresh;
 pub mod lease;
+mod projects;
 pub mod refusal;
 pub(crate) mod seed;
 mod settings;

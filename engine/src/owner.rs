@@ -286,7 +286,7 @@ impl Owner {
 
     fn become_role(&mut self, role: Role) {
         self.role = role;
-        self.desk.own(role == Role::Owner);
+        self.desk.own((role == Role::Owner).then_some(self.term));
         self.published.role(role);
         metrics::owner(self.state.partition(), role == Role::Owner);
         if role == Role::Standby {

@@ -69,6 +69,7 @@ const REACHED: &[&str] = &[
     "settled: above the estimate",
     "ended",
     "released",
+    "released: settled",
     "renewed",
     "not found",
     "expired",
@@ -352,7 +353,7 @@ impl Walk {
 
     fn ask_for(&mut self, at: usize, call: &Call, number: usize, model: usize) {
         let now = self.now();
-        let until = now + call.lease_seconds.unwrap_or(600) * 1_000 * MILLI;
+        let until = naive::ends_after(now, call.lease_seconds.unwrap_or(600));
         let state = &self.gate.ledger.state;
         let known = state.organization(&self.orgs[at].id).unwrap();
         let limits = |at: i64| RateLimits::of(state.config(), known, Timestamp::from_nanos(at));
@@ -519,9 +520,12 @@ impl Walk {
         let answer = self.gate.admissions.release(&id, None);
         assert_eq!(answer.is_ok(), which.is_some(), "{}", self.place());
         if let Some(which) = which {
-            self.orgs[at].gate.leases[which].fate = Fate::Gone;
-            self.orgs[at].old.push(id);
-            self.reach("released");
+            if self.orgs[at].gate.release(which) {
+                self.orgs[at].old.push(id);
+                self.reach("released");
+            } else {
+                self.reach("released: settled");
+            }
         }
     }
 
@@ -529,7 +533,7 @@ impl Walk {
         let Some((id, which)) = self.some_lease(at) else { return };
         let seconds = self.rng.random_range(1..2_000);
         let answer = self.gate.admissions.renew(&id, Some(seconds), None);
-        let until = self.now() + seconds * 1_000 * MILLI;
+        let until = naive::ends_after(self.now(), seconds);
         let Some(which) = which else { return assert!(answer.is_err()) };
         assert_eq!(answer.unwrap().nanos(), until);
         let org = &mut self.orgs[at];

@@ -188,7 +188,13 @@ async fn an_engine_behind_its_log_says_so() {
     let builder = System::builder().nats(&nats);
     let config = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(config.path(), "[admission]\nlag_max_seconds = 0\n").unwrap();
-    let system = builder.arg("--config").arg(config.path().to_string_lossy()).start().await;
+    let system = builder.arg("--config").arg(config.path().to_string_lossy()).start_standby().await;
+    // It owns, and is of no use at the gate.
+    eventually(DEADLINE, "it is behind", || async {
+        let answer = system.api.get("/readyz").await;
+        (answer.status == 503 && answer.text.contains("\"behind\"")).then_some(())
+    })
+    .await;
     system.api.prices(MODEL, "1", "1", "1").await;
     let gate = Gate::connect(&nats).await;
     gate.answered().await;

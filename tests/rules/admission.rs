@@ -625,7 +625,7 @@ fn r5_2_a_start_counts_the_day_once() {
     let desk = again.desk(PARTITION).unwrap();
     desk.load(&gate.ledger.state);
     desk.seed(&gate.ledger.state, &record, &[1]);
-    desk.own(true);
+    desk.own(Some(1));
     let seen = again.in_flight(PARTITION, &org("acme")).unwrap();
     assert_eq!((seen.tokens, seen.tokens_today, seen.projects[0].1), (600, 600, 600));
     assert_eq!(gate.in_flight(&org("acme")).tokens_today, 600);
@@ -688,7 +688,24 @@ fn r5_7_leases_are_bounded() {
     for _ in 1..tollbook_engine::admission::lease::LEASES_MAX {
         account.admit(&rules, &request, 0, TERMS, now).unwrap();
     }
-    assert_eq!(account.admit(&rules, &request, 0, TERMS, now).unwrap_err().code, Code::NotReady);
+    let refusal = account.admit(&rules, &request, 0, TERMS, now).unwrap_err();
+    assert_eq!((refusal.code.as_str(), refusal.retry), ("organization_leases", Retry::Hint(1_000)));
+    assert_eq!((refusal.code.kind(), refusal.code.status(402)), ("rate_limit_reached_error", 429));
+    assert_eq!(
+        refusal.subject.as_ref().map(|subject| (subject.scope(), subject.id())),
+        Some(("organization", "org_acme"))
+    );
+    let count = Some((Quantity::Count(200_000), Quantity::Count(200_000), None));
+    assert_eq!(refusal.reached.map(|reached| (reached.limit, reached.current, reached.requested)), count);
+    assert_eq!(
+        refusal.message(),
+        "Your account org_acme<ak_k1> has 200000 requests in progress or without their usage, and 200000 are the most, please try again after 1 seconds"
+    );
+    assert!(refusal.quotas.is_some());
+    // Noting refusals takes a lease too.
+    let observe = Terms { observe: true, ..TERMS };
+    let refusal = account.admit(&rules, &request, 0, observe, now).unwrap_err();
+    assert_eq!(refusal.code, Code::OrganizationLeases);
     let used = Used { project: 0, occurred_at: now, tokens: 5, lease: Some(LeaseName::Number(first)) };
     account.used([used], TERMS, now);
     account.admit(&rules, &request, 0, TERMS, now).unwrap();

@@ -30,6 +30,7 @@
 
 mod admission;
 mod admission_anew;
+mod admission_bounds;
 mod books;
 mod corrections;
 mod idempotency;

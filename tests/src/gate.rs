@@ -105,7 +105,7 @@ impl Gate {
         let admissions = Admissions::new(never_behind(settings), clock.clone(), 1);
         let gate = Self { ledger, admissions, clock };
         gate.desk().load(&gate.ledger.state);
-        gate.desk().own(true);
+        gate.desk().own(Some(1));
         gate.desk().fresh().caught_up();
         gate
     }

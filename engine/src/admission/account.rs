@@ -13,10 +13,11 @@ use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
 use super::check::Quotas;
-use super::lease::{Asked, Counted, LEASES_MAX, Lease, Leases};
+use super::lease::{Asked, Counted, Lease, Leases};
+use super::projects::Projects;
 use super::refusal::{Code, Refusal};
 use super::standing::{
-    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, ProjectStanding, Rules, Standing,
+    BudgetStop, Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, Rules, Standing,
 };
 use super::window::{Millis, SlidingWindow};
 
@@ -122,13 +123,6 @@ pub enum LeaseName<'a> {
 /// By how much clocks of one machine never differ: a clock that is further back was set.
 const SET_BACK_NANOS: i64 = 1_000_000_000;
 
-/// A project at the gate.
-#[derive(Clone, Debug)]
-pub(super) struct Project {
-    pub(super) standing: ProjectStanding,
-    pub(super) tokens: SlidingWindow,
-}
-
 /// Tokens of the present local day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DayCount {
@@ -142,7 +136,7 @@ pub(super) struct DayCount {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub(super) standing: Standing,
-    pub(super) projects: Vec<Project>,
+    pub(super) projects: Projects,
     keys: Vec<KeyStanding>,
     in_force: Option<InForce>,
     /// The prices that holds were found by; `None`: the organization's own have changed since.
@@ -181,7 +175,7 @@ impl Account {
         day.tokens = u64::try_from(tokens.sum::<i128>().max(0)).unwrap_or(u64::MAX);
         let mut account = Self {
             standing,
-            projects: Vec::new(),
+            projects: Projects::default(),
             keys: Vec::new(),
             in_force: None,
             priced_by: None,
@@ -204,6 +198,12 @@ impl Account {
 
     /// Takes all that State says but for keys.
     pub fn take(&mut self, known: &Organization) {
+        self.take_standing(known);
+        self.take_projects(known);
+    }
+
+    /// Takes what State says but for projects and keys.
+    pub fn take_standing(&mut self, known: &Organization) {
         let before = std::mem::replace(&mut self.standing, Standing::of(known));
         self.in_force = None;
         if before.prices != self.standing.prices {
@@ -212,7 +212,6 @@ impl Account {
         self.quiet_until = Timestamp::EPOCH;
         // A new zone begins with a month, so what was counted today stays.
         self.day.ends_at = self.standing.calendar.start_of_day(self.day.day.next());
-        self.take_projects(known);
     }
 
     /// Takes what usage changes.
@@ -221,31 +220,26 @@ impl Account {
     }
 
     fn take_projects(&mut self, known: &Organization) {
-        for (id, project) in known.projects.iter() {
-            let standing = ProjectStanding {
-                id: id.clone(),
-                active: project.is_active(),
-                tpm: project.tpm_limit,
-                // Budgets are not enforced yet; this is their place (R6.2).
-                stopped: None,
-            };
-            match self.projects.iter_mut().find(|project| project.standing.id == *id) {
-                Some(project) => project.standing = standing,
-                None => self.projects.push(Project { standing, tokens: SlidingWindow::default() }),
-            }
+        for id in known.projects.keys() {
+            self.take_project(known, id);
+        }
+    }
+
+    /// Takes what State says of a project.
+    pub fn take_project(&mut self, known: &Organization, id: &ProjectId) {
+        if let Some(project) = known.projects.get(id) {
+            self.projects.take(id, project.is_active(), project.tpm_limit);
         }
     }
 
     /// What stops a project, until State is taken again (R6.2).
     pub fn stop(&mut self, project: usize, stop: Option<BudgetStop>) {
-        if let Some(project) = self.projects.get_mut(project) {
-            project.standing.stopped = stop;
-        }
+        self.projects.stop(project, stop);
     }
 
     /// The place of a project.
     pub fn project(&self, id: &ProjectId) -> Option<usize> {
-        self.projects.iter().position(|project| project.standing.id == *id)
+        self.projects.place(id)
     }
 
     /// Takes what State says of a key at its place, or behind all others.
@@ -256,8 +250,15 @@ impl Account {
         project: &ProjectId,
         active: bool,
     ) -> Option<usize> {
+        let at = self.project(project)?;
+        let is_named = |known: &KeyStanding| known.names.key == *id && known.names.project == *project;
+        let known = place.and_then(|place| self.keys.get_mut(place));
+        if let Some(known) = known.filter(|known| is_named(known)) {
+            (known.project, known.active) = (at, active);
+            return place;
+        }
         let names = KeyNames { organization: self.id().clone(), project: project.clone(), key: id.clone() };
-        let standing = KeyStanding { names: Arc::new(names), project: self.project(project)?, active };
+        let standing = KeyStanding { names: Arc::new(names), project: at, active };
         match place.and_then(|place| self.keys.get_mut(place)) {
             Some(known) => {
                 *known = standing;
@@ -281,7 +282,7 @@ impl Account {
     ) -> Result<Granted, Box<Refusal>> {
         let now = self.advance(now);
         self.reprice(rules);
-        let until = now.plus_seconds(terms.lease_seconds);
+        let until = ends_after(now, terms.lease_seconds);
         let plan = self.plan(rules, request, key, (now, until))?;
         let asked = Asked {
             key: u32::try_from(key).unwrap_or(u32::MAX),
@@ -309,17 +310,16 @@ impl Account {
         };
         let noted = match refusal {
             None => None,
-            Some(refusal) if terms.observe => Some(Box::new(refusal)),
+            Some(refusal) if terms.observe => match self.leases_refusal() {
+                None => Some(Box::new(refusal)),
+                // There is no place for it, even where refusals are only noted.
+                Some(full) => return Err(Box::new(self.named(full, &plan))),
+            },
             Some(mut refusal) => {
                 refusal.quotas = self.quotas(&plan, now).map(Box::new);
                 return Err(Box::new(refusal));
             }
         };
-        if self.leases.len() >= LEASES_MAX {
-            return Err(Box::new(Refusal::not_ready(
-                "too many requests of this organization wait for their usage",
-            )));
-        }
         let number = self.reserve(request, asked, &plan, until, now);
         Ok(self.granted((number, until), plan, now, false, noted))
     }
@@ -335,7 +335,7 @@ impl Account {
     ) -> Option<Box<Refusal>> {
         let now = self.advance(now);
         self.reprice(rules);
-        match self.plan(rules, request, key, (now, now.plus_seconds(terms.lease_seconds))) {
+        match self.plan(rules, request, key, (now, ends_after(now, terms.lease_seconds))) {
             Ok(plan) => self.refusal(rules, request, &plan, now).map(Box::new),
             Err(refusal) => Some(refusal),
         }
@@ -420,9 +420,13 @@ impl Account {
         }
     }
 
-    /// Gives back what a lease has reserved, but not its request count: the request was made.
+    /// Gives back what a lease has reserved, but not its request count: the request was made. Of one whose numbers are known
+    /// only the slot: what it used stays counted and held until its usage comes.
     pub fn release(&mut self, number: u64, now: Timestamp) -> Option<()> {
         let now = self.advance(now);
+        if self.leases.get(number)?.actual.is_some() {
+            return self.leases.end(number).map(|_| ());
+        }
         let lease = self.leases.close(number)?;
         self.recount(lease.counted(), lease.project(), 0, now);
         Some(())
@@ -431,7 +435,7 @@ impl Account {
     /// Lets a lease live so many seconds from now.
     pub fn renew(&mut self, rules: &Rules, number: u64, seconds: i64, now: Timestamp) -> Option<Timestamp> {
         let now = self.advance(now);
-        let until = now.plus_seconds(seconds);
+        let until = ends_after(now, seconds);
         self.quiet_until = self.quiet_until.min(until);
         let until = self.leases.renew(number, until)?;
         // A price that begins to hold before then may be dearer.
@@ -485,9 +489,7 @@ impl Account {
         self.wakes(at);
         self.tokens.add(at, used.tokens, millis);
         self.day.count(occurred, used.tokens);
-        if let Some(project) = self.projects.get_mut(used.project) {
-            project.tokens.add(at, used.tokens, millis);
-        }
+        self.projects.add(used.project, at, used.tokens, millis);
     }
 
     /// What is in flight.
@@ -503,11 +505,6 @@ impl Account {
             leases: self.leases.len(),
             held: self.leases.held(),
         }
-    }
-
-    /// The latest instant that was seen.
-    pub(super) const fn latest(&self) -> Timestamp {
-        self.latest
     }
 
     /// How many leases are open.
@@ -536,9 +533,7 @@ impl Account {
         let latest = self.latest;
         self.forget_requests(latest);
         self.tokens = SlidingWindow::default();
-        for project in &mut self.projects {
-            project.tokens = SlidingWindow::default();
-        }
+        self.projects.forget_all();
         let day = DayCount::of(&self.standing, now);
         if day.day != self.day.day {
             self.day = day;
@@ -571,9 +566,7 @@ impl Account {
         let millis = Millis::reached(now);
         self.requests.forget(millis);
         self.tokens.forget(millis);
-        for project in &mut self.projects {
-            project.tokens.forget(millis);
-        }
+        self.projects.forget(millis);
         if now >= self.day.ends_at {
             self.day = DayCount::of(&self.standing, now);
             self.leases.forget_counted(self.day.day, millis);
@@ -585,9 +578,8 @@ impl Account {
                 self.recount(lease.counted(), lease.project(), 0, now);
             }
         }
-        let projects = self.projects.iter().map(|project| &project.tokens);
-        let windows = [&self.requests, &self.tokens].into_iter().chain(projects);
-        let leaves = windows.filter_map(SlidingWindow::frees_at).map(Millis::begins);
+        let windows = [&self.requests, &self.tokens].into_iter().filter_map(SlidingWindow::frees_at);
+        let leaves = windows.chain(self.projects.free_at()).map(Millis::begins);
         let ends = self.leases.next_end();
         self.quiet_until = leaves.chain(ends).fold(self.day.ends_at, Timestamp::min);
     }
@@ -610,12 +602,8 @@ impl Account {
         self.wakes(lease.at);
         self.tokens.take_back(lease.at, lease.tokens);
         self.tokens.add(lease.at, tokens, millis);
-        if let Some(before) = self.projects.get_mut(lease.project) {
-            before.tokens.take_back(lease.at, lease.tokens);
-        }
-        if let Some(after) = self.projects.get_mut(project) {
-            after.tokens.add(lease.at, tokens, millis);
-        }
+        self.projects.take_back(lease.project, lease.at, lease.tokens);
+        self.projects.add(project, lease.at, tokens, millis);
         if self.day.day == lease.day {
             self.day.tokens = self.day.tokens.saturating_sub(lease.tokens).saturating_add(tokens);
         }
@@ -637,9 +625,7 @@ impl Account {
         self.quiet_until = self.quiet_until.min(until);
         self.requests.add(at, 1, millis);
         self.tokens.add(at, tokens, millis);
-        if let Some(project) = self.projects.get_mut(plan.key.1.project) {
-            project.tokens.add(at, tokens, millis);
-        }
+        self.projects.add(plan.key.1.project, at, tokens, millis);
         self.day.tokens = self.day.tokens.saturating_add(tokens);
         self.leases.open(Lease {
             asked,
@@ -652,7 +638,6 @@ impl Account {
             expires_at: until,
             running: true,
             actual: None,
-            earlier: request.request_id.and_then(|id| self.leases.of_request(id)).map(|(number, _)| number),
             request: request.request_id.map(Arc::from),
         })
     }
@@ -677,6 +662,12 @@ impl Account {
             noted,
         }
     }
+}
+
+/// When a lease is over that lives so many seconds: a whole millisecond, as windows go by, so that one that lives for a
+/// minute is over exactly when its tokens leave.
+fn ends_after(now: Timestamp, seconds: i64) -> Timestamp {
+    Millis::not_before(now.plus_seconds(seconds)).begins()
 }
 
 impl DayCount {

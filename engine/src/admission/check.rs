@@ -6,10 +6,12 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::policy::RateOverride;
 use tollbook_schemas::time::Timestamp;
 
-use super::account::{Account, Plan, Project, Request};
+use super::account::{Account, Plan, Request};
+use super::lease::LEASES_MAX;
+use super::projects::Project;
 use super::refusal::{Code, HINT_MS, Quantity, Reached, Refusal, Retry, Subject};
 use super::standing::{Estimate, NoPrice, Rules};
-use super::window::{Millis, Room, SlidingWindow};
+use super::window::{GivenBack, Millis, Room, SlidingWindow};
 
 /// One limit as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,8 @@ impl Account {
                 None => Some(self.recharge_refusal(plan)),
                 Some(limits) => self
                     .money_refusal(rules, estimate, plan, now)
-                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now)),
+                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now))
+                    .or_else(|| self.leases_refusal()),
             },
             Err(refusal) => Some(*refusal),
         };
@@ -73,7 +76,7 @@ impl Account {
     }
 
     /// Names whom a refusal is for, and whose limit it is unless that is said.
-    fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
+    pub(super) fn named(&self, refusal: Refusal, plan: &Plan) -> Refusal {
         let organization = self.standing.id.clone();
         let subject = refusal.subject.or_else(|| Some(Subject::Organization(organization.clone())));
         Refusal { account: Some((organization, plan.key.1.names.key.clone())), subject, ..refusal }
@@ -189,6 +192,16 @@ impl Account {
         Some(Refusal { resets_at, retry: retry_at(resets_at, now), ..refusal })
     }
 
+    /// Whoever never tells the end of requests takes bounded memory.
+    pub(super) fn leases_refusal(&self) -> Option<Refusal> {
+        let (open, most) = (self.leases.len(), LEASES_MAX);
+        (open >= most).then(|| {
+            let count_of = |leases: usize| u64::try_from(leases).unwrap_or(u64::MAX);
+            let reached = count(count_of(most), count_of(open), None);
+            Refusal { reached, retry: Retry::Hint(HINT_MS), ..Refusal::bare(Code::OrganizationLeases) }
+        })
+    }
+
     /// When a request has room under every limit, from an instant on and if nothing else comes: limits that change by
     /// themselves until then count, and so do leases that are over by then. `None`: never.
     fn room_from(&self, rules: &Rules, tokens: u64, plan: &Plan, from: Timestamp) -> Option<Timestamp> {
@@ -222,11 +235,11 @@ impl Account {
         }
         let project = self.projects.get(plan.key.1.project)?;
         let own = own_limit(project, Some(limits));
-        let requests = window_room(&self.requests, 1, rpm, &[], from)?;
-        let all = window_room(&self.tokens, tokens, tpm, &self.given_back(None), from)?;
+        let requests = window_room(&self.requests, (1, rpm), std::iter::empty, from)?;
+        let all = window_room(&self.tokens, (tokens, tpm), || self.given_back(None), from)?;
         let day = self.day_room(tokens, tpd, from)?;
-        let back = if own.is_some() { self.given_back(Some(plan.key.1.project)) } else { Vec::new() };
-        let own = window_room(&project.tokens, tokens, own, &back, from)?;
+        let back = || self.given_back(Some(plan.key.1.project));
+        let own = window_room(&project.tokens, (tokens, own), back, from)?;
         Some(requests.max(all).max(day).max(own))
     }
 
@@ -238,28 +251,27 @@ impl Account {
             return Some(from);
         }
         if used.saturating_sub(self.leases.estimated(self.day.day)) <= free_at {
-            let estimates = self.leases.by_end();
-            for lease in estimates.filter(|lease| lease.actual.is_none() && lease.day == self.day.day) {
+            let first = self.leases.first_over();
+            for lease in first.filter(|lease| lease.actual.is_none() && lease.day == self.day.day) {
                 used = used.saturating_sub(lease.tokens.into());
                 if used <= free_at {
                     return Some(lease.expires_at.min(self.day.ends_at).max(from));
                 }
+            }
+            // Those that were not looked at give back enough by the time that all are over.
+            if let Some(end) = self.leases.all_over() {
+                return Some(end.min(self.day.ends_at).max(from));
             }
         }
         Some(self.day.ends_at.max(from))
     }
 
     /// Tokens that leases give back while they would still count in the windows: seldom any, for leases live longer.
-    fn given_back(&self, project: Option<usize>) -> Vec<(Timestamp, Millis, u64)> {
-        if !self.leases.has_short() {
-            return Vec::new();
-        }
-        let last = self.latest().plus_nanos(SlidingWindow::SPAN.saturating_mul(1_000_000));
-        let leases = self.leases.by_end().take_while(|lease| lease.expires_at <= last);
-        let mine = leases.filter(|lease| {
+    fn given_back(&self, project: Option<usize>) -> impl Iterator<Item = GivenBack> {
+        let mine = self.leases.short().filter(move |lease| {
             lease.actual.is_none() && project.is_none_or(|project| project == lease.project())
         });
-        mine.map(|lease| (lease.expires_at, lease.at(), lease.tokens)).collect()
+        mine.map(|lease| GivenBack { when: lease.expires_at, at: lease.at(), units: lease.tokens })
     }
 
     /// The limits as they stand; `None` below the first tier.
@@ -307,21 +319,18 @@ fn own_limit(project: &Project, limits: Option<&RateLimits>) -> Option<u64> {
     project.standing.tpm.and(RateLimits::project_tpm(project.standing.tpm, limits).effective)
 }
 
-fn window_room(
+/// Leases are looked at only where the window has no room.
+fn window_room<I: Iterator<Item = GivenBack>>(
     window: &SlidingWindow,
-    units: u64,
-    limit: Option<u64>,
-    given_back: &[(Timestamp, Millis, u64)],
+    (units, limit): (u64, Option<u64>),
+    given_back: impl FnOnce() -> I,
     from: Timestamp,
 ) -> Option<Timestamp> {
     let Some(limit) = limit else { return Some(from) };
     match window.room(units, limit) {
         Room::Never => None,
         Room::Now => Some(from),
-        Room::From(_) if !given_back.is_empty() => {
-            Some(window.room_with(units, limit, given_back)?.max(from))
-        }
-        Room::From(at) => Some(at.begins().max(from)),
+        Room::From(_) => Some(window.room_with(units, limit, given_back())?.max(from)),
     }
 }
 
@@ -336,3 +345,26 @@ fn millis_until(at: Timestamp, now: Timestamp) -> i64 {
 }
 
 const NANOS: i64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r5_6_leases_are_looked_at_only_where_a_window_is_full() {
+        let now = Timestamp::from_nanos(NANOS);
+        let mut window = SlidingWindow::default();
+        window.add(Millis::reached(now), 5, Millis::reached(now));
+        let looked_at = std::cell::Cell::new(0);
+        let back = || {
+            looked_at.set(looked_at.get() + 1);
+            std::iter::empty()
+        };
+        assert_eq!(window_room(&window, (1, None), back, now), Some(now));
+        assert_eq!(window_room(&window, (1, Some(6)), back, now), Some(now));
+        assert_eq!(window_room(&window, (7, Some(6)), back, now), None);
+        assert_eq!(looked_at.get(), 0);
+        let full = window_room(&window, (2, Some(6)), back, now);
+        assert_eq!((full, looked_at.get()), (Some(now.plus_seconds(60)), 1));
+    }
+}

@@ -10,8 +10,8 @@ use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::batch::UsageBatch;
 use tollbook_schemas::entry::{Body, Decision};
-use tollbook_schemas::event::{Event, QuarantineEvent};
-use tollbook_schemas::id::{LeaseId, OrgId, ProjectId};
+use tollbook_schemas::event::{Event, KeyEvent, ProjectEvent, QuarantineEvent};
+use tollbook_schemas::id::{KeyId, LeaseId, OrgId, ProjectId};
 use tollbook_schemas::position::PartitionId;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::topic::Topic;
@@ -40,6 +40,8 @@ pub struct Desk {
     busy: Mutex<Vec<u32>>,
     expired: AtomicU64,
     owned: AtomicBool,
+    /// The last term by which this process decided.
+    last_term: AtomicU64,
     fresh: Freshness,
     /// Tells this process's leases from others'.
     run: u64,
@@ -64,6 +66,7 @@ impl Desk {
             busy: Mutex::default(),
             expired: AtomicU64::new(0),
             owned: AtomicBool::new(false),
+            last_term: AtomicU64::new(0),
             fresh: Freshness::default(),
             run,
         }
@@ -84,19 +87,22 @@ impl Desk {
         self.owned.load(Ordering::Acquire)
     }
 
-    /// Whether this process decides for the partition from now on.
+    /// Whether this process decides for the partition from now on, and by which term.
     ///
-    /// What it admitted when it owned the partition before says little of what another process has admitted since, and
-    /// those requests were ended there: so an owner begins without leases and request counts, as after a start.
-    pub fn own(&self, owned: bool) {
-        if owned && !self.is_owned() {
-            let now = self.clock.now();
-            let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-            for account in &accounts.all {
-                lock(account).forget_requests(now);
+    /// What it admitted before another one decided says little of what that has admitted since, and those requests were
+    /// ended there: an owner after another one begins without leases and request counts, as after a start.
+    pub fn own(&self, term: Option<u64>) {
+        if let Some(term) = term {
+            let before = self.last_term.swap(term, Ordering::AcqRel);
+            if term != before && term != before.saturating_add(1) {
+                let now = self.clock.now();
+                let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+                for account in &accounts.all {
+                    lock(account).forget_requests(now);
+                }
             }
         }
-        self.owned.store(owned, Ordering::Release);
+        self.owned.store(term.is_some(), Ordering::Release);
     }
 
     /// Takes all of State, before anything is asked.
@@ -153,17 +159,21 @@ impl Desk {
         *rules = Arc::new(Rules { prices_number, ..found });
     }
 
+    /// Takes what a decision may have changed: of projects and keys, those that it names.
     fn take_decision(&self, state: &State, id: &OrgId, decision: &Decision) {
         let Some(organization) = state.organization(id) else { return };
-        // Most decisions are about money and leave keys alone.
-        let only_money = decision.events.iter().all(|event| matches!(event, Event::Money(_)));
-        match self.find(id).filter(|_| only_money) {
-            Some((_, account)) => lock(&account).take(organization),
-            None => self.take(state, organization),
+        let Some((number, account)) = self.find(id) else { return self.take(state, organization) };
+        let mut known = lock(&account);
+        known.take_standing(organization);
+        for project in decision.events.iter().filter_map(project_of) {
+            known.take_project(organization, project);
+        }
+        for key in decision.events.iter().filter_map(key_of) {
+            self.take_key(state, organization, key, (number, &account), &mut known);
         }
     }
 
-    /// Takes an organization and its keys.
+    /// Takes an organization, its projects and keys.
     fn take(&self, state: &State, organization: &Organization) {
         let found = self.find(&organization.id);
         let is_new = found.is_none();
@@ -172,21 +182,32 @@ impl Desk {
         if !is_new {
             known.take(organization);
         }
-        for (id, key) in organization.keys.iter() {
-            // A secret that was moved in twice is of one key only.
-            let mine = state.key_by_secret(&key.secret);
-            if mine.is_none_or(|(owner, of, _)| owner.id != organization.id || of != id) {
-                continue;
-            }
-            let before = self.keys.find(&key.secret).filter(|at| Arc::ptr_eq(&at.account, &account));
-            let before = before.map(|at| at.place);
-            let Some(place) = known.take_key(before, id, &key.project, key.is_active()) else { continue };
-            if before.is_none() {
-                let account = account.clone();
-                let at = KeyAt { partition: self.partition, account, number, place };
-                let made = (key.created_at, organization.id.clone());
-                self.keys.note(key.secret, KeyEntry { at, made });
-            }
+        for id in organization.keys.keys() {
+            self.take_key(state, organization, id, (number, &account), &mut known);
+        }
+    }
+
+    fn take_key(
+        &self,
+        state: &State,
+        organization: &Organization,
+        id: &KeyId,
+        (number, account): (u32, &Arc<Mutex<Account>>),
+        known: &mut Account,
+    ) {
+        let Some(key) = organization.keys.get(id) else { return };
+        // A secret that was moved in twice is of one key only.
+        let mine = state.key_by_secret(&key.secret);
+        if mine.is_none_or(|(owner, of, _)| owner.id != organization.id || of != id) {
+            return;
+        }
+        let before = self.keys.find(&key.secret).filter(|at| Arc::ptr_eq(&at.account, account));
+        let before = before.map(|at| at.place);
+        let Some(place) = known.take_key(before, id, &key.project, key.is_active()) else { return };
+        if before.is_none() {
+            let at = KeyAt { partition: self.partition, account: account.clone(), number, place };
+            let made = (key.created_at, organization.id.clone());
+            self.keys.note(key.secret, KeyEntry { at, made });
         }
     }
 
@@ -332,6 +353,44 @@ impl Desk {
         });
         lock(&self.busy).extend(busy);
         metrics::leases(self.partition, open, held, self.expired.load(Ordering::Relaxed));
+    }
+}
+
+/// The project that an event is about.
+const fn project_of(event: &Event) -> Option<&ProjectId> {
+    match event {
+        Event::Project(
+            ProjectEvent::Created { project, .. }
+            | ProjectEvent::Renamed { project, .. }
+            | ProjectEvent::Archived { project }
+            | ProjectEvent::TpmLimitSet { project, .. }
+            | ProjectEvent::BudgetsSet { project, .. }
+            | ProjectEvent::SpendNotificationsSet { project, .. }
+            | ProjectEvent::BudgetRefused { project, .. },
+        ) => Some(project),
+        Event::Organization(_)
+        | Event::Member(_)
+        | Event::Key(_)
+        | Event::Money(_)
+        | Event::Quarantine(_)
+        | Event::Webhook(_)
+        | Event::Config(_)
+        | Event::Partition(_) => None,
+    }
+}
+
+/// The key that an event is about.
+const fn key_of(event: &Event) -> Option<&KeyId> {
+    match event {
+        Event::Key(KeyEvent::Issued { key, .. } | KeyEvent::Revoked { key, .. }) => Some(key),
+        Event::Organization(_)
+        | Event::Member(_)
+        | Event::Project(_)
+        | Event::Money(_)
+        | Event::Quarantine(_)
+        | Event::Webhook(_)
+        | Event::Config(_)
+        | Event::Partition(_) => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Leases of one organization: what admitted requests have reserved until they are settled, released or over (R5.7).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use tollbook_schemas::amount::Amount;
@@ -13,6 +15,9 @@ use super::window::{Millis, SlidingWindow};
 
 /// Leases that an organization may have open at once: what waits for its usage counts too.
 pub const LEASES_MAX: usize = 200_000;
+/// Ends of leases that one refusal looks at: a flood of refusals must not keep an organization's own requests waiting.
+/// Beyond that a promised wait may be longer than it had to be.
+const LOOKED_AT_MAX: usize = 1_000;
 /// Leases that are over and whose usage may still come, that an organization keeps: beyond that the oldest is forgotten,
 /// and its usage counts a second time.
 const COUNTED_MAX: usize = 2_000;
@@ -57,8 +62,6 @@ pub struct Lease {
     pub actual: Option<Box<Tokens>>,
     /// The caller's own name for the request.
     pub request: Option<Arc<str>>,
-    /// The lease of the same request before this one, where that was over and still waits for its usage.
-    pub earlier: Option<u64>,
 }
 
 /// Where the tokens of a request are counted.
@@ -103,11 +106,26 @@ impl Lease {
     }
 }
 
+/// The leases of the same request around one: a request that is over and waits for its usage may be made again, and
+/// a gateway that names all of them alike has as many as there may be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Links {
+    earlier: Option<NonZeroU64>,
+    later: Option<NonZeroU64>,
+}
+
+/// The leases of one request.
+#[derive(Clone, Copy, Debug)]
+struct OfRequest {
+    first: u64,
+    last: u64,
+}
+
 /// A place for a lease.
 #[derive(Clone, Debug)]
 enum Slot {
-    /// An open lease and its number.
-    Taken(u64, Lease),
+    /// An open lease, its number, and others of its request.
+    Taken(u64, Links, Lease),
     /// Nothing, and the next free place.
     Free(Option<usize>),
 }
@@ -120,9 +138,11 @@ pub struct Leases {
     /// The first free place.
     free: Option<usize>,
     open: usize,
-    /// When leases are over, in order; what has ended before, or lives longer by now, is found out when it is reached.
-    ends: VecDeque<(Timestamp, u64)>,
-    requests: HashMap<Arc<str>, u64>,
+    /// When leases are over.
+    ends: Ends,
+    /// The same of those that are over before a minute is.
+    short_ends: Ends,
+    requests: HashMap<Arc<str>, OfRequest>,
     /// Leases that are over without their usage, whose actual tokens stay counted: it must not count again.
     counted: BTreeMap<u64, (Counted, Option<Arc<str>>)>,
     counted_requests: HashMap<Arc<str>, u64>,
@@ -169,32 +189,26 @@ impl Leases {
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
         match self.slots.get(slot_of(number))? {
-            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Taken(known, _, lease) => (*known == number).then_some(lease),
             Slot::Free(_) => None,
         }
     }
 
     fn get_mut(&mut self, number: u64) -> Option<&mut Lease> {
         match self.slots.get_mut(slot_of(number))? {
-            Slot::Taken(known, lease) => (*known == number).then_some(lease),
+            Slot::Taken(known, _, lease) => (*known == number).then_some(lease),
             Slot::Free(_) => None,
         }
     }
 
     /// The first lease of a request that is open: the one that its usage settles.
     pub fn first_of_request(&self, request: &str) -> Option<u64> {
-        let (mut number, mut lease) = self.of_request(request)?;
-        while let Some((earlier, found)) =
-            lease.earlier.and_then(|earlier| Some((earlier, self.get(earlier)?)))
-        {
-            (number, lease) = (earlier, found);
-        }
-        Some(number)
+        self.requests.get(request).map(|of| of.first)
     }
 
     /// The last lease of a request.
     pub fn of_request(&self, request: &str) -> Option<(u64, &Lease)> {
-        let number = *self.requests.get(request)?;
+        let number = self.requests.get(request)?.last;
         Some((number, self.get(number)?))
     }
 
@@ -210,20 +224,18 @@ impl Leases {
         self.running = self.running.saturating_add(u64::from(lease.running));
         self.open = self.open.saturating_add(1);
         self.note_estimate(&lease);
-        self.short = self.short.saturating_add(usize::from(lease.is_short()));
-        self.note_end(lease.expires_at, number);
-        if let Some(request) = &lease.request {
-            self.requests.insert(request.clone(), number);
-        }
+        self.note_end(number, lease.expires_at, lease.is_short());
+        let earlier = lease.request.as_ref().and_then(|request| self.link(request, number));
+        let links = Links { earlier, later: None };
         match self.slots.get_mut(slot) {
             Some(place) => {
                 self.free = match place {
                     Slot::Free(next) => *next,
                     Slot::Taken(..) => None,
                 };
-                *place = Slot::Taken(number, lease);
+                *place = Slot::Taken(number, links, lease);
             }
-            None => self.slots.push(Slot::Taken(number, lease)),
+            None => self.slots.push(Slot::Taken(number, links, lease)),
         }
         number
     }
@@ -233,15 +245,19 @@ impl Leases {
         self.get(number)?;
         let slot = slot_of(number);
         let free = Slot::Free(self.free);
-        let Slot::Taken(_, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else { return None };
+        let Slot::Taken(_, links, lease) = std::mem::replace(self.slots.get_mut(slot)?, free) else {
+            return None;
+        };
         self.free = Some(slot);
         self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
         self.forget_estimate(&lease);
-        self.short = self.short.saturating_sub(usize::from(lease.is_short()));
+        if lease.is_short() {
+            self.forget_short();
+        }
         if let Some(request) = &lease.request {
-            self.unlink(request, number, lease.earlier);
+            self.unlink(request, links);
         }
         if self.open == 0 && self.slots.len() > STALE_MAX {
             // What a busy hour took is given back once it is over.
@@ -289,34 +305,40 @@ impl Leases {
         let was_short = lease.is_short();
         lease.expires_at = until;
         let is_short = lease.is_short();
-        self.short = self.short.saturating_sub(usize::from(was_short)).saturating_add(usize::from(is_short));
-        self.note_end(until, number);
+        self.note_end(number, until, is_short);
+        if was_short {
+            self.forget_short();
+        }
         Some(until)
     }
 
     /// The numbers of all of them.
     pub fn numbers(&self) -> Vec<u64> {
         let taken = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Taken(number, _) => Some(*number),
+            Slot::Taken(number, ..) => Some(*number),
             Slot::Free(_) => None,
         });
         taken.collect()
     }
 
-    /// All of them, the first that is over first.
-    pub fn by_end(&self) -> impl Iterator<Item = &Lease> {
-        // A lease that was renewed to and fro has its end noted more than once.
-        let mut seen = HashSet::new();
-        let lives = |(end, number): &(Timestamp, u64)| {
-            self.get(*number).filter(|lease| lease.expires_at == *end).map(|lease| (*number, lease))
-        };
-        let found = self.ends.iter().filter_map(lives);
-        found.filter(move |(number, _)| seen.insert(*number)).map(|(_, lease)| lease)
+    /// Those that are over first, in order; not all where there are many.
+    pub fn first_over(&self) -> impl Iterator<Item = &Lease> {
+        self.alive(&self.ends)
     }
 
-    /// Whether any is over before a minute is.
-    pub const fn has_short(&self) -> bool {
-        self.short > 0
+    /// By when all of them are over, if they are not renewed.
+    pub fn all_over(&self) -> Option<Timestamp> {
+        self.ends.0.back().map(|(end, _)| *end)
+    }
+
+    /// Those that are over before a minute is, in the order of their ends; not all where there are many.
+    pub fn short(&self) -> impl Iterator<Item = &Lease> {
+        self.alive(&self.short_ends)
+    }
+
+    fn alive<'a>(&'a self, ends: &'a Ends) -> impl Iterator<Item = &'a Lease> {
+        let looked_at = ends.0.iter().take(LOOKED_AT_MAX);
+        looked_at.filter_map(|(end, number)| self.get(*number).filter(|lease| lease.expires_at == *end))
     }
 
     /// Tokens that are counted in a day only by estimate.
@@ -360,25 +382,49 @@ impl Leases {
         counted_requests.retain(|_, number| counted.contains_key(number));
     }
 
-    /// Takes a lease out of the chain of its request's leases.
-    fn unlink(&mut self, request: &Arc<str>, number: u64, earlier: Option<u64>) {
-        let Some(mut at) = self.requests.get(request).copied() else { return };
-        if at == number {
-            match earlier {
-                Some(earlier) => self.requests.insert(request.clone(), earlier),
-                None => self.requests.remove(request),
-            };
-            return;
-        }
-        while let Some(lease) = self.get_mut(at) {
-            match lease.earlier {
-                Some(next) if next == number => {
-                    lease.earlier = earlier;
-                    return;
-                }
-                Some(next) => at = next,
-                None => return,
+    /// Puts a lease behind the others of its request; the one before it.
+    fn link(&mut self, request: &Arc<str>, number: u64) -> Option<NonZeroU64> {
+        let earlier = match self.requests.entry(request.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(OfRequest { first: number, last: number });
+                return None;
             }
+            Entry::Occupied(mut known) => std::mem::replace(&mut known.get_mut().last, number),
+        };
+        self.links_mut(earlier)?.later = NonZeroU64::new(number);
+        NonZeroU64::new(earlier)
+    }
+
+    /// Takes a lease out from among the others of its request.
+    fn unlink(&mut self, request: &Arc<str>, Links { earlier, later }: Links) {
+        if let Some(links) = earlier.and_then(|earlier| self.links_mut(earlier.get())) {
+            links.later = later;
+        }
+        if let Some(links) = later.and_then(|later| self.links_mut(later.get())) {
+            links.earlier = earlier;
+        }
+        match (earlier, later) {
+            (Some(_), Some(_)) => {}
+            (None, None) => {
+                self.requests.remove(request);
+            }
+            (Some(last), None) => {
+                if let Some(known) = self.requests.get_mut(request) {
+                    known.last = last.get();
+                }
+            }
+            (None, Some(first)) => {
+                if let Some(known) = self.requests.get_mut(request) {
+                    known.first = first.get();
+                }
+            }
+        }
+    }
+
+    fn links_mut(&mut self, number: u64) -> Option<&mut Links> {
+        match self.slots.get_mut(slot_of(number))? {
+            Slot::Taken(known, links, _) => (*known == number).then_some(links),
+            Slot::Free(_) => None,
         }
     }
 
@@ -420,8 +466,9 @@ impl Leases {
 
     /// The first lease that is over by `now`.
     pub fn over(&mut self, now: Timestamp) -> Option<u64> {
-        while let Some((end, number)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
-            self.ends.pop_front();
+        self.short_ends.forget(now);
+        while let Some((end, number)) = self.ends.0.front().copied().filter(|(end, _)| *end <= now) {
+            self.ends.0.pop_front();
             if self.get(number).is_some_and(|lease| lease.expires_at == end) {
                 return Some(number);
             }
@@ -431,22 +478,141 @@ impl Leases {
 
     /// When the next lease may be over; not later than it is.
     pub fn next_end(&self) -> Option<Timestamp> {
-        self.ends.front().map(|(end, _)| *end)
+        self.ends.0.front().map(|(end, _)| *end)
     }
 
-    /// Most leases live equally long, so most ends come last.
-    fn note_end(&mut self, end: Timestamp, number: u64) {
-        if self.ends.len() > self.open.saturating_mul(2).saturating_add(STALE_MAX) {
+    fn note_end(&mut self, number: u64, end: Timestamp, is_short: bool) {
+        if self.ends.is_stale(self.open) {
             let ends = std::mem::take(&mut self.ends);
-            let lives = |(end, number): &(Timestamp, u64)| {
-                self.get(*number).is_some_and(|lease| lease.expires_at == *end)
-            };
-            self.ends = ends.into_iter().filter(lives).collect();
+            self.ends = self.living(ends);
         }
-        let place = match self.ends.back() {
-            Some((last, _)) if *last > end => self.ends.partition_point(|(known, _)| *known <= end),
-            Some(_) | None => self.ends.len(),
+        self.ends.note(end, number);
+        if is_short {
+            if self.short_ends.is_stale(self.short) {
+                let ends = std::mem::take(&mut self.short_ends);
+                self.short_ends = self.living(ends);
+            }
+            self.short = self.short.saturating_add(1);
+            self.short_ends.note(end, number);
+        }
+    }
+
+    fn living(&self, Ends(mut ends): Ends) -> Ends {
+        ends.retain(|(end, number)| self.get(*number).is_some_and(|lease| lease.expires_at == *end));
+        Ends(ends)
+    }
+
+    /// One that was over before a minute is lives longer, or no more.
+    fn forget_short(&mut self) {
+        self.short = self.short.saturating_sub(1);
+        if self.short == 0 {
+            self.short_ends = Ends::default();
+        }
+    }
+}
+
+/// Ends of leases with their numbers, in order; what has ended before, or lives longer by now, is found out when it is
+/// reached.
+#[derive(Clone, Debug, Default)]
+struct Ends(VecDeque<(Timestamp, u64)>);
+
+impl Ends {
+    /// Whether most may be out of date, where so many are not.
+    fn is_stale(&self, alive: usize) -> bool {
+        self.0.len() > alive.saturating_mul(2).saturating_add(STALE_MAX)
+    }
+
+    /// Most leases live equally long, so most ends come last. A lease that is renewed to and fro is noted once for each.
+    fn note(&mut self, end: Timestamp, number: u64) {
+        let place = match self.0.back() {
+            Some(last) if *last >= (end, number) => match self.0.binary_search(&(end, number)) {
+                Ok(_) => return,
+                Err(place) => place,
+            },
+            Some(_) | None => self.0.len(),
         };
-        self.ends.insert(place, (end, number));
+        self.0.insert(place, (end, number));
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while self.0.front().is_some_and(|(end, _)| *end <= now) {
+            self.0.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(admitted: i64, until: i64) -> Lease {
+        Lease {
+            asked: Asked {
+                key: 0,
+                model: ModelName::parse("m").unwrap(),
+                input_tokens: 1,
+                max_output_tokens: None,
+                meters: None,
+            },
+            project: 0,
+            admitted_at: Timestamp::from_nanos(admitted),
+            day: Day::of_number(0),
+            tokens: 1,
+            hold: Amount::ZERO,
+            expires_at: Timestamp::from_nanos(until),
+            running: true,
+            priced: true,
+            actual: None,
+            request: None,
+        }
+    }
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// Found by review: leases of one request were looked through from the last to the first, each time.
+    #[test]
+    fn r5_7_leases_of_one_request_are_found_at_once_however_many() {
+        let mut leases = Leases::default();
+        let named = || Lease { request: Some("r".into()), ..lease(0, 600 * SECOND) };
+        let numbers: Vec<_> = (0..100_000).map(|_| leases.open(named())).collect();
+        let ends = |leases: &Leases| {
+            (leases.first_of_request("r"), leases.of_request("r").map(|(number, _)| number))
+        };
+        assert_eq!(ends(&leases), (Some(numbers[0]), Some(numbers[99_999])));
+        // From the middle, from both ends, and all the others in order: the whole takes no time.
+        for number in numbers[50_000..99_000].iter().chain(&numbers[99_500..]).chain(&numbers[..10]) {
+            leases.close(*number);
+        }
+        assert_eq!(ends(&leases), (Some(numbers[10]), Some(numbers[99_499])));
+        for number in &numbers[10..50_000] {
+            assert_eq!(leases.first_of_request("r"), Some(*number));
+            leases.close(*number);
+        }
+        assert_eq!(ends(&leases), (Some(numbers[99_000]), Some(numbers[99_499])));
+        for number in numbers[99_000..99_500].iter().rev() {
+            assert_eq!(leases.of_request("r").map(|(number, _)| number), Some(*number));
+            leases.close(*number);
+        }
+        assert_eq!((ends(&leases), leases.len()), ((None, None), 0));
+    }
+
+    #[test]
+    fn r5_6_of_many_leases_a_refusal_looks_at_the_first() {
+        let mut leases = Leases::default();
+        let numbers: Vec<_> = (0..5_000).map(|at| leases.open(lease(0, 30 * SECOND + at))).collect();
+        assert_eq!((leases.short().count(), leases.first_over().count()), (LOOKED_AT_MAX, LOOKED_AT_MAX));
+        assert_eq!(leases.all_over(), Some(Timestamp::from_nanos(30 * SECOND + 4_999)));
+        for number in &numbers[1..] {
+            leases.renew(*number, Timestamp::from_nanos(60 * SECOND));
+        }
+        assert_eq!((leases.short, leases.short().count()), (1, 1));
+        // To and fro: each end is noted once.
+        for end in [10, 60, 10, 60, 10] {
+            leases.renew(numbers[7], Timestamp::from_nanos(end * SECOND));
+        }
+        assert_eq!((leases.short, leases.short().count()), (2, 2));
+        leases.close(numbers[0]);
+        leases.close(numbers[7]);
+        assert_eq!((leases.short, leases.short_ends.0.len()), (0, 0));
     }
 }

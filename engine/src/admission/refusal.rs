@@ -41,6 +41,8 @@ pub enum Code {
     OrganizationTpd,
     /// As many tokens were used in a minute by the project as may be (R5.4).
     ProjectTpm,
+    /// As many leases are open as may be: requests whose usage has not come count too (R5.7).
+    OrganizationLeases,
     /// The same request id came with another request.
     RequestIdConflict,
     /// This node cannot tell now.
@@ -49,7 +51,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order in which they are looked for; the last two have no place in it.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::KeyMissing,
         Self::KeyMalformed,
         Self::KeyInvalid,
@@ -66,6 +68,7 @@ impl Code {
         Self::OrganizationTpm,
         Self::OrganizationTpd,
         Self::ProjectTpm,
+        Self::OrganizationLeases,
         Self::RequestIdConflict,
         Self::NotReady,
     ];
@@ -89,6 +92,7 @@ impl Code {
             Self::OrganizationTpm => "organization_tpm",
             Self::OrganizationTpd => "organization_tpd",
             Self::ProjectTpm => "project_tpm",
+            Self::OrganizationLeases => "organization_leases",
             Self::RequestIdConflict => "request_id_conflict",
             Self::NotReady => "not_ready",
         }
@@ -110,7 +114,8 @@ impl Code {
             | Self::OrganizationRpm
             | Self::OrganizationTpm
             | Self::OrganizationTpd
-            | Self::ProjectTpm => "rate_limit_reached_error",
+            | Self::ProjectTpm
+            | Self::OrganizationLeases => "rate_limit_reached_error",
             Self::RequestIdConflict => "invalid_request_error",
             Self::NotReady => "server_unavailable",
         }
@@ -131,7 +136,8 @@ impl Code {
             | Self::OrganizationRpm
             | Self::OrganizationTpm
             | Self::OrganizationTpd
-            | Self::ProjectTpm => 429,
+            | Self::ProjectTpm
+            | Self::OrganizationLeases => 429,
             Self::RequestIdConflict => 409,
             Self::NotReady => 503,
         }
@@ -342,6 +348,10 @@ impl Refusal {
             Code::ProjectTpm => format!(
                 "Your account {account} / {id} request reached project TPM rate limit, current: {current}, limit: {limit}"
             ),
+            Code::OrganizationLeases => format!(
+                "Your account {account} has {current} requests in progress or without their usage, and {limit} are the most, {}",
+                self.advice()
+            ),
             Code::RequestIdConflict => {
                 format!("the request id `{about}` was used for another request, which is not over")
             }
@@ -406,6 +416,7 @@ impl Code {
             | Self::BalanceBelowRequest
             | Self::OrganizationConcurrency
             | Self::OrganizationRpm
+            | Self::OrganizationLeases
             | Self::RequestIdConflict
             | Self::NotReady => "the organization's TPM",
         }

@@ -1,13 +1,13 @@
 //! Sliding windows: what was counted in the last minute, to the millisecond (R5.6).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use tollbook_schemas::time::Timestamp;
 
 const NANOS: i64 = 1_000_000;
 
 /// A count of whole milliseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(i64);
 
 impl Millis {
@@ -47,6 +47,17 @@ pub enum Room {
     From(Millis),
     /// Never: it is more than the limit.
     Never,
+}
+
+/// Units that are taken back before they leave a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenBack {
+    /// When.
+    pub when: Timestamp,
+    /// The millisecond that they are counted at.
+    pub at: Millis,
+    /// How many.
+    pub units: u64,
 }
 
 /// Buckets that a window keeps room for while nothing is counted.
@@ -185,36 +196,43 @@ impl SlidingWindow {
         Room::Now
     }
 
-    /// When `units` more have room under a limit, where some of what is counted is given back before it leaves: so many
-    /// units at a millisecond, when that is. Given in any order.
+    /// When `units` more have room under a limit, where some of what is counted is given back before it leaves: in the
+    /// order of when that is. No more is looked at than has to come or go for it.
     pub fn room_with(
         &self,
         units: u64,
         limit: u64,
-        given_back: &[(Timestamp, Millis, u64)],
+        given_back: impl Iterator<Item = GivenBack>,
     ) -> Option<Timestamp> {
         let free_at = u128::from(limit.checked_sub(units)?);
-        let buckets = self.older.iter().chain([&self.newest]);
-        let mut leaving: Vec<_> = buckets.map(|(at, sum)| (at.plus(Self::SPAN).begins(), *sum)).collect();
-        let counted = leaving.len();
-        for (when, at, units) in given_back {
+        let (mut left, mut given_back) = (self.total, given_back.peekable());
+        let mut taken = HashMap::<Millis, u64>::new();
+        for (at, sum) in self.older.iter().chain([&self.newest]) {
             let leaves = at.plus(Self::SPAN).begins();
-            let (buckets, _) = leaving.split_at_mut(counted);
-            if let Ok(place) = buckets.binary_search_by_key(&leaves, |(until, _)| *until)
-                && let Some((_, sum)) = buckets.get_mut(place)
-                && *when < leaves
-            {
-                let back = (*units).min(*sum);
-                *sum = sum.saturating_sub(back);
-                leaving.push((*when, back));
+            while let Some(GivenBack { when, at, units }) = given_back.next_if(|back| back.when < leaves) {
+                let taken = taken.entry(at).or_default();
+                let back = units.min(self.counted_at(at).saturating_sub(*taken));
+                *taken = taken.saturating_add(back);
+                left = left.saturating_sub(back.into());
+                if left <= free_at {
+                    return Some(when);
+                }
+            }
+            let taken = taken.get(at).copied().unwrap_or_default();
+            left = left.saturating_sub(sum.saturating_sub(taken).into());
+            if left <= free_at {
+                return Some(leaves);
             }
         }
-        leaving.sort_unstable();
-        let mut left = self.total;
-        leaving.into_iter().find_map(|(at, units)| {
-            left = left.saturating_sub(units.into());
-            (left <= free_at).then_some(at)
-        })
+        None
+    }
+
+    fn counted_at(&self, at: Millis) -> u64 {
+        if at == self.newest.0 {
+            return self.newest.1;
+        }
+        let place = self.older.binary_search_by_key(&at, |(known, _)| *known).ok();
+        place.and_then(|place| self.older.get(place)).map_or(0, |(_, sum)| *sum)
     }
 
     /// When the first of what is counted leaves.

@@ -115,7 +115,7 @@ const REFUSALS: &[(u16, &str)] = &[
         429,
         "`recharge_required`, `insufficient_balance`, `balance_below_request`, `project_daily_budget`, \
          `project_monthly_budget`; `organization_concurrency`, `organization_rpm`, `organization_tpm`, \
-         `organization_tpd`, `project_tpm`.",
+         `organization_tpd`, `project_tpm`, `organization_leases`.",
     ),
     (503, "`not_ready`: this node is behind, or another one decides. The same request may be sent again."),
 ];

@@ -99,6 +99,11 @@ pub(super) fn ceil_ms(nanos: i64) -> i64 {
     -(-nanos).div_euclid(MILLI)
 }
 
+/// A lease is over at a whole millisecond.
+pub(super) fn ends_after(now: i64, seconds: i64) -> i64 {
+    ceil_ms(now + seconds * 1_000 * MILLI) * MILLI
+}
+
 fn floor_ms(nanos: i64) -> i64 {
     nanos.div_euclid(MILLI)
 }
@@ -394,6 +399,16 @@ impl Gatekeeper {
         if !keep {
             lease.tokens = actual.input + actual.output;
         }
+    }
+
+    /// What was settled with numbers gives back its slot only; whether the lease is gone.
+    pub(super) fn release(&mut self, at: usize) -> bool {
+        let lease = &mut self.leases[at];
+        lease.running = false;
+        if lease.used.is_none() {
+            lease.fate = Fate::Gone;
+        }
+        lease.used.is_none()
     }
 
     /// Prices or an expiry have changed: what has become dearer is held.
