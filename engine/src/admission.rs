@@ -5,9 +5,10 @@
 //! owner ─ applies ─> publishes ──> Account: standing │ leases, windows <── admit, settle, release, renew ── doors
 //! ```
 //!
-//! [`account`] is one organization, pure; [`check`] the order of the limits; [`desk`] the accounts of a partition.
+//! [`account`] is one organization, pure; [`check`] the order of the limits; [`Desk`] the accounts of a partition.
 
 pub mod account;
+pub mod asked;
 pub mod check;
 mod counted;
 mod desk;
