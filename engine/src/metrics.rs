@@ -44,7 +44,7 @@ pub fn describe() {
     describe_gauge!("tollbook_admission_leases", "open leases, by partition");
     describe_counter!(
         "tollbook_admission_leases_expired_total",
-        "leases that nobody ended in time, by partition"
+        "leases that were over before their usage came, by partition"
     );
     describe_gauge!(
         "tollbook_admission_held",

@@ -41,7 +41,7 @@ const REFUNDED: &[&str] = &[
 const ADJUSTED: &[&str] =
     &["id", "amount", "reason", "balance.cash", "balance.vouchers", "balance.available"];
 const BALANCE: &[&str] =
-    &["cash", "vouchers", "available", "credit_limit", "cumulative_recharge", "tier", "currency"];
+    &["cash", "vouchers", "held", "available", "credit_limit", "cumulative_recharge", "tier", "currency"];
 
 /// A recharge to book, or a command about those that are.
 #[derive(Args, Debug)]
