@@ -301,7 +301,7 @@ impl Refusal {
         if self.is_too_large() {
             return format!(
                 "Request too large for {account}: it asks for {requested} tokens, and {} limits them to {limit}; waiting does not help",
-                self.code.limit_name()
+                self.code.window_name().unwrap_or_default()
             );
         }
         match self.code {
@@ -367,7 +367,7 @@ impl Refusal {
         else {
             return false;
         };
-        self.code.is_window() && !self.retryable() && requested > limit
+        self.code.window_name().is_some() && !self.retryable() && requested > limit
     }
 
     fn advice(&self) -> String {
@@ -411,9 +411,12 @@ impl Code {
         }
     }
 
-    const fn is_window(self) -> bool {
+    /// What limits the tokens of a window, if that is what it is about.
+    const fn window_name(self) -> Option<&'static str> {
         match self {
-            Self::OrganizationTpm | Self::OrganizationTpd | Self::ProjectTpm => true,
+            Self::OrganizationTpm => Some("the organization's TPM"),
+            Self::OrganizationTpd => Some("the organization's TPD"),
+            Self::ProjectTpm => Some("the project's TPM"),
             Self::KeyMissing
             | Self::KeyMalformed
             | Self::KeyInvalid
@@ -429,31 +432,7 @@ impl Code {
             | Self::OrganizationRpm
             | Self::OrganizationLeases
             | Self::RequestIdConflict
-            | Self::NotReady => false,
-        }
-    }
-
-    const fn limit_name(self) -> &'static str {
-        match self {
-            Self::OrganizationTpd => "the organization's TPD",
-            Self::ProjectTpm => "the project's TPM",
-            Self::OrganizationTpm
-            | Self::KeyMissing
-            | Self::KeyMalformed
-            | Self::KeyInvalid
-            | Self::KeyRevoked
-            | Self::IpNotAllowed
-            | Self::ModelNotFound
-            | Self::RechargeRequired
-            | Self::InsufficientBalance
-            | Self::ProjectDailyBudget
-            | Self::ProjectMonthlyBudget
-            | Self::BalanceBelowRequest
-            | Self::OrganizationConcurrency
-            | Self::OrganizationRpm
-            | Self::OrganizationLeases
-            | Self::RequestIdConflict
-            | Self::NotReady => "the organization's TPM",
+            | Self::NotReady => None,
         }
     }
 }
