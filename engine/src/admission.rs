@@ -304,7 +304,8 @@ impl Admissions {
         })
     }
 
-    /// Gives back what a lease has reserved: slot, tokens and hold, but not its request count.
+    /// Gives back what a lease has reserved: slot, tokens and hold, but not its request count. Once it was settled with
+    /// numbers only the slot: what was used stays held until its usage is applied.
     pub fn release(&self, lease: &LeaseId, organizations: Option<&[OrgId]>) -> Result<(), LeaseError> {
         self.with_lease(lease, organizations, |account, _, number, now| account.release(number, now))
     }
