@@ -4,8 +4,8 @@
 //! Clauses of R4, R8 and R10.1 that are tested elsewhere, because they are of no business of the pure core:
 //!
 //! ```text
-//! R4.1  no requests at available <= 0; compared with the credit limit   admission (not built yet)
-//! R4.6  no requests below $1 of cumulative recharge                     admission; here: no tier (r4.rs)
+//! R4.1  no requests at available <= 0; compared with the credit limit   admission.rs, end_to_end
+//! R4.6  no requests below $1 of cumulative recharge                     admission.rs, end_to_end; no tier: r4.rs
 //! R4.7  the same reference from many clients at once                    end_to_end
 //! R4.9  prices with more than 6 places, amounts with more than 12       schemas (price.rs, amount.rs), end_to_end
 //! R4.9  display rounds                                                  nothing displays yet
