@@ -3,6 +3,8 @@
 //! Who asks is checked first, here for all ([`crate::permission`]). Then one file per family: every function checks
 //! what it is about and what the rules say, all of it before its first event.
 
+mod alert;
+mod budget;
 mod config;
 pub(crate) mod cycle;
 mod key;
@@ -13,6 +15,7 @@ mod moving_in;
 mod organization;
 mod project;
 mod usage;
+mod webhook;
 
 use tollbook_projections::movement::{Movement, MovementKey, MovementKind};
 use tollbook_projections::organization::{Member, Organization, Project};
@@ -157,6 +160,15 @@ pub fn questions(command: &Command, idempotency: Option<&Idempotency>) -> Questi
         | C::SetCreditLimit(_)
         | C::PublishPrices { .. }
         | C::SealStatement { .. }
+        | C::SetBalanceAlert(_)
+        | C::SetBudgets { .. }
+        | C::SetSpendNotifications { .. }
+        | C::NoteBudgetRefusal { .. }
+        | C::CreateWebhook { .. }
+        | C::RotateWebhookSecret { .. }
+        | C::DisableWebhook { .. }
+        | C::EnableWebhook(_)
+        | C::RemoveWebhook(_)
         | C::MoveIn(_) => {}
     }
     questions
@@ -321,6 +333,25 @@ fn decide_organization(
         OrganizationCommand::DismissUsage { place, reason } => usage::dismiss(&case, *place, reason),
         OrganizationCommand::SealStatement { month, hash } => months::seal(&case, *month, *hash),
         OrganizationCommand::IssueInvoice { invoice, month } => months::invoice(&case, invoice, *month),
+        OrganizationCommand::SetBalanceAlert(threshold) => alert::set_balance_alert(&case, *threshold),
+        OrganizationCommand::SetBudgets { project, daily, monthly, enforcement } => {
+            budget::set(&case, project, (*daily, *monthly), *enforcement)
+        }
+        OrganizationCommand::SetSpendNotifications { project, daily, monthly } => {
+            budget::set_notifications(&case, project, daily, monthly)
+        }
+        OrganizationCommand::NoteBudgetRefusal { project, period, visible_from, refused_at } => {
+            Ok(budget::note_refusal(&case, project, *period, *visible_from, *refused_at))
+        }
+        OrganizationCommand::CreateWebhook { webhook, url, secret } => {
+            webhook::create(&case, webhook, url, secret)
+        }
+        OrganizationCommand::RotateWebhookSecret { webhook, secret } => {
+            webhook::rotate_secret(&case, webhook, secret)
+        }
+        OrganizationCommand::DisableWebhook { webhook, reason } => webhook::disable(&case, webhook, reason),
+        OrganizationCommand::EnableWebhook(webhook) => webhook::enable(&case, webhook),
+        OrganizationCommand::RemoveWebhook(webhook) => webhook::remove(&case, webhook),
     }
 }
 
@@ -348,8 +379,16 @@ fn action(organization: Option<&Organization>, command: &OrganizationCommand) ->
         | OrganizationCommand::ReverseUsage { .. }
         | OrganizationCommand::ReleaseUsage { .. }
         | OrganizationCommand::DismissUsage { .. }
+        | OrganizationCommand::NoteBudgetRefusal { .. }
         | OrganizationCommand::SealStatement { .. } => Action::Operate,
-        OrganizationCommand::IssueInvoice { .. } => Action::ManageMembers,
+        OrganizationCommand::IssueInvoice { .. } | OrganizationCommand::SetBalanceAlert(_) => {
+            Action::ManageMembers
+        }
+        OrganizationCommand::CreateWebhook { .. }
+        | OrganizationCommand::RotateWebhookSecret { .. }
+        | OrganizationCommand::DisableWebhook { .. }
+        | OrganizationCommand::EnableWebhook(_)
+        | OrganizationCommand::RemoveWebhook(_) => Action::ManageOrganization,
         OrganizationCommand::SaveAllowlist(_) => Action::Allowlist,
         OrganizationCommand::Invite { .. } => Action::Invite,
         OrganizationCommand::AcceptInvitation { .. } => Action::AcceptInvitation,
@@ -361,6 +400,8 @@ fn action(organization: Option<&Organization>, command: &OrganizationCommand) ->
         }
         OrganizationCommand::RenameProject { project, .. }
         | OrganizationCommand::SetTpmLimit { project, .. }
+        | OrganizationCommand::SetBudgets { project, .. }
+        | OrganizationCommand::SetSpendNotifications { project, .. }
         | OrganizationCommand::AddProjectMember { project, .. }
         | OrganizationCommand::SetProjectRole { project, .. }
         | OrganizationCommand::RemoveProjectMember { project, .. } => Action::ManageProject(project.clone()),
@@ -397,6 +438,10 @@ fn decide_config(state: &State, command: &ConfigCommand, now: Timestamp) -> Refu
             })]))
         }
         ConfigCommand::RevokeToken(token) => config::revoke_token(state.config(), token),
+        ConfigCommand::CreateSubscription { name, organizations } => {
+            alert::create_subscription(state.config(), name, organizations.as_deref())
+        }
+        ConfigCommand::RemoveSubscription(name) => alert::remove_subscription(state.config(), name),
     }
 }
 

@@ -489,6 +489,8 @@ fn report(partition: PartitionId, effect: &Effect) {
         | Effect::Remembered { .. }
         | Effect::Repeated { .. }
         | Effect::Settled { .. }
+        | Effect::Alert(_)
+        | Effect::BreachEnded { .. }
         | Effect::Charged { .. } => {}
     }
 }

@@ -153,6 +153,15 @@ pub struct Token {
     pub issued_at: Timestamp,
 }
 
+/// A durable consumer on the alert stream (R7.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The organizations it is limited to; `None`: all, and the platform's own alerts.
+    pub organizations: Option<Vec<OrgId>>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
 /// Configuration as one partition knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -174,6 +183,8 @@ pub struct Config {
     pub rate_scale: Option<RateScale>,
     /// Service tokens that work.
     pub tokens: BTreeMap<TokenId, Token>,
+    /// Durable consumers on the alert stream, by name (R7.3).
+    pub subscriptions: BTreeMap<DisplayName, Subscription>,
     /// In partition 0: every configuration event with its position, for the other partitions to copy.
     pub journal: Vec<(Position, ConfigEvent)>,
     /// In the other partitions: the position in partition 0 up to which configuration was copied.

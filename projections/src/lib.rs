@@ -1,7 +1,7 @@
 //! The fold: events into State, and State kept in views. Pure but for [`view`] and [`ids`].
 //!
 //! In reading order: [`record`] is one message of the log; [`state`] applies it, with [`config`], [`organization`],
-//! [`limits`], [`purse`], [`spend`] and [`usage`] for the parts; [`account`], [`movement`], [`books`] and [`statement`]
+//! [`limits`], [`purse`], [`spend`], [`budget`] and [`usage`] for the parts; [`account`], [`movement`], [`books`] and [`statement`]
 //! are what finance sees of it, [`past`] what decisions look up; [`writers`], [`sequence`] and [`first`] tell repetitions;
 //! [`view`] and [`ids`] keep the results on disk.
 #![warn(missing_docs)]
@@ -17,6 +17,7 @@ pub mod organization;
 
 pub mod account;
 pub mod books;
+pub mod budget;
 pub mod movement;
 pub mod past;
 pub mod purse;

@@ -1,5 +1,6 @@
 //! One organization as decisions need it: who it is, its projects and keys, its money and its open consumption.
 
+mod alerts;
 mod money;
 mod people;
 mod projects;
@@ -9,11 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tollbook_schemas::alert::AlertData;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::codec;
-use tollbook_schemas::event::{Event, OrganizationEvent, QuarantineEvent, WebhookEvent};
-use tollbook_schemas::id::{DisplayName, InvitationId, KeyId, MemberId, OrgId, ProjectId, SourceName};
+use tollbook_schemas::event::{Event, OrganizationEvent, QuarantineEvent};
+use tollbook_schemas::id::{
+    DisplayName, InvitationId, KeyId, MemberId, OrgId, ProjectId, SourceName, WebhookId,
+};
 use tollbook_schemas::policy::{QuantityOverride, RateOverride};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::role::{OrgRole, Verification};
@@ -21,16 +25,18 @@ use tollbook_schemas::sealed::Sealed;
 use tollbook_schemas::time::{Day, Month, Timestamp};
 use tollbook_schemas::usage::UsagePlace;
 
+pub use self::alerts::{BalanceAlert, Webhook};
 pub use self::people::{Invitation, InvitationEnd, Member};
 pub use self::projects::{Key, Project};
 use crate::books::{EndedMonth, OpenMonth};
+use crate::budget::{Look, Seen, Watch};
 use crate::config::PriceBook;
 use crate::past::{Recent, Settled, Settling};
 use crate::purse::{Funds, Purse};
 use crate::record::Hash;
 use crate::sequence::SequenceWindow;
 use crate::sorted::SortedMap;
-use crate::spend::OpenCells;
+use crate::spend::{OpenCells, ProjectSpend};
 use crate::state::{Corrupt, Effect};
 
 /// Everything that decisions about one organization need.
@@ -74,6 +80,12 @@ pub struct Organization {
     pub purse: Purse,
     /// How far vouchers plus cash may go below zero (R4.1).
     pub credit_limit: Option<Amount>,
+    /// When somebody is told that the balance is low (R7.1).
+    pub balance_alert: BalanceAlert,
+    /// Where alerts are sent to (R7.3).
+    pub webhooks: BTreeMap<WebhookId, Webhook>,
+    /// The last local day on which quarantined usage was told, by the code of its reason (R7.2).
+    pub quarantine_told: BTreeMap<String, Day>,
     /// Prices of its own, which win (R4.11).
     pub prices: PriceBook,
     /// The month that is open (R8.3).
@@ -120,6 +132,11 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Writing<'_> {
+    /// Has somebody told of something.
+    pub(crate) fn alert(&mut self, organization: &OrgId, data: AlertData) {
+        self.effects.push(Effect::alert(Some(organization), self.at, data));
+    }
+
     /// Settles a quarantined record.
     pub(crate) fn settle(&mut self, organization: &mut Organization, place: UsagePlace, how: Settling) {
         let settled = Settled { position: self.at.position, at: self.at.recorded_at, how };
@@ -169,6 +186,9 @@ impl Organization {
             keys: SortedMap::new(),
             purse: Purse::default(),
             credit_limit: None,
+            balance_alert: BalanceAlert::default(),
+            webhooks: BTreeMap::new(),
+            quarantine_told: BTreeMap::new(),
             prices: PriceBook::default(),
             month: OpenMonth::begin(zone.day(at.recorded_at).month(), Funds::default(), at.position),
             unsealed: BTreeSet::new(),
@@ -189,7 +209,7 @@ impl Organization {
         match event {
             Event::Organization(event) => self.apply_organization(event, writing),
             Event::Member(event) => self.apply_member(event, at),
-            Event::Project(event) => self.apply_project(event, at),
+            Event::Project(event) => self.apply_project(event, writing),
             Event::Key(event) => self.apply_key(event, at),
             Event::Money(event) => self.apply_money(event, writing),
             Event::Quarantine(QuarantineEvent::Dismissed { place, reason }) => {
@@ -198,12 +218,10 @@ impl Organization {
             }
             // Booking needs the ledger's prices, so State does it.
             Event::Quarantine(QuarantineEvent::Released { .. }) => Err(Corrupt::Misplaced),
-            Event::Webhook(
-                WebhookEvent::Created { .. }
-                | WebhookEvent::SecretRotated { .. }
-                | WebhookEvent::Disabled { .. }
-                | WebhookEvent::Removed { .. },
-            ) => Err(Corrupt::Unsupported("webhook")),
+            Event::Webhook(event) => {
+                self.apply_webhook(event, at);
+                Ok(())
+            }
             Event::Config(_) | Event::Partition(_) => Err(Corrupt::Misplaced),
         }
     }
@@ -253,7 +271,11 @@ impl Organization {
             OrganizationEvent::MovedIn { cash, cumulative_recharge, voucher_granted, references } => {
                 self.move_in(*cash, *cumulative_recharge, *voucher_granted, references, writing)?;
             }
-            OrganizationEvent::BalanceAlertSet { .. } => return Err(Corrupt::Unsupported("organization")),
+            OrganizationEvent::BalanceAlertSet { threshold } => {
+                self.balance_alert.threshold = Some(*threshold);
+                // Who has recharged is told at once that the balance is below it already (R7.1).
+                self.balance_alert.armed = self.purse.highest_recharge().is_positive();
+            }
         }
         Ok(())
     }
@@ -306,9 +328,69 @@ impl Organization {
         self.projects.values().any(|project| project.spend.has_pending())
     }
 
-    /// Settles everything that is pending (R6.3).
-    pub(crate) fn settle(&mut self, now: Timestamp) -> Result<(), Corrupt> {
-        let today = self.calendar.day(now);
-        self.projects.values_mut().try_for_each(|project| project.spend.settle(today))
+    /// Whether a budget is breached, or was until everything of its period is settled.
+    pub fn is_breached(&self) -> bool {
+        self.projects.values().any(|project| !project.watch.breaches().is_empty())
     }
+
+    /// Settles everything that is pending (R6.3), and looks at what that makes known.
+    pub(crate) fn settle(
+        &mut self,
+        delay_seconds: u32,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
+        let today = self.calendar.day(at.recorded_at);
+        let Self { id, projects, calendar, .. } = self;
+        projects.iter_mut().try_for_each(|(project, known)| {
+            if !known.spend.has_pending() && known.watch.breaches().is_empty() {
+                return Ok(());
+            }
+            let look = Look { at, today, calendar, delay_seconds, project, name: &known.name };
+            settle_project(id, &mut known.spend, &mut known.watch, look, effects)
+        })
+    }
+
+    /// Looks at what booking for a project came to; `at_once`: without waiting for a cycle.
+    pub(crate) fn consumed(
+        &mut self,
+        (project, today): (&ProjectId, Day),
+        (at_once, delay_seconds): (bool, u32),
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
+        let Some(known) = self.projects.get_mut(project) else { return Ok(()) };
+        if known.watch.is_idle() && !at_once {
+            return Ok(());
+        }
+        let look = Look { at, today, calendar: &self.calendar, delay_seconds, project, name: &known.name };
+        if at_once {
+            return settle_project(&self.id, &mut known.spend, &mut known.watch, look, effects);
+        }
+        let mut seen = Seen::default();
+        known.watch.consumed(&known.spend, look, &mut seen)?;
+        seen.leave(&self.id, project, at, effects);
+        Ok(())
+    }
+}
+
+/// Settles what is pending of a project, and looks at what that makes known.
+fn settle_project(
+    organization: &OrgId,
+    spend: &mut ProjectSpend,
+    watch: &mut Watch,
+    look: Look<'_>,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Corrupt> {
+    if watch.is_idle() {
+        return spend.settle(look.today);
+    }
+    let mut seen = Seen::default();
+    watch.consumed(spend, look, &mut seen)?;
+    // Before what is over is forgotten.
+    watch.end_periods(spend, look, &mut seen)?;
+    spend.settle(look.today)?;
+    watch.settled(spend, look, &mut seen)?;
+    seen.leave(organization, look.project, look.at, effects);
+    Ok(())
 }

@@ -31,6 +31,19 @@ pub struct Voucher {
     pub position: Position,
     /// Whether it is the voucher policy's, which may be withdrawn (R4.8).
     pub of_policy: bool,
+    /// Whether somebody was told that it is about to expire, or it was granted so late (R7.2).
+    pub expiry_told: bool,
+}
+
+/// How long before a voucher expires somebody is told, in seconds: a week.
+pub const EXPIRY_NOTICE_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+impl Voucher {
+    /// When somebody is to be told that it is about to expire; `None` where nobody is, or was.
+    pub fn notice_at(&self) -> Option<Timestamp> {
+        let expires_at = self.expires_at.filter(|_| !self.expiry_told)?;
+        Some(expires_at.plus_seconds(EXPIRY_NOTICE_SECONDS.wrapping_neg()))
+    }
 }
 
 /// Cash and vouchers, or a change of both.
@@ -196,9 +209,18 @@ impl Purse {
         self.totals.granted
     }
 
-    /// When the next voucher expires; `None` when none ever does.
+    /// When the next voucher expires or is about to; `None` when none ever does.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.vouchers.first().and_then(|voucher| voucher.expires_at)
+        let first = self.vouchers.first().and_then(|voucher| voucher.expires_at);
+        let notice = self.vouchers.iter().find_map(Voucher::notice_at);
+        first.into_iter().chain(notice).min()
+    }
+
+    /// Notes that somebody was told that a voucher is about to expire; what is left of it.
+    pub(crate) fn tell_expiry(&mut self, voucher: &VoucherId) -> Option<&Voucher> {
+        let known = self.vouchers.iter_mut().find(|known| known.voucher == *voucher && !known.expiry_told)?;
+        known.expiry_told = true;
+        Some(known)
     }
 
     /// Every account's balance, from the totals and from what is there (R4.10).
@@ -367,7 +389,15 @@ impl Purse {
         self.cash = sum(self.cash, cash)?;
         if back.vouchers.is_positive() {
             let (granted, left) = (back.vouchers, back.vouchers);
-            self.insert(Voucher { voucher, granted, left, expires_at: None, position, of_policy: false });
+            self.insert(Voucher {
+                voucher,
+                granted,
+                left,
+                expires_at: None,
+                position,
+                of_policy: false,
+                expiry_told: false,
+            });
         }
         Ok(back)
     }
@@ -405,6 +435,7 @@ mod tests {
             expires_at: expires_at.map(|at| at.parse().unwrap()),
             position: Position(number),
             of_policy: false,
+            expiry_told: false,
         }
     }
 
@@ -540,6 +571,7 @@ mod tests {
                     expires_at,
                     position: Position(number),
                     of_policy: false,
+                    expiry_told: false,
                 };
                 purse.grant(granted, false).unwrap();
                 Account::Promotion

@@ -1,5 +1,6 @@
 //! State: what the log says, and the one function that changes it.
 
+mod alerts;
 mod corrupt;
 mod effect;
 mod restore;
@@ -9,13 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tollbook_schemas::alert::AlertData;
+use tollbook_schemas::amount::Amount;
 use tollbook_schemas::codec::{self, EncodeError};
-use tollbook_schemas::entry::{Body, Cause, Decision, Entry};
-use tollbook_schemas::event::{ConfigEvent, Event, KeyEvent, PartitionEvent};
+use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry};
+use tollbook_schemas::event::{ConfigEvent, Event, KeyEvent, OrganizationEvent, PartitionEvent};
 use tollbook_schemas::id::{KeyId, NodeName, OrgId};
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::sealed::SecretHash;
-use tollbook_schemas::time::{DaySpan, Month, Timestamp, Zone};
+use tollbook_schemas::time::{Day, DaySpan, Month, Timestamp, Zone};
 use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, UsagePlace};
 
@@ -24,7 +27,7 @@ pub use self::effect::{AuditRow, Effect, Quarantined, QuarantinedWhat};
 pub use self::restore::Restored;
 use self::secrets::Secrets;
 use crate::account::TrialBalance;
-use crate::config::{Config, Token};
+use crate::config::{Config, Subscription, Token};
 use crate::first::Sighting;
 use crate::organization::{At, Key, Organization, Writing};
 use crate::record::{Content, Hash, Record};
@@ -74,6 +77,8 @@ struct Common {
     idempotency: BTreeMap<[u8; 16], ([u8; 16], Position)>,
     /// The month that is open in every zone that an organization ever used, by the zone's name (R8.3).
     months: BTreeMap<Zone, Month>,
+    /// The last day on which quarantined usage of nobody known was told, by the code of its reason (R7.2).
+    quarantine_told: BTreeMap<String, Day>,
 }
 
 /// One partition's state: a pure function of its log.
@@ -83,7 +88,7 @@ pub struct State {
     common: Common,
     slots: Vec<Slot>,
     index: HashMap<OrgId, usize>,
-    /// Slots with something pending.
+    /// Slots with something pending, or a breached budget whose period will end.
     pending: BTreeSet<usize>,
     /// When the next voucher of each slot expires.
     expiries: BTreeSet<(Timestamp, usize)>,
@@ -265,6 +270,7 @@ impl State {
                 }
             }
         }
+        self.finish_alerts(&mut effects);
         Ok(effects)
     }
 
@@ -344,8 +350,8 @@ impl State {
             Topic::Config => {
                 for event in &decision.events {
                     match event {
-                        Event::Config(event) => self.apply_config(event, &decision.cause, at)?,
-                        Event::Partition(event) => self.apply_partition(event, at)?,
+                        Event::Config(event) => self.apply_config(event, &decision.cause, at, effects)?,
+                        Event::Partition(event) => self.apply_partition(event, at, effects)?,
                         Event::Organization(_)
                         | Event::Member(_)
                         | Event::Project(_)
@@ -400,6 +406,8 @@ impl State {
         let organization = self.change(slot);
         organization.last_decision = at.position;
         organization.advance(today, at, effects)?;
+        let recharged = organization.purse.cumulative_recharge();
+        let told = effects.len();
         let mut writing = Writing { at, effects, movements: 0 };
         let mut sightings = sightings.iter();
         for event in events {
@@ -410,6 +418,15 @@ impl State {
                 let slots = &self.slots;
                 self.secrets.note(slot, key, |slot| slots.get(slot).map(|known| &known.organization));
             }
+        }
+        self.tell_decided(slot, decision, recharged, at, effects);
+        if decision.events.iter().any(moves_in) {
+            // An organization with a past raises no alert by moving in (R10.1).
+            let mut number = 0usize;
+            effects.retain(|effect| {
+                number = number.saturating_add(1);
+                number <= told || !matches!(effect, Effect::Alert(_))
+            });
         }
         if let Cause::Command { idempotency: Some(idempotency) } = &decision.cause {
             let (organization, position) = (id.clone(), at.position);
@@ -422,7 +439,43 @@ impl State {
         Ok(())
     }
 
-    fn apply_config(&mut self, event: &ConfigEvent, cause: &Cause, at: At) -> Result<(), Corrupt> {
+    /// What is told of a decision about an organization: its tier, its keys, its balance.
+    fn tell_decided(
+        &mut self,
+        slot: usize,
+        decision: &Decision,
+        recharged: Amount,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) {
+        let default = self.common.config.defaults.balance_alert_threshold;
+        let organization = self.change(slot);
+        organization.tell_revoked(&decision.events, at, effects);
+        if decision.actor == Actor::Engine {
+            organization.tell_disabled(&decision.events, at, effects);
+        }
+        organization.watch_balance(default, at, effects);
+        let (id, cumulative_recharge) = (organization.id.clone(), organization.purse.cumulative_recharge());
+        if organization.is_breached() {
+            self.note_pending(slot);
+        }
+        if cumulative_recharge != recharged {
+            let (from, to) =
+                (self.tier_of(recharged, at.recorded_at), self.tier_of(cumulative_recharge, at.recorded_at));
+            if from != to {
+                let data = AlertData::TierChanged { from, to, cumulative_recharge };
+                effects.push(Effect::alert(Some(&id), at, data));
+            }
+        }
+    }
+
+    fn apply_config(
+        &mut self,
+        event: &ConfigEvent,
+        cause: &Cause,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
         let config = &mut self.common.config;
         match cause {
             Cause::Copy { of } => config.copied_through = config.copied_through.max(of.position),
@@ -451,7 +504,7 @@ impl State {
                 config.lag = *lag;
                 // A new cycle starts here; without cycles nothing is ever pending.
                 self.common.head.closed_through = at.recorded_at;
-                if lag.cycle_seconds == 0 { self.settle(at) } else { Ok(()) }
+                if lag.cycle_seconds == 0 { self.settle(at, effects) } else { Ok(()) }
             }
             ConfigEvent::TokenIssued { token, name, scopes, organizations, secret } => {
                 let issued = Token {
@@ -481,20 +534,35 @@ impl State {
                 Ok(())
             }
             ConfigEvent::DefaultsSet(defaults) => {
-                config.defaults = *defaults;
+                let before = std::mem::replace(&mut config.defaults, *defaults);
+                if before.balance_alert_threshold != defaults.balance_alert_threshold {
+                    self.tell_default(at, effects);
+                }
                 Ok(())
             }
             ConfigEvent::RateScaleSet(scale) => {
-                config.rate_scale.clone_from(scale);
+                let before = std::mem::replace(&mut config.rate_scale, scale.clone());
+                self.tell_scaled(before.as_ref(), at, effects);
                 Ok(())
             }
-            ConfigEvent::SubscriptionCreated { .. } | ConfigEvent::SubscriptionRemoved { .. } => {
-                Err(Corrupt::Unsupported("configuration"))
+            ConfigEvent::SubscriptionCreated { name, organizations } => {
+                let new = Subscription { organizations: organizations.clone(), created_at: at.recorded_at };
+                config.subscriptions.insert(name.clone(), new);
+                Ok(())
+            }
+            ConfigEvent::SubscriptionRemoved { name } => {
+                config.subscriptions.remove(name);
+                Ok(())
             }
         }
     }
 
-    fn apply_partition(&mut self, event: &PartitionEvent, at: At) -> Result<(), Corrupt> {
+    fn apply_partition(
+        &mut self,
+        event: &PartitionEvent,
+        at: At,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Corrupt> {
         let head = &mut self.common.head;
         match event {
             PartitionEvent::OwnershipTaken { term, node, zone_database: _ } => {
@@ -505,7 +573,7 @@ impl State {
             PartitionEvent::BillingCycleClosed { through, cycles: _ } => {
                 head.closed_through = *through;
                 head.closed_at = at.recorded_at;
-                self.settle(at)
+                self.settle(at, effects)
             }
             PartitionEvent::MonthClosed { zone, month, until } => {
                 // Nothing that stands after this can be booked in that month, whatever a node's clock said.
@@ -560,9 +628,14 @@ impl State {
         self.common.head.settled = self.common.head.settled.saturating_add(1);
     }
 
-    fn settle(&mut self, at: At) -> Result<(), Corrupt> {
+    fn settle(&mut self, at: At, effects: &mut Vec<Effect>) -> Result<(), Corrupt> {
+        let delay_seconds = self.common.config.lag.delay_seconds;
         for slot in std::mem::take(&mut self.pending) {
-            self.change(slot).settle(at.recorded_at)?;
+            let organization = self.change(slot);
+            organization.settle(delay_seconds, at, effects)?;
+            if organization.is_breached() {
+                self.pending.insert(slot);
+            }
         }
         Ok(())
     }
@@ -703,6 +776,10 @@ impl State {
 
 fn foreign(position: Position, reason: &str) -> Effect {
     Effect::Foreign { position, reason: reason.to_owned() }
+}
+
+const fn moves_in(event: &Event) -> bool {
+    matches!(event, Event::Organization(OrganizationEvent::MovedIn { .. }))
 }
 
 fn creates_ledger(entry: &Entry) -> bool {

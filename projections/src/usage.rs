@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::batch::{Row, UsageBatch};
 use tollbook_schemas::id::{KeyId, ModelName, OrgId, ProjectId};
+use tollbook_schemas::policy::LagModel;
 use tollbook_schemas::price::ModelPrice;
 use tollbook_schemas::time::{Day, DaySpan, Zone};
 use tollbook_schemas::usage::{
@@ -279,8 +280,9 @@ impl<'a> Booking<'a> {
         if is_today {
             *spent_today = Some(sum(spent_today.unwrap_or_default(), cost)?);
         } else {
-            let at_once = state.config().lag.cycle_seconds == 0;
-            spend(state.change(slot), project, day, cost, at_once.then_some(involved.today.day))?;
+            // So that `finish` looks at the project.
+            spent_today.get_or_insert_default();
+            spend(state.change(slot), project, day, cost)?;
         }
         Ok(Fate::Booked)
     }
@@ -303,7 +305,8 @@ impl<'a> Booking<'a> {
                 }
             }
         }
-        let at_once = state.config().lag.cycle_seconds == 0;
+        let LagModel { cycle_seconds, delay_seconds } = state.config().lag;
+        let at_once = cycle_seconds == 0;
         for payer in &self.payers {
             let Payer::Known { organization, project, spent_today: Some(spent), .. } = payer else {
                 continue;
@@ -311,7 +314,9 @@ impl<'a> Booking<'a> {
             let Some(Involved { slot: Some(slot), today, .. }) = self.organizations.get(*organization) else {
                 continue;
             };
-            spend(state.change(*slot), project, today.day, *spent, at_once.then_some(today.day))?;
+            let organization = state.change(*slot);
+            spend(organization, project, today.day, *spent)?;
+            organization.consumed((project, today.day), (at_once, delay_seconds), self.at, effects)?;
         }
         let mut quarantined = 0u64;
         for Involved { slot, counted, room_at_first, room, .. } in &self.organizations {
@@ -339,19 +344,16 @@ impl<'a> Booking<'a> {
     }
 }
 
-/// What budgets see: pending until the cycle closes, or settled at once on `settle_on`.
+/// What budgets see: pending until it is settled.
 fn spend(
     organization: &mut Organization,
     project: &ProjectId,
     day: Day,
     cost: Amount,
-    settle_on: Option<Day>,
 ) -> Result<(), Corrupt> {
-    let Some(project) = organization.projects.get_mut(project) else { return Ok(()) };
-    project.spend.add_pending(day, cost)?;
-    match settle_on {
-        Some(today) => project.spend.settle(today),
-        None => Ok(()),
+    match organization.projects.get_mut(project) {
+        Some(project) if !cost.is_zero() => project.spend.add_pending(day, cost),
+        Some(_) | None => Ok(()),
     }
 }
 

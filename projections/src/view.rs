@@ -18,8 +18,12 @@
 //! a <organization> 0 <position>      a decision about an organization
 //! a 0 <position>                     a decision about the configuration
 //! f <position>                       a message that was skipped, with the reason
+//! l <organization> 0 <position> <kind> 0 <number>    an alert; without an organization: the platform's own
+//! x <position> <organization> 0 <kind> 0 <number>    an alert that may still have to leave
+//! b <organization> 0 <project> 0 <day> <position> <period>   a breach of a budget that is over, by its period's first day
 //! ```
 
+mod alerts;
 mod books;
 mod key;
 mod load;
@@ -33,11 +37,12 @@ use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::usage::UsagePlace;
 
+pub use self::alerts::AlertCursor;
 use crate::past::Settled;
 use crate::state::{AuditRow, Effect, Quarantined, State};
 
 /// Counts up when rows change their meaning: an older view is not read but rebuilt.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Memory that sled may cache with, in bytes: rows are written more than read.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// The row of what is not of one organization.
@@ -172,6 +177,14 @@ impl Rows {
                 }
                 // Cells and months sum them up.
                 Effect::Charged { .. } => {}
+                Effect::Alert(alert) => {
+                    let bytes = codec::encode_row(alert)?;
+                    rows.push((key::alert(alert), bytes.clone()));
+                    rows.push((key::outgoing(alert), bytes));
+                }
+                Effect::BreachEnded { organization, project, ended } => {
+                    rows.push((key::breach(organization, project, &ended.breach), codec::encode_row(ended)?));
+                }
                 Effect::Decided { organization, row } => {
                     let key = key::audit(organization.as_ref(), row.position);
                     rows.push((key, codec::encode_row(row)?));
@@ -270,6 +283,15 @@ impl View {
                 Ok((record, settled))
             })
             .collect()
+    }
+
+    /// Removes rows in one batch, without waiting until that is out of this process.
+    fn remove(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ViewError> {
+        let mut batch = sled::Batch::default();
+        for key in keys {
+            batch.remove(key);
+        }
+        self.tree.apply_batch(batch).map_err(|source| self.views.failed(source))
     }
 
     fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ViewError> {

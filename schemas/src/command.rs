@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use ipnet::Ipv4Net;
 
 use crate::amount::Amount;
-use crate::event::ConfigEvent;
+use crate::event::{ConfigEvent, Enforcement, Period};
 use crate::id::{
     DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, NodeName, OrgId, ProjectId,
-    Reason, RechargeId, Reference, TokenId, VoucherId,
+    Reason, RechargeId, Reference, TokenId, VoucherId, WebhookId,
 };
 use crate::policy::{
     Change, Defaults, Factor, LagModel, QuantityLimits, QuantityOverride, RateOverride, Scope, Tier,
@@ -306,6 +306,66 @@ pub enum OrganizationCommand {
     },
     /// Register it with its past (R10.1).
     MoveIn(Box<MoveIn>),
+    /// Set or remove the balance alert's threshold (R7.1).
+    SetBalanceAlert(Option<Amount>),
+    /// Set or remove a project's budgets (R6.2, R6.3).
+    SetBudgets {
+        /// The project.
+        project: ProjectId,
+        /// Per local day.
+        daily: Option<Amount>,
+        /// Per local month.
+        monthly: Option<Amount>,
+        /// What is compared; `None`: as before.
+        enforcement: Option<Enforcement>,
+    },
+    /// Set the amounts of settled spend at which a project is told (R6.4).
+    SetSpendNotifications {
+        /// The project.
+        project: ProjectId,
+        /// Of a day, in any order.
+        daily: Vec<Amount>,
+        /// Of a month, in any order.
+        monthly: Vec<Amount>,
+    },
+    /// Write down the first request that a breached budget refused (R6.5).
+    NoteBudgetRefusal {
+        /// The project.
+        project: ProjectId,
+        /// Which budget.
+        period: Period,
+        /// What made the breach visible.
+        visible_from: LogPosition,
+        /// When the request came.
+        refused_at: Timestamp,
+    },
+    /// Add a webhook (R7.3).
+    CreateWebhook {
+        /// The new endpoint.
+        webhook: WebhookId,
+        /// Where alerts go.
+        url: Sealed,
+        /// What signs them.
+        secret: Sealed,
+    },
+    /// Replace a webhook's secret.
+    RotateWebhookSecret {
+        /// The endpoint.
+        webhook: WebhookId,
+        /// The new secret.
+        secret: Sealed,
+    },
+    /// Switch a webhook off.
+    DisableWebhook {
+        /// The endpoint.
+        webhook: WebhookId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Switch a webhook on again.
+    EnableWebhook(WebhookId),
+    /// Remove a webhook.
+    RemoveWebhook(WebhookId),
 }
 
 /// An organization with a past (R10.1): nothing of it is granted again.
@@ -445,6 +505,15 @@ pub enum ConfigCommand {
     },
     /// Revoke a service token.
     RevokeToken(TokenId),
+    /// Make a durable consumer on the alert stream (R7.3).
+    CreateSubscription {
+        /// Its name: letters, digits, `_` and `-`.
+        name: DisplayName,
+        /// The organizations it is limited to; `None`: all.
+        organizations: Option<Vec<OrgId>>,
+    },
+    /// Remove it.
+    RemoveSubscription(DisplayName),
 }
 
 /// Something the engine wants of a partition.

@@ -460,6 +460,11 @@ pub enum MoneyEvent {
         /// The refund or reversal.
         movement: MovementId,
     },
+    /// A voucher will expire within days, and somebody is told (R7.2).
+    VoucherExpiring {
+        /// The voucher.
+        voucher: VoucherId,
+    },
 }
 
 /// What became of quarantined usage.
@@ -513,6 +518,11 @@ pub enum WebhookEvent {
     },
     /// It was removed.
     Removed {
+        /// The endpoint.
+        webhook: WebhookId,
+    },
+    /// It was switched on again.
+    Enabled {
         /// The endpoint.
         webhook: WebhookId,
     },

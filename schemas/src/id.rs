@@ -174,6 +174,8 @@ ids! {
     TokenId = "tok_";
     /// A webhook endpoint (R7.3).
     WebhookId = "wh_";
+    /// An alert.
+    AlertId = "alert_";
     /// An admission lease (R5.7).
     LeaseId = "lease_";
     /// A ledger: one set of partitions with one currency (R1.5).

@@ -4,6 +4,7 @@
 use crate::amount::Amount;
 use crate::id::{
     DisplayName, InvitationId, KeyId, MemberId, ModelName, OrgId, ProjectId, RechargeId, Reference, TokenId,
+    WebhookId,
 };
 use crate::position::LogPosition;
 use crate::role::Verification;
@@ -239,6 +240,18 @@ pub enum Rejection {
     /// A name of a subscription or tier that is taken.
     #[error("there is a {0} already")]
     NameTaken(DisplayName),
+    /// No such webhook in the organization.
+    #[error("there is no webhook {0} in this organization")]
+    WebhookUnknown(WebhookId),
+    /// As many webhooks as allowed (R7.3).
+    #[error("the organization has {limit} webhooks, which is as many as it may have; remove one")]
+    WebhookLimit {
+        /// The limit.
+        limit: usize,
+    },
+    /// No such subscription to the alert stream.
+    #[error("there is no alert subscription {0}")]
+    SubscriptionUnknown(DisplayName),
 }
 
 impl Rejection {
@@ -294,6 +307,9 @@ impl Rejection {
             Self::SecretTaken(_) => "api_key_secret_taken",
             Self::StillUnbookable(_) => "still_unbookable",
             Self::NameTaken(_) => "name_taken",
+            Self::WebhookUnknown(_) => "webhook_not_found",
+            Self::WebhookLimit { .. } => "webhook_limit",
+            Self::SubscriptionUnknown(_) => "alert_subscription_not_found",
         }
     }
 
@@ -314,6 +330,8 @@ impl Rejection {
             | Self::RechargeUnknown(_)
             | Self::TokenUnknown(_)
             | Self::EntryUnknown(_)
+            | Self::WebhookUnknown(_)
+            | Self::SubscriptionUnknown(_)
             | Self::NotInQuarantine => RejectionKind::NotFound,
             Self::IdempotencyConflict { .. }
             | Self::OrganizationExists(_)
@@ -348,6 +366,7 @@ impl Rejection {
             | Self::TierUnknown(_)
             | Self::MonthOpen
             | Self::NothingToInvoice
+            | Self::WebhookLimit { .. }
             | Self::StillUnbookable(_) => RejectionKind::Refused,
         }
     }

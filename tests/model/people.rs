@@ -821,6 +821,15 @@ fn name_of(command: &Command) -> &'static str {
         | C::DismissUsage { .. }
         | C::SealStatement { .. }
         | C::IssueInvoice { .. }
+        | C::SetBalanceAlert(_)
+        | C::SetBudgets { .. }
+        | C::SetSpendNotifications { .. }
+        | C::NoteBudgetRefusal { .. }
+        | C::CreateWebhook { .. }
+        | C::RotateWebhookSecret { .. }
+        | C::DisableWebhook { .. }
+        | C::EnableWebhook(_)
+        | C::RemoveWebhook(_)
         | C::MoveIn(_) => panic!("{command:?} is not about people"),
     }
 }

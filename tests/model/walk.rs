@@ -1017,6 +1017,8 @@ fn name_of(command: &Command) -> &'static str {
         | Command::Config(
             ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::SetDefaults(_)
+            | ConfigCommand::CreateSubscription { .. }
+            | ConfigCommand::RemoveSubscription(_)
             | ConfigCommand::SetRateScale(_),
         ) => {
             panic!("no walk of this model does {command:?}")

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tollbook_engine::decide::{Decided, decide, questions};
 use tollbook_projections::account::{Account, Posting, TrialBalance};
 use tollbook_projections::books::{EndedMonth, Seal};
+use tollbook_projections::budget::EndedBreach;
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::movement::Movement;
 use tollbook_projections::organization::Organization;
@@ -16,13 +17,14 @@ use tollbook_projections::purse::Funds;
 use tollbook_projections::record::{Hash, Record};
 use tollbook_projections::spend::{Cell, CellKey, OpenCells};
 use tollbook_projections::state::{AuditRow, Corrupt, Effect, Quarantined, State};
+use tollbook_schemas::alert::Alert;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::batch::BatchBuilder;
 use tollbook_schemas::codec;
 use tollbook_schemas::command::{Command, OrganizationCommand, PartitionCommand};
 use tollbook_schemas::entry::{Actor, Body, Cause, Decision, Entry, Idempotency};
 use tollbook_schemas::event::{ConfigEvent, Event, PartitionEvent};
-use tollbook_schemas::id::{LedgerId, NodeName, OrgId};
+use tollbook_schemas::id::{LedgerId, NodeName, OrgId, ProjectId};
 use tollbook_schemas::position::{EntryId, PartitionId, Position, WriterId};
 use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::{Month, Timestamp};
@@ -81,6 +83,10 @@ pub struct MemoryLedger {
     pub history: Vec<(OrgId, OpenCells)>,
     /// Everything that was quarantined.
     pub quarantine: Vec<Quarantined>,
+    /// Every alert, in order (R7).
+    pub alerts: Vec<Alert>,
+    /// Every breach of a budget that is over (R6.2).
+    pub breaches: Vec<(OrgId, ProjectId, EndedBreach)>,
     /// Every decision about an organization or, without one, about the configuration.
     pub audit: Vec<(Option<OrgId>, AuditRow)>,
     /// Every line of every organization's books.
@@ -143,6 +149,8 @@ impl MemoryLedger {
             now,
             history: Vec::new(),
             quarantine: Vec::new(),
+            alerts: Vec::new(),
+            breaches: Vec::new(),
             audit: Vec::new(),
             movements: Vec::new(),
             months: Vec::new(),
@@ -223,11 +231,16 @@ impl MemoryLedger {
                     let place = |row: &u32| UsagePlace { position: *position, row: *row };
                     self.repeated.extend(rows.iter().map(place));
                 }
+                Effect::Alert(alert) => self.alerts.push((**alert).clone()),
+                Effect::BreachEnded { organization, project, ended } => {
+                    self.breaches.push((organization.clone(), project.clone(), (**ended).clone()));
+                }
                 Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
         }
-        // Only books of usage ask for these: whoever looks at effects here looks at what the world is owed.
-        Ok(effects.into_iter().filter(|effect| !matches!(effect, Effect::Charged { .. })).collect())
+        // Only books of usage ask for charges, and alerts are kept: whoever looks at effects here looks at the rest.
+        let is_kept = |effect: &Effect| !matches!(effect, Effect::Charged { .. } | Effect::Alert(_));
+        Ok(effects.into_iter().filter(is_kept).collect())
     }
 
     /// Adds the postings of one event, which sum to zero (R4.10).

@@ -479,6 +479,8 @@ impl Oracle {
             | ConfigCommand::SetRateScale(_)
             | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
+            | ConfigCommand::CreateSubscription { .. }
+            | ConfigCommand::RemoveSubscription(_)
             | ConfigCommand::RevokeToken(_) => entry(),
         }
     }
@@ -578,6 +580,8 @@ impl Oracle {
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
                     ConfigCommand::SetDefaults(_)
+                    | ConfigCommand::CreateSubscription { .. }
+                    | ConfigCommand::RemoveSubscription(_)
                     | ConfigCommand::SetRateScale(_)
                     | ConfigCommand::SetQuantityLimits(_) => {}
                 }

@@ -747,6 +747,15 @@ impl Group {
             | C::DismissUsage { .. }
             | C::SealStatement { .. }
             | C::IssueInvoice { .. }
+            | C::SetBalanceAlert(_)
+            | C::SetBudgets { .. }
+            | C::SetSpendNotifications { .. }
+            | C::NoteBudgetRefusal { .. }
+            | C::CreateWebhook { .. }
+            | C::RotateWebhookSecret { .. }
+            | C::DisableWebhook { .. }
+            | C::EnableWebhook(_)
+            | C::RemoveWebhook(_)
             | C::MoveIn(_) => panic!("{command:?} is not about people"),
         }
     }

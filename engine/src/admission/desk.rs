@@ -417,6 +417,8 @@ const fn is_skipped(effect: &Effect) -> bool {
         | Effect::Remembered { .. }
         | Effect::Settled { .. }
         | Effect::Charged { .. }
+        | Effect::Alert(_)
+        | Effect::BreachEnded { .. }
         | Effect::Decided { .. } => false,
     }
 }
@@ -433,6 +435,8 @@ fn is_released(effect: &Effect, place: &UsagePlace) -> bool {
         | Effect::Sealed { .. }
         | Effect::Remembered { .. }
         | Effect::Charged { .. }
+        | Effect::Alert(_)
+        | Effect::BreachEnded { .. }
         | Effect::Foreign { .. }
         | Effect::Copy { .. }
         | Effect::Voided { .. }
@@ -475,6 +479,8 @@ fn unbooked(record: &Record, effects: &[Effect]) -> Vec<u32> {
             | Effect::Remembered { .. }
             | Effect::Settled { .. }
             | Effect::Charged { .. }
+            | Effect::Alert(_)
+            | Effect::BreachEnded { .. }
             | Effect::Foreign { .. }
             | Effect::Copy { .. }
             | Effect::Voided { .. }

@@ -61,6 +61,7 @@ pub(super) fn event(partition: PartitionId, event: &E) -> Told {
             ("voucher.granted", fields)
         }
         E::VoucherExpired { voucher } => ("voucher.expired", json!({ "voucher": voucher.as_str() })),
+        E::VoucherExpiring { voucher } => ("voucher.expiring", json!({ "voucher": voucher.as_str() })),
         E::VoucherWithdrawn { voucher, below } => {
             ("voucher.withdrawn", json!({ "voucher": voucher.as_str(), "below": below.to_string() }))
         }

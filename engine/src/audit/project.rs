@@ -87,6 +87,7 @@ pub(super) fn webhook_event(event: &WebhookEvent, open: Open<'_>) -> Told {
         WebhookEvent::Disabled { webhook, reason } => {
             ("webhook.disabled", json!({ "webhook": webhook.as_str(), "reason": reason.as_str() }))
         }
+        WebhookEvent::Enabled { webhook } => ("webhook.enabled", json!({ "webhook": webhook.as_str() })),
         WebhookEvent::Removed { webhook } => ("webhook.removed", json!({ "webhook": webhook.as_str() })),
     }
 }

@@ -219,15 +219,18 @@ pub(super) fn grant_voucher(case: &Case<'_>, new: &NewVoucher<'_>) -> Refusable 
     }]))
 }
 
-/// Vouchers that are due (R4.3): what is left of each is decided where that is booked.
+/// Vouchers that are due, or about to be (R4.3, R7.2): what is left of each is decided where that is booked.
 pub(super) fn expire_vouchers(case: &Case<'_>) -> Decided {
-    let vouchers = case.organization.purse.each_voucher().iter();
-    let due = vouchers.take_while(|voucher| voucher.expires_at.is_some_and(|at| at <= case.now));
+    let is_past = |at: Option<Timestamp>| at.is_some_and(|at| at <= case.now);
+    let due = case.organization.purse.each_voucher().iter().filter_map(|known| {
+        let voucher = known.voucher.clone();
+        if is_past(known.expires_at) {
+            return Some(Event::Money(MoneyEvent::VoucherExpired { voucher }));
+        }
+        is_past(known.notice_at()).then_some(Event::Money(MoneyEvent::VoucherExpiring { voucher }))
+    });
     // The next entry takes the rest.
-    let due = due.take(EXPIRED_MAX);
-    Decided::of(
-        due.map(|voucher| Event::Money(MoneyEvent::VoucherExpired { voucher: voucher.voucher.clone() })),
-    )
+    Decided::of(due.take(EXPIRED_MAX))
 }
 
 /// A credit limit of nothing is none (R4.1).

@@ -1,5 +1,6 @@
 //! An organization's money as events change it (R4).
 
+use tollbook_schemas::alert::AlertData;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{MoneyEvent, VoucherOrigin};
 use tollbook_schemas::id::{InvoiceId, MovementId, Reason, Reference, VoucherId};
@@ -9,7 +10,7 @@ use tollbook_schemas::usage::{BookedUsage, UsagePlace};
 use super::{Organization, Writing};
 use crate::books::Seal;
 use crate::movement::{Grant, Movement, What};
-use crate::purse::{Funds, Voucher};
+use crate::purse::{EXPIRY_NOTICE_SECONDS, Funds, Voucher};
 use crate::state::{Corrupt, Effect};
 
 /// A movement's reference and reason.
@@ -74,13 +75,22 @@ impl Organization {
                     expires_at: *expires_at,
                     position: writing.at.position,
                     of_policy: grant == Grant::Policy,
+                    // Whoever is told of the grant is told when it expires.
+                    expiry_told: expires_at
+                        .is_some_and(|at| at <= writing.at.recorded_at.plus_seconds(EXPIRY_NOTICE_SECONDS)),
                 };
                 self.purse.grant(granted, grant == Grant::MovedIn)?;
-                let what = What::VoucherGrant { voucher: voucher.clone(), expires_at: *expires_at, grant };
+                let (amount, expires_at) = (*amount, *expires_at);
+                let data = AlertData::VoucherGranted { voucher: voucher.clone(), amount, expires_at };
+                writing.alert(&self.id, data);
+                let what = What::VoucherGrant { voucher: voucher.clone(), expires_at, grant };
                 self.moved(before, what, told, writing)
             }
             MoneyEvent::VoucherExpired { voucher } => {
                 let lost = self.purse.expire(voucher)?;
+                if lost.is_positive() {
+                    writing.alert(&self.id, AlertData::VoucherExpired { voucher: voucher.clone(), lost });
+                }
                 self.lost(before, lost, What::VoucherExpiry { voucher: voucher.clone() }, writing)
             }
             MoneyEvent::VoucherWithdrawn { voucher, below } => {
@@ -103,6 +113,15 @@ impl Organization {
                 let (invoice, recharges) = (invoice.clone(), recharges.clone());
                 let what = What::Invoice { invoice, number: *number, of: *month, recharges };
                 self.moved(before, what, Told::default(), writing)
+            }
+            MoneyEvent::VoucherExpiring { voucher } => {
+                let known = self.purse.tell_expiry(voucher);
+                let told = known.and_then(|known| Some((known.left, known.expires_at?)));
+                if let Some((left, expires_at)) = told {
+                    let data = AlertData::VoucherExpiring { voucher: voucher.clone(), left, expires_at };
+                    writing.alert(&self.id, data);
+                }
+                Ok(())
             }
             MoneyEvent::CreditNoteIssued { note, number, invoice, movement } => {
                 self.credit(note, *number, invoice, movement, writing)

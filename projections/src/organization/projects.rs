@@ -10,7 +10,8 @@ use tollbook_schemas::role::{ProjectRole, Verification};
 use tollbook_schemas::sealed::SecretHash;
 use tollbook_schemas::time::Timestamp;
 
-use super::{At, Organization};
+use super::{At, Organization, Writing};
+use crate::budget::{Budgets, Look, Notifications, Seen, Watch};
 use crate::config::Config;
 use crate::spend::ProjectSpend;
 use crate::state::Corrupt;
@@ -30,6 +31,8 @@ pub struct Project {
     pub tpm_limit: Option<u64>,
     /// Its consumption as budgets see it.
     pub spend: ProjectSpend,
+    /// Its budgets and notifications, and what came of them (R6.2 to R6.5).
+    pub watch: Watch,
 }
 
 /// An API key (R3.4, R3.6). It is never forgotten: usage may come for it after it was revoked (R8.3).
@@ -88,7 +91,12 @@ impl Organization {
         self.projects.get_mut(project).ok_or_else(|| Corrupt::ProjectUnknown(project.clone()))
     }
 
-    pub(super) fn apply_project(&mut self, event: &ProjectEvent, at: At) -> Result<(), Corrupt> {
+    pub(super) fn apply_project(
+        &mut self,
+        event: &ProjectEvent,
+        writing: &mut Writing<'_>,
+    ) -> Result<(), Corrupt> {
+        let at = writing.at;
         match event {
             ProjectEvent::Created { project, name } => {
                 let new = Project {
@@ -98,6 +106,7 @@ impl Organization {
                     members: BTreeMap::new(),
                     tpm_limit: None,
                     spend: ProjectSpend::default(),
+                    watch: Watch::default(),
                 };
                 match self.projects.insert(project.clone(), new) {
                     None => Ok(()),
@@ -116,10 +125,42 @@ impl Organization {
                 self.project_mut(project)?.tpm_limit = *limit;
                 Ok(())
             }
-            ProjectEvent::BudgetsSet { .. }
-            | ProjectEvent::SpendNotificationsSet { .. }
-            | ProjectEvent::BudgetRefused { .. } => Err(Corrupt::Unsupported("project")),
+            ProjectEvent::BudgetsSet { project, daily, monthly, enforcement } => {
+                let budgets = Budgets { daily: *daily, monthly: *monthly, enforcement: *enforcement };
+                self.watch_project(project, writing, |watch, spend, look, seen| {
+                    watch.set_budgets(budgets, spend, look, seen)
+                })
+            }
+            ProjectEvent::SpendNotificationsSet { project, daily, monthly } => {
+                let notifications = Notifications { daily: daily.clone(), monthly: monthly.clone() };
+                self.watch_project(project, writing, |watch, spend, look, seen| {
+                    watch.set_notifications(notifications, spend, look, seen);
+                    Ok(())
+                })
+            }
+            ProjectEvent::BudgetRefused { project, period, visible_from, refused_at } => {
+                self.project_mut(project)?.watch.refused(*period, visible_from.position, *refused_at);
+                Ok(())
+            }
         }
+    }
+
+    /// Has a project's budgets looked at on the day that is open.
+    fn watch_project(
+        &mut self,
+        project: &ProjectId,
+        writing: &mut Writing<'_>,
+        act: impl FnOnce(&mut Watch, &ProjectSpend, Look<'_>, &mut Seen) -> Result<(), Corrupt>,
+    ) -> Result<(), Corrupt> {
+        let today = self.calendar.day(writing.at.recorded_at);
+        let mut seen = Seen::default();
+        let found = self.projects.get_mut(project).ok_or_else(|| Corrupt::ProjectUnknown(project.clone()))?;
+        // What is set is compared with what is settled: nothing waits for the delay.
+        let (at, calendar, name) = (writing.at, &self.calendar, &found.name);
+        let look = Look { at, today, calendar, delay_seconds: 0, project, name };
+        act(&mut found.watch, &found.spend, look, &mut seen)?;
+        seen.leave(&self.id, project, at, writing.effects);
+        Ok(())
     }
 
     pub(super) fn apply_key(&mut self, event: &KeyEvent, at: At) -> Result<(), Corrupt> {

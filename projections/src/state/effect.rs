@@ -1,14 +1,16 @@
 //! What the fold owes the world outside of State.
 
 use serde::{Deserialize, Serialize};
+use tollbook_schemas::alert::{Alert, AlertData};
 use tollbook_schemas::entry::{Actor, Cause, Decision, Idempotency};
 use tollbook_schemas::event::Event;
-use tollbook_schemas::id::OrgId;
-use tollbook_schemas::position::Position;
+use tollbook_schemas::id::{AlertId, OrgId, ProjectId};
+use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{QuarantineReason, Unreadable, Usage, UsagePlace};
 
 use crate::books::{EndedMonth, Seal};
+use crate::budget::{EndedBreach, Seen};
 use crate::movement::Movement;
 use crate::organization::At;
 use crate::past::Settled;
@@ -105,6 +107,17 @@ pub enum Effect {
         /// Its term.
         term: u64,
     },
+    /// Somebody is to be told of something, once (R7.3).
+    Alert(Box<Alert>),
+    /// A budget that was reached is so no more: its period ended, or it was changed (R6.2).
+    BreachEnded {
+        /// Whose.
+        organization: OrgId,
+        /// Of which project.
+        project: ProjectId,
+        /// What it came to.
+        ended: Box<EndedBreach>,
+    },
     /// A decision about an organization, or about the configuration, was applied: what an audit log shows.
     Decided {
         /// Whose; `None`: configuration of the whole ledger.
@@ -124,7 +137,9 @@ impl Effect {
             | Self::Sealed { organization, .. }
             | Self::Remembered { organization, .. }
             | Self::Charged { organization, .. }
+            | Self::BreachEnded { organization, .. }
             | Self::Decided { organization: Some(organization), .. } => Some(organization),
+            Self::Alert(alert) => alert.organization.as_ref(),
             Self::Decided { organization: None, .. }
             | Self::Quarantined(_)
             | Self::Repeated { .. }
@@ -133,6 +148,18 @@ impl Effect {
             | Self::Copy { .. }
             | Self::Voided { .. } => None,
         }
+    }
+
+    /// An alert; State says which it is when its entry is applied.
+    pub(crate) fn alert(organization: Option<&OrgId>, at: At, data: AlertData) -> Self {
+        Self::Alert(Box::new(Alert {
+            id: AlertId::from_bits(0),
+            organization: organization.cloned(),
+            position: LogPosition { partition: PartitionId(0), position: at.position },
+            number: 0,
+            raised_at: at.recorded_at,
+            data,
+        }))
     }
 
     /// A decision about an organization, unless it only made a request's repetition recognizable.
@@ -150,6 +177,18 @@ impl Effect {
         }
         let configures = decision.events.iter().any(|event| matches!(event, Event::Config(_)));
         configures.then(|| Self::Decided { organization: None, row: Box::new(AuditRow::of(decision, at)) })
+    }
+}
+
+impl Seen {
+    /// Leaves what was seen of a project.
+    pub(crate) fn leave(self, organization: &OrgId, project: &ProjectId, at: At, effects: &mut Vec<Effect>) {
+        effects.extend(self.ended.into_iter().map(|ended| Effect::BreachEnded {
+            organization: organization.clone(),
+            project: project.clone(),
+            ended: Box::new(ended),
+        }));
+        effects.extend(self.alerts.into_iter().map(|data| Effect::alert(Some(organization), at, data)));
     }
 }
 

@@ -63,7 +63,7 @@ impl State {
     /// Puts an organization back that is not there yet.
     pub(crate) fn put_back(&mut self, restored: Restored) {
         let Restored { organization, hash } = restored;
-        let has_pending = organization.has_pending();
+        let has_pending = organization.has_pending() || organization.is_breached();
         let slot = self.insert(organization);
         if let Some(known) = self.slots.get_mut(slot) {
             known.hash = Some(hash);

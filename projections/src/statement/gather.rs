@@ -40,6 +40,8 @@ impl Gathered {
             | Effect::Foreign { .. }
             | Effect::Copy { .. }
             | Effect::Voided { .. }
+            | Effect::Alert(_)
+            | Effect::BreachEnded { .. }
             | Effect::Decided { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{Event, MoneyEvent, QuarantineEvent};
 use tollbook_schemas::id::{KeyId, ProjectId};
+use tollbook_schemas::policy::LagModel;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{AHEAD_MAX_SECONDS, BookedUsage, QuarantineReason, Usage, UsagePlace};
 
@@ -123,7 +124,7 @@ impl State {
                 Ok(false)
             }
             Event::Money(MoneyEvent::UsageReversed { booked, .. }) => {
-                self.consume(slot, booked, true)?;
+                self.consume(slot, booked, true, writing)?;
                 Ok(false)
             }
             Event::Money(
@@ -136,7 +137,8 @@ impl State {
                 | MoneyEvent::VoucherWithdrawn { .. }
                 | MoneyEvent::StatementSealed { .. }
                 | MoneyEvent::InvoiceIssued { .. }
-                | MoneyEvent::CreditNoteIssued { .. },
+                | MoneyEvent::CreditNoteIssued { .. }
+                | MoneyEvent::VoucherExpiring { .. },
             )
             | Event::Organization(_)
             | Event::Member(_)
@@ -166,7 +168,7 @@ impl State {
             // One that was counted before, or is too far off to be, changes nothing here.
             self.change(slot).sources.get_or_default(usage.source.clone()).note(sequence);
         }
-        self.consume(slot, &record, false)?;
+        self.consume(slot, &record, false, writing)?;
         self.charge(slot, record.cost, at, writing.effects)?;
         writing.settle(self.change(slot), place, Settling::Released);
         self.count_settled();
@@ -174,8 +176,15 @@ impl State {
     }
 
     /// Counts one record's consumption in cells and budgets, or takes it back.
-    fn consume(&mut self, slot: usize, record: &BookedUsage, back: bool) -> Result<(), Corrupt> {
-        let at_once = self.config().lag.cycle_seconds == 0;
+    fn consume(
+        &mut self,
+        slot: usize,
+        record: &BookedUsage,
+        back: bool,
+        writing: &mut Writing<'_>,
+    ) -> Result<(), Corrupt> {
+        let LagModel { cycle_seconds, delay_seconds } = self.config().lag;
+        let at_once = cycle_seconds == 0;
         let mut cell = Cell::default();
         cell.count(record.tokens, Some(&record.meters), record.cost)?;
         let cell = if back { cell.taken_back() } else { cell };
@@ -189,7 +198,9 @@ impl State {
         let cells = &mut organization.open.cells;
         let place = cells.place(record.day, &project, &record.model, key.as_ref());
         cells.at(place).ok_or(Corrupt::CountOutOfRange)?.add(&cell)?;
-        spend(organization, &project, record.day, cell.cost, at_once.then_some(today))?;
+        spend(organization, &project, record.day, cell.cost)?;
+        let lag = (at_once, delay_seconds);
+        organization.consumed((&project, today), lag, writing.at, writing.effects)?;
         if !at_once {
             self.note_pending(slot);
         }
@@ -205,6 +216,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Corrupt> {
         let report = self.reports_charges();
+        let default = self.config().defaults.balance_alert_threshold;
         let organization = self.change(slot);
         let took = organization.purse.charge(cost)?;
         organization.month.usage = organization.month.usage.plus(took)?;
@@ -213,6 +225,7 @@ impl State {
             let (id, after) = (organization.id.clone(), organization.purse.funds());
             effects.push(Effect::Charged { organization: id, position: at.position, took, after });
         }
+        organization.watch_balance(default, at, effects);
         self.note_expiry(slot);
         Ok(())
     }

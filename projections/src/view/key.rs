@@ -1,11 +1,14 @@
 //! Keys of rows. Ids, references and codes are not empty and hold no byte below a space, so that what follows one ends
 //! with a 0 and nobody else's rows begin like these.
 
-use tollbook_schemas::id::{OrgId, RechargeId};
+use tollbook_schemas::alert::{Alert, AlertKind};
+use tollbook_schemas::event::Period;
+use tollbook_schemas::id::{OrgId, ProjectId, RechargeId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
 
+use crate::budget::Breach;
 use crate::movement::{Movement, MovementKey};
 
 pub(super) fn organization(id: &OrgId) -> Vec<u8> {
@@ -130,6 +133,53 @@ pub(super) fn audit_prefix(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
 
 pub(super) fn audit(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
     [&audit_prefix(organization, 0), position.0.to_be_bytes().as_slice()].concat()
+}
+
+/// What all alerts of an organization begin with, or the platform's own.
+pub(super) fn alerts(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
+    [b"l", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
+}
+
+/// In the order in which they were raised.
+pub(super) fn alert_at(
+    organization: Option<&OrgId>,
+    position: Position,
+    kind: AlertKind,
+    number: u32,
+) -> Vec<u8> {
+    let position = position.0.to_be_bytes();
+    let number = number.to_be_bytes();
+    [&alerts(organization, 0), position.as_slice(), kind.code().as_bytes(), &[0], &number].concat()
+}
+
+pub(super) fn alert(alert: &Alert) -> Vec<u8> {
+    alert_at(alert.organization.as_ref(), alert.position.position, alert.kind(), alert.number)
+}
+
+/// Alerts that may still have to leave, of entries from a position on.
+pub(super) fn outgoing_from(position: Position) -> Vec<u8> {
+    [b"x".as_slice(), &position.0.to_be_bytes()].concat()
+}
+
+pub(super) fn outgoing(alert: &Alert) -> Vec<u8> {
+    let organization = alert.organization.as_ref().map_or("", OrgId::as_str).as_bytes();
+    let (kind, number) = (alert.kind().code().as_bytes(), alert.number.to_be_bytes());
+    let from = outgoing_from(alert.position.position);
+    [from.as_slice(), organization, &[0], kind, &[0], &number].concat()
+}
+
+/// Breaches of a project's budgets in periods that begin on a day or later.
+pub(super) fn breaches_from(organization: &OrgId, project: &ProjectId, day: Day) -> Vec<u8> {
+    [&of(b"b", organization), project.as_str().as_bytes(), &[0], day_bytes(day).as_slice()].concat()
+}
+
+pub(super) fn breach(organization: &OrgId, project: &ProjectId, breach: &Breach) -> Vec<u8> {
+    let period = match breach.period {
+        Period::Daily => b"d",
+        Period::Monthly => b"m",
+    };
+    let position = breach.crossed_in.0.to_be_bytes();
+    [&breaches_from(organization, project, breach.starts), position.as_slice(), period].concat()
 }
 
 /// Length of what [`place_of`] gives.

@@ -359,6 +359,7 @@ fn money_events() -> Vec<Sample<Event>> {
         "credit_note_issued": E::CreditNoteIssued { .. } => E::CreditNoteIssued {
             note: InvoiceId::from_bits(12), number: 2, invoice: invoice(), movement: movement(),
         };
+        "voucher_expiring": E::VoucherExpiring { .. } => E::VoucherExpiring { voucher: voucher() };
     })
 }
 
@@ -381,6 +382,7 @@ fn webhook_events() -> Vec<Sample<Event>> {
         };
         "disabled": E::Disabled { .. } => E::Disabled { webhook: webhook(), reason: reason() };
         "removed": E::Removed { .. } => E::Removed { webhook: webhook() };
+        "enabled": E::Enabled { .. } => E::Enabled { webhook: webhook() };
     })
 }
 

@@ -1,0 +1,554 @@
+//! A project's budgets and spend notifications: what they compare, when consumption reached it, when enforcement learned
+//! of that, and what the delay cost (R6.2 to R6.5).
+//!
+//! ```text
+//! usage booked ──> crossed ──(cycle closes)──> settled reaches the limit ──(delay)──> visible ──> first refusal
+//!                     └────────────── what is spent beyond the limit until the period ends: overshoot
+//! ```
+
+use serde::{Deserialize, Serialize};
+use tollbook_schemas::alert::{AlertData, BudgetTold};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::calendar::Calendar;
+use tollbook_schemas::event::{Enforcement, Period};
+use tollbook_schemas::id::{DisplayName, ProjectId};
+use tollbook_schemas::position::Position;
+use tollbook_schemas::time::{Day, Timestamp};
+
+use crate::organization::At;
+use crate::purse::sum;
+use crate::spend::ProjectSpend;
+use crate::state::Corrupt;
+
+/// Both periods, in the order in which their limits are looked at.
+pub const PERIODS: [Period; 2] = [Period::Daily, Period::Monthly];
+
+/// Hundredths of a budget at which somebody is told, in order.
+const WARNING_PERCENT: u8 = 80;
+const REACHED_PERCENT: u8 = 100;
+
+/// A project's budgets (R6.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budgets {
+    /// Per local day; `None`: none.
+    pub daily: Option<Amount>,
+    /// Per local month.
+    pub monthly: Option<Amount>,
+    /// What is compared with them (R6.3).
+    pub enforcement: Enforcement,
+}
+
+impl Budgets {
+    /// The budget of a period.
+    pub const fn limit(&self, period: Period) -> Option<Amount> {
+        match period {
+            Period::Daily => self.daily,
+            Period::Monthly => self.monthly,
+        }
+    }
+}
+
+/// Amounts of settled spend at which a project is told, each rising (R6.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notifications {
+    /// Of a local day.
+    pub daily: Vec<Amount>,
+    /// Of a local month.
+    pub monthly: Vec<Amount>,
+}
+
+impl Notifications {
+    /// The amounts of a period.
+    pub fn amounts(&self, period: Period) -> &[Amount] {
+        match period {
+            Period::Daily => &self.daily,
+            Period::Monthly => &self.monthly,
+        }
+    }
+}
+
+/// A budget that was reached, from the entry that did it until its period ends or it is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// Which budget.
+    pub period: Period,
+    /// The first day of its period.
+    pub starts: Day,
+    /// The budget.
+    pub limit: Amount,
+    /// When the entry was recorded by which consumption reached it.
+    pub crossed_at: Timestamp,
+    /// That entry.
+    pub crossed_in: Position,
+    /// Once enforcement learned of it.
+    pub visible: Option<Visible>,
+    /// When it refused the first request, once that was written down (R6.5).
+    pub first_refused_at: Option<Timestamp>,
+}
+
+/// How enforcement learned of a breach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visible {
+    /// The entry that settled it.
+    pub from: Position,
+    /// From when requests are refused: when that was recorded, and the lag model's delay (R6.3).
+    pub at: Timestamp,
+    /// What had been consumed of the period by then.
+    pub spent: Amount,
+}
+
+/// Why a breach is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BreachEnd {
+    /// Its period ended.
+    PeriodOver,
+    /// The budget was changed.
+    BudgetChanged,
+    /// Usage that was taken back put consumption below the budget again (R4.8).
+    Corrected,
+}
+
+/// A breach that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedBreach {
+    /// As it was.
+    pub breach: Breach,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Why.
+    pub end: BreachEnd,
+    /// What was consumed of the period by then.
+    pub spent: Amount,
+}
+
+impl EndedBreach {
+    /// What was consumed beyond the budget.
+    pub fn overshoot(&self) -> Amount {
+        self.breach.overshoot(self.spent)
+    }
+}
+
+impl Breach {
+    /// What is beyond the budget when so much was consumed.
+    pub fn overshoot(&self, spent: Amount) -> Amount {
+        spent.checked_sub(self.limit).unwrap_or_default().max(Amount::ZERO)
+    }
+}
+
+/// What refuses a project's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Which budget.
+    pub period: Period,
+    /// The budget.
+    pub limit: Amount,
+    /// What it was compared with: settled, or with strict enforcement all consumption.
+    pub spent: Amount,
+    /// The entry that made it visible.
+    pub visible_from: Position,
+    /// From when requests are refused.
+    pub from: Timestamp,
+    /// When the period ends.
+    pub resets_at: Timestamp,
+    /// Whether a refusal was written down.
+    pub refusal_noted: bool,
+}
+
+/// What was told of a period that may still run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    starts: Day,
+    /// Of the budget, in hundredths.
+    percent: u8,
+    amounts: Vec<Amount>,
+}
+
+/// Budgets and notifications of one project, and what came of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Budgets in force.
+    pub budgets: Budgets,
+    /// Spend notifications.
+    pub notifications: Notifications,
+    told_daily: Told,
+    told_monthly: Told,
+    /// Breaches that are not over, and those of the period before until everything of it is settled.
+    breaches: Vec<Breach>,
+}
+
+/// An instant at which a project is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<'a> {
+    pub(crate) at: At,
+    pub(crate) today: Day,
+    pub(crate) calendar: &'a Calendar,
+    /// Between a close and what it makes visible.
+    pub(crate) delay_seconds: u32,
+    pub(crate) project: &'a ProjectId,
+    pub(crate) name: &'a DisplayName,
+}
+
+/// What came of a look.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) alerts: Vec<AlertData>,
+    pub(crate) ended: Vec<EndedBreach>,
+}
+
+impl Watch {
+    /// Whether there is nothing to look at.
+    pub(crate) fn is_idle(&self) -> bool {
+        let Self { budgets, notifications, breaches, told_daily: _, told_monthly: _ } = self;
+        budgets.daily.is_none()
+            && budgets.monthly.is_none()
+            && notifications.daily.is_empty()
+            && notifications.monthly.is_empty()
+            && breaches.is_empty()
+    }
+
+    /// Breaches that are not over, in the order in which they began.
+    pub fn breaches(&self) -> &[Breach] {
+        &self.breaches
+    }
+
+    /// The breach of a budget in the period that begins with a day.
+    pub fn breach(&self, period: Period, starts: Day) -> Option<&Breach> {
+        self.breaches.iter().find(|breach| breach.period == period && breach.starts == starts)
+    }
+
+    /// What of a period is compared with its budget.
+    pub fn compared(&self, spend: &ProjectSpend, period: Period, today: Day) -> Result<Amount, Corrupt> {
+        match self.budgets.enforcement {
+            Enforcement::Settled => Ok(spend.settled(period, today)),
+            Enforcement::Strict => spend.consumed(period, today),
+        }
+    }
+
+    /// What refuses requests, now or once it is visible, until its period ends.
+    pub fn stop(
+        &self,
+        spend: &ProjectSpend,
+        period: Period,
+        calendar: &Calendar,
+        today: Day,
+    ) -> Option<Stop> {
+        let breach = self.breach(period, period.first_day(today))?;
+        let visible = breach.visible?;
+        Some(Stop {
+            period,
+            limit: breach.limit,
+            spent: self.compared(spend, period, today).unwrap_or(Amount::MAX),
+            visible_from: visible.from,
+            from: visible.at,
+            resets_at: period.ends(calendar, today),
+            refusal_noted: breach.first_refused_at.is_some(),
+        })
+    }
+
+    /// Consumption was booked.
+    pub(crate) fn consumed(
+        &mut self,
+        spend: &ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Corrupt> {
+        for period in PERIODS {
+            let Some(limit) = self.budgets.limit(period) else { continue };
+            let spent = spend.consumed(period, look.today)?;
+            self.cross(period, limit, spent, look);
+            let strict = self.budgets.enforcement == Enforcement::Strict;
+            if let Some(breach) = self.breach_mut(period, period.first_day(look.today)) {
+                match &mut breach.visible {
+                    Some(visible) if look.at.recorded_at < visible.at => visible.spent = spent,
+                    Some(_) => {}
+                    // Nothing is waited for.
+                    None if strict => breach.become_visible(0, spent, look),
+                    None => {}
+                }
+            }
+            if strict {
+                self.tell_percent(period, limit, spent, look, seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Consumption was settled.
+    pub(crate) fn settled(
+        &mut self,
+        spend: &ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Corrupt> {
+        for period in PERIODS {
+            self.tell_amounts(period, spend.settled(period, look.today), look, seen);
+            let Some(limit) = self.budgets.limit(period) else { continue };
+            let (compared, spent) =
+                (self.compared(spend, period, look.today)?, spend.consumed(period, look.today)?);
+            self.cross(period, limit, spent, look);
+            let starts = period.first_day(look.today);
+            let known = self.breach(period, starts);
+            let below = |breach: &Breach| {
+                if breach.visible.is_some() { compared < breach.limit } else { spent < breach.limit }
+            };
+            if known.is_some_and(below) {
+                self.end(period, starts, (look.at.recorded_at, BreachEnd::Corrected), spent, seen);
+            } else if let Some(breach) = self.breach_mut(period, starts)
+                && breach.visible.is_none()
+                && compared >= limit
+            {
+                breach.become_visible(look.delay_seconds, spent, look);
+            }
+            self.tell_percent(period, limit, compared, look, seen);
+        }
+        Ok(())
+    }
+
+    /// Ends breaches of periods that are over; everything that came for these by now is in `spend`, settled or not.
+    pub(crate) fn end_periods(
+        &mut self,
+        spend: &ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Corrupt> {
+        let over: Vec<(Period, Day)> = self
+            .breaches
+            .iter()
+            .filter(|breach| breach.starts < breach.period.first_day(look.today))
+            .map(|breach| (breach.period, breach.starts))
+            .collect();
+        for (period, starts) in over {
+            let spent = spend.consumed(period, starts)?;
+            let at = period.ends(look.calendar, starts);
+            self.end(period, starts, (at, BreachEnd::PeriodOver), spent, seen);
+        }
+        Ok(())
+    }
+
+    /// Sets budgets. One that changes is compared at once: what it was compared with before says nothing about it.
+    pub(crate) fn set_budgets(
+        &mut self,
+        budgets: Budgets,
+        spend: &ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Corrupt> {
+        let before = std::mem::replace(&mut self.budgets, budgets);
+        for period in PERIODS {
+            let limit = budgets.limit(period);
+            if before.limit(period) == limit && before.enforcement == budgets.enforcement {
+                continue;
+            }
+            let (starts, spent) = (period.first_day(look.today), spend.consumed(period, look.today)?);
+            self.end(period, starts, (look.at.recorded_at, BreachEnd::BudgetChanged), spent, seen);
+            self.told(period, look.today).percent = 0;
+            let Some(limit) = limit else { continue };
+            let compared = self.compared(spend, period, look.today)?;
+            self.cross(period, limit, spent, look);
+            if compared >= limit
+                && let Some(breach) = self.breach_mut(period, starts)
+            {
+                // What is settled is known already.
+                breach.become_visible(0, spent, look);
+            }
+            self.tell_percent(period, limit, compared, look, seen);
+        }
+        Ok(())
+    }
+
+    /// Sets spend notifications; amounts that are reached already are told at once, unless they were.
+    pub(crate) fn set_notifications(
+        &mut self,
+        notifications: Notifications,
+        spend: &ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) {
+        self.notifications = notifications;
+        for period in PERIODS {
+            self.tell_amounts(period, spend.settled(period, look.today), look, seen);
+        }
+    }
+
+    /// Writes down the first refusal; others of the same breach change nothing.
+    pub(crate) fn refused(&mut self, period: Period, visible_from: Position, at: Timestamp) {
+        let is_it = |breach: &&mut Breach| {
+            breach.period == period && breach.visible.is_some_and(|visible| visible.from == visible_from)
+        };
+        if let Some(breach) = self.breaches.iter_mut().find(is_it) {
+            breach.first_refused_at.get_or_insert(at);
+        }
+    }
+
+    fn breach_mut(&mut self, period: Period, starts: Day) -> Option<&mut Breach> {
+        self.breaches.iter_mut().find(|breach| breach.period == period && breach.starts == starts)
+    }
+
+    /// Begins a breach where consumption has reached the limit.
+    fn cross(&mut self, period: Period, limit: Amount, spent: Amount, look: Look<'_>) {
+        let starts = period.first_day(look.today);
+        if spent < limit || self.breach(period, starts).is_some() {
+            return;
+        }
+        self.breaches.push(Breach {
+            period,
+            starts,
+            limit,
+            crossed_at: look.at.recorded_at,
+            crossed_in: look.at.position,
+            visible: None,
+            first_refused_at: None,
+        });
+    }
+
+    fn end(
+        &mut self,
+        period: Period,
+        starts: Day,
+        (at, end): (Timestamp, BreachEnd),
+        spent: Amount,
+        seen: &mut Seen,
+    ) {
+        let place = self.breaches.iter().position(|known| known.period == period && known.starts == starts);
+        if let Some(place) = place {
+            let breach = self.breaches.remove(place);
+            seen.ended.push(EndedBreach { breach, at, end, spent });
+        }
+    }
+
+    /// What was told of the running period.
+    fn told(&mut self, period: Period, today: Day) -> &mut Told {
+        let told = match period {
+            Period::Daily => &mut self.told_daily,
+            Period::Monthly => &mut self.told_monthly,
+        };
+        let starts = period.first_day(today);
+        if told.starts != starts {
+            *told = Told { starts, ..Told::default() };
+        }
+        told
+    }
+
+    fn tell_percent(
+        &mut self,
+        period: Period,
+        limit: Amount,
+        spent: Amount,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) {
+        let percent = reached(limit, spent);
+        let told = self.told(period, look.today);
+        let before = told.percent;
+        told.percent = before.max(percent);
+        for step in [WARNING_PERCENT, REACHED_PERCENT] {
+            if before < step && step <= percent {
+                let about = BudgetTold {
+                    project: look.project.clone(),
+                    name: look.name.clone(),
+                    period,
+                    starts: period.first_day(look.today),
+                    limit,
+                    settled: spent,
+                    resets_at: period.ends(look.calendar, look.today),
+                };
+                let full = step == REACHED_PERCENT;
+                seen.alerts.push(if full {
+                    AlertData::BudgetReached(about)
+                } else {
+                    AlertData::BudgetWarning(about)
+                });
+            }
+        }
+    }
+
+    fn tell_amounts(&mut self, period: Period, settled: Amount, look: Look<'_>, seen: &mut Seen) {
+        let due: Vec<Amount> =
+            self.notifications.amounts(period).iter().copied().filter(|amount| *amount <= settled).collect();
+        if due.is_empty() {
+            return;
+        }
+        let told = self.told(period, look.today);
+        for amount in due {
+            if let Err(place) = told.amounts.binary_search(&amount) {
+                told.amounts.insert(place, amount);
+                seen.alerts.push(AlertData::SpendNotification {
+                    project: look.project.clone(),
+                    name: look.name.clone(),
+                    period,
+                    starts: period.first_day(look.today),
+                    amount,
+                    settled,
+                });
+            }
+        }
+    }
+}
+
+impl Breach {
+    fn become_visible(&mut self, delay_seconds: u32, spent: Amount, look: Look<'_>) {
+        let at = look.at.recorded_at.plus_seconds(i64::from(delay_seconds));
+        self.visible = Some(Visible { from: look.at.position, at, spent });
+    }
+}
+
+/// The last step of a budget that is reached, in hundredths: exactly, without dividing.
+fn reached(limit: Amount, spent: Amount) -> u8 {
+    // An amount has less than 2^97 units, so neither product saturates.
+    let hundredths = |amount: Amount, count: u8| amount.units().saturating_mul(count.into());
+    if spent >= limit {
+        REACHED_PERCENT
+    } else if hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT) {
+        WARNING_PERCENT
+    } else {
+        0
+    }
+}
+
+/// Periods on a calendar.
+pub trait OnCalendar {
+    /// The first day of the period that a day lies in.
+    fn first_day(self, day: Day) -> Day;
+
+    /// When the period ends that a day lies in.
+    fn ends(self, calendar: &Calendar, day: Day) -> Timestamp;
+}
+
+impl OnCalendar for Period {
+    fn first_day(self, day: Day) -> Day {
+        match self {
+            Self::Daily => day,
+            Self::Monthly => day.month().first_day(),
+        }
+    }
+
+    fn ends(self, calendar: &Calendar, day: Day) -> Timestamp {
+        match self {
+            Self::Daily => calendar.start_of_day(day.next()),
+            Self::Monthly => calendar.start_of_month(day.month().next()),
+        }
+    }
+}
+
+impl ProjectSpend {
+    /// What is settled of the period that a day lies in.
+    pub fn settled(&self, period: Period, day: Day) -> Amount {
+        match period {
+            Period::Daily => self.settled_on(day),
+            Period::Monthly => self.settled_in(day.month()),
+        }
+    }
+
+    /// What waits for its cycle to close, of the period that a day lies in.
+    pub fn pending_of(&self, period: Period, day: Day) -> Result<Amount, Corrupt> {
+        match period {
+            Period::Daily => Ok(self.pending_on(day)),
+            Period::Monthly => self.pending_in(day.month()),
+        }
+    }
+
+    /// Settled and pending consumption of the period that a day lies in.
+    pub fn consumed(&self, period: Period, day: Day) -> Result<Amount, Corrupt> {
+        sum(self.settled(period, day), self.pending_of(period, day)?)
+    }
+}

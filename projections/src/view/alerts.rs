@@ -1,0 +1,67 @@
+//! Alerts and breaches of budgets in the view (R6, R7).
+
+use tollbook_schemas::alert::{Alert, AlertKind};
+use tollbook_schemas::codec;
+use tollbook_schemas::id::{OrgId, ProjectId};
+use tollbook_schemas::position::Position;
+use tollbook_schemas::time::Day;
+
+use super::{View, ViewError, key};
+use crate::budget::EndedBreach;
+
+/// The place of an alert in the list of its organization's.
+pub type AlertCursor = (Position, AlertKind, u32);
+
+impl View {
+    /// Alerts of an organization after one of them, in the order of the log, at most `limit`; without an organization the
+    /// platform's own.
+    pub fn alerts(
+        &self,
+        organization: Option<&OrgId>,
+        after: Option<AlertCursor>,
+        limit: usize,
+    ) -> Result<Vec<Alert>, ViewError> {
+        let from = match after {
+            Some((position, kind, number)) => {
+                let mut key = key::alert_at(organization, position, kind, number);
+                key.push(0);
+                key
+            }
+            None => key::alerts(organization, 0),
+        };
+        self.rows(from, key::alerts(organization, 1), limit)
+    }
+
+    /// Alerts that may still have to leave, in the order of the log, at most `limit`.
+    pub fn outgoing(&self, limit: usize) -> Result<Vec<Alert>, ViewError> {
+        self.rows(b"x".to_vec(), b"y".to_vec(), limit)
+    }
+
+    /// Forgets that alerts may still have to leave. One that is forgotten too late is compared with the feed once more.
+    pub fn left<'a>(&self, alerts: impl IntoIterator<Item = &'a Alert>) -> Result<(), ViewError> {
+        self.remove(alerts.into_iter().map(key::outgoing))
+    }
+
+    /// Breaches of a project's budgets that are over, of periods that began on days of a range, in order, at most `limit`
+    /// after one of them.
+    pub fn breaches(
+        &self,
+        organization: &OrgId,
+        project: &ProjectId,
+        days: std::ops::Range<Day>,
+        limit: usize,
+    ) -> Result<Vec<EndedBreach>, ViewError> {
+        let from = key::breaches_from(organization, project, days.start);
+        self.rows(from, key::breaches_from(organization, project, days.end), limit)
+    }
+
+    fn rows<T: serde::de::DeserializeOwned>(
+        &self,
+        from: Vec<u8>,
+        end: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<T>, ViewError> {
+        let rows = self.tree.range(from..end).take(limit);
+        rows.map(|row| Ok(codec::decode_row(&row.map_err(|source| self.views.failed(source))?.1)?)).collect()
+    }
+}
