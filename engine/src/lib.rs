@@ -20,7 +20,7 @@ pub mod export;
 pub mod ledger;
 
 pub mod admission;
-pub(crate) mod alerts;
+pub mod alerts;
 pub(crate) mod closing;
 pub mod decide;
 pub(crate) mod erasure;
