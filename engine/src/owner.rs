@@ -36,6 +36,7 @@ use self::handle::{Message, Published};
 use self::series::Series;
 use self::view_writer::ViewWriter;
 use crate::admission::Desk;
+use crate::alerts::shape::period_code;
 use crate::clock::Clock;
 use crate::decide::cycle::next_close;
 use crate::fault::{self, FaultPoint};
@@ -226,8 +227,9 @@ impl Owner {
                 position: record.position,
                 source,
             })?;
+            let owns = self.role == Role::Owner;
             for effect in &effects {
-                report(partition, effect);
+                report(partition, owns, effect);
             }
             self.desk.applied(&self.state, &record, &effects);
             self.series.applied(&record, &effects);
@@ -471,8 +473,15 @@ fn closes_months(record: &Record) -> bool {
     decision.events.iter().any(|event| matches!(event, Event::Partition(PartitionEvent::MonthClosed { .. })))
 }
 
-fn report(partition: PartitionId, effect: &Effect) {
+/// Tells whoever watches this process. What is only counted is counted by the owner, so that neither standbys nor a fold
+/// from the beginning count history again.
+fn report(partition: PartitionId, owns: bool, effect: &Effect) {
     match effect {
+        Effect::BreachEnded { ended, .. } => {
+            if owns {
+                metrics::breach_ended(period_code(ended.breach.period), ended.overshoot());
+            }
+        }
         Effect::Foreign { position, reason } => {
             tracing::error!(%partition, %position, reason, "skipped a message that is no entry of this ledger");
         }
@@ -492,7 +501,6 @@ fn report(partition: PartitionId, effect: &Effect) {
         | Effect::Repeated { .. }
         | Effect::Settled { .. }
         | Effect::Alert(_)
-        | Effect::BreachEnded { .. }
         | Effect::Charged { .. } => {}
     }
 }
