@@ -22,6 +22,14 @@ pub fn describe() {
         "messages of the log that are no entries of ours, copies, or void"
     );
     describe_gauge!("tollbook_cycle_close_delay_seconds", "how late the last billing cycle was closed");
+    describe_counter!(
+        "tollbook_budget_breaches_total",
+        "budgets that were reached and whose breach ended while this process owned the partition, by period"
+    );
+    describe_histogram!(
+        "tollbook_budget_overshoot",
+        "what such a breach spent beyond its budget, in the ledger's currency, by period"
+    );
     describe_gauge!(
         "tollbook_erasures_pending",
         "organizations whose personal data is erased in the log and whose keys are still to go, by partition"
@@ -140,6 +148,12 @@ pub fn cycle_closed(partition: PartitionId, late_seconds: i64) {
     );
 }
 
+/// A breach of a budget ended, with so much spent beyond it.
+pub fn breach_ended(period: &'static str, overshoot: Amount) {
+    counter!("tollbook_budget_breaches_total", "period" => period).increment(1);
+    histogram!("tollbook_budget_overshoot", "period" => period).record(currency(overshoot));
+}
+
 /// How many requests were decided how, since the start.
 pub fn admissions(admitted: u64, refused: impl Iterator<Item = (&'static str, u64)>) {
     counter!("tollbook_admissions_total", "code" => "admitted").absolute(admitted);
@@ -179,12 +193,17 @@ pub fn leases(partition: PartitionId, open: usize, held: Amount, expired: u64) {
     let partition = partition.to_string();
     set("tollbook_admission_leases", partition.clone(), u64::try_from(open).unwrap_or(u64::MAX));
     counter!("tollbook_admission_leases_expired_total", "partition" => partition.clone()).absolute(expired);
-    #[expect(
-        clippy::as_conversions,
-        clippy::float_arithmetic,
-        reason = "gauges are floats; books are not made of them"
-    )]
-    gauge!("tollbook_admission_held", "partition" => partition).set(held.units() as f64 / 1e12);
+    gauge!("tollbook_admission_held", "partition" => partition).set(currency(held));
+}
+
+/// An amount as metrics have it.
+#[expect(
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    reason = "metrics are floats; books are not made of them"
+)]
+fn currency(amount: Amount) -> f64 {
+    amount.units() as f64 / 1e12
 }
 
 /// How far State trails the log.

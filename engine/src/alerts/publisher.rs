@@ -19,6 +19,7 @@ use tollbook_schemas::position::Position;
 
 use super::feed::{AlertFeed, AlertFeedError};
 use crate::clock::Clock;
+use crate::fault::{self, FaultPoint};
 use crate::metrics;
 use crate::owner::{OwnerError, OwnerHandle, Role, told};
 
@@ -118,7 +119,9 @@ impl Publisher {
             if !fresh.is_empty() {
                 self.feed.raise(fresh).await?;
             }
+            fault::reached(FaultPoint::AlertRaised);
             self.blocking(move |view| view.left(&rows)).await?;
+            fault::reached(FaultPoint::OutboxEmptied);
             // Of the last entry of a full batch there may be more.
             let reached = if full { Position(last.0.saturating_sub(1)) } else { last };
             if reached > through {

@@ -48,10 +48,8 @@ impl Beside {
     ) -> Result<Self, OpenError> {
         check::stream_of_ledger(&log.shared.appending, name, subjects, ledger, log.replicas()).await?;
         let stream = log.context().get_stream_no_info(name).await;
-        let stream = stream.map_err(|error| OpenError::JetStream {
-            what: "look up a stream",
-            reason: error.to_string(),
-        })?;
+        let stream = stream
+            .map_err(|error| OpenError::JetStream { what: "look up a stream", reason: error.to_string() })?;
         Ok(Self { log: log.clone(), name, stream })
     }
 

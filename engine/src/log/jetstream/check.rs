@@ -230,12 +230,7 @@ async fn find_or_create(context: &Context, wanted: &Config) -> Result<Option<Inf
     }
 }
 
-fn config(
-    name: String,
-    subjects: String,
-    replicas: usize,
-    (key, value): (&'static str, String),
-) -> Config {
+fn config(name: String, subjects: String, replicas: usize, (key, value): (&'static str, String)) -> Config {
     Config {
         name,
         subjects: vec![subjects],
@@ -289,7 +284,9 @@ fn verify(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     );
     wrong.compare("persist_mode", &found.persist_mode.unwrap_or_default(), &PersistenceMode::Default);
     wrong.compare("first_seq", &found.first_sequence.unwrap_or(0).max(1), &1);
-    for (key, setting) in [(PARTITIONS_KEY, "metadata.tollbook_partitions"), (LEDGER_KEY, "metadata.tollbook_ledger")] {
+    for (key, setting) in
+        [(PARTITIONS_KEY, "metadata.tollbook_partitions"), (LEDGER_KEY, "metadata.tollbook_ledger")]
+    {
         if let Some(wanted) = wanted.metadata.get(key) {
             wrong.compare(setting, found.metadata.get(key).unwrap_or(&"missing".to_owned()), wanted);
         }
