@@ -484,6 +484,8 @@ async fn r6_3_the_same_on_jetstream() {
     let mut timed = Timed::start_on(&nats, &at).await;
     let api = timed.api.clone();
     let key = customer(&api).await;
+    // So that no midnight comes before the close.
+    cycle(&api, 1, 0).await;
     put(&api, &key, json!("1"), json!("1.5")).await;
     spend(&api, &key, "1", 2_000_000).await;
     let closes = budgets(&api, &key).await["cycle"]["closes_at"].as_str().unwrap().to_owned();
