@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tollbook_schemas::alert::AlertKind;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::position::{PartitionId, Position};
 
@@ -62,6 +63,16 @@ pub fn describe() {
     describe_gauge!(
         "tollbook_projection_lag_seconds",
         "for how long State may lack something of the log, by partition"
+    );
+    describe_counter!("tollbook_alerts_total", "alerts raised by this process, by kind");
+    describe_gauge!("tollbook_alert_outbox_rows", "alerts that may still have to be raised, by partition");
+    describe_gauge!(
+        "tollbook_alert_lag_seconds",
+        "for how long the oldest alert waits that is not raised yet, by partition"
+    );
+    describe_counter!(
+        "tollbook_alert_publish_failures_total",
+        "rounds in which alerts could not be raised, by partition; they are tried again"
     );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
@@ -149,6 +160,22 @@ pub fn admissions(admitted: u64, refused: impl Iterator<Item = (&'static str, u6
     for (code, count) in refused {
         counter!("tollbook_admissions_total", "code" => code).absolute(count);
     }
+}
+
+/// An alert was raised that was not raised before.
+pub fn alert_raised(kind: AlertKind) {
+    counter!("tollbook_alerts_total", "kind" => kind.code()).increment(1);
+}
+
+/// So many alerts may still have to be raised, the oldest for so long.
+pub fn alert_outbox(partition: PartitionId, rows: usize, lag_seconds: u64) {
+    set("tollbook_alert_outbox_rows", partition.to_string(), u64::try_from(rows).unwrap_or(u64::MAX));
+    set("tollbook_alert_lag_seconds", partition.to_string(), lag_seconds);
+}
+
+/// Alerts could not be raised.
+pub fn alert_publish_failed(partition: PartitionId) {
+    counter!("tollbook_alert_publish_failures_total", "partition" => partition.to_string()).increment(1);
 }
 
 /// So many requests were decided otherwise by the system to be replaced, since the start.

@@ -39,6 +39,7 @@ use crate::admission::Desk;
 use crate::alerts::shape::period_code;
 use crate::clock::Clock;
 use crate::decide::cycle::next_close;
+use crate::fault::{self, FaultPoint};
 use crate::feed::{Chunk, FeedError, Ready};
 use crate::log::EventLog;
 use crate::metrics;
@@ -412,6 +413,7 @@ impl Owner {
         if self.views.is_idle()? && position > self.views.sent() {
             let rows = Rows::collect(&mut self.state, &self.effects)?;
             self.effects.clear();
+            fault::reached(FaultPoint::Applied);
             self.views.send(rows, position)?;
         }
         Ok(())

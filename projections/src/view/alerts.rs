@@ -40,6 +40,16 @@ impl View {
         self.rows(b"x".to_vec(), b"y".to_vec(), limit)
     }
 
+    /// How many alerts may still have to leave.
+    pub fn outgoing_count(&self) -> Result<usize, ViewError> {
+        let mut count = 0_usize;
+        for key in self.tree.range(b"x".as_slice()..b"y".as_slice()).keys() {
+            key.map_err(|source| self.views.failed(source))?;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
     /// Forgets that alerts may still have to leave. One that is forgotten too late is compared with the feed once more.
     pub fn left<'a>(&self, alerts: impl IntoIterator<Item = &'a Alert>) -> Result<(), ViewError> {
         self.remove(alerts.into_iter().map(key::outgoing))
