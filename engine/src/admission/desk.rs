@@ -237,7 +237,7 @@ impl Desk {
     }
 
     /// Takes refusals that the log should have, the first so many.
-    pub(crate) fn take_first_refusals(&self, most: usize) -> Vec<FirstRefusal> {
+    pub fn take_first_refusals(&self, most: usize) -> Vec<FirstRefusal> {
         let mut waiting = lock(&self.first_refusals);
         let taken = waiting.len().min(most);
         waiting.drain(..taken).collect()
