@@ -221,8 +221,8 @@ impl Account {
     fn note_refused(&mut self, code: Code, project: usize, now: Timestamp) {
         let Some(period) = code.period() else { return };
         let Some(known) = self.projects.get(project) else { return };
-        let budget = known.standing.budgets.iter().find(|budget| budget.period == period);
-        let Some(breach) = budget.and_then(|budget| budget.to_be_noted(now)) else { return };
+        let mut budgets = known.standing.budgets.iter().filter(|budget| budget.period == period);
+        let Some(breach) = budgets.find_map(|budget| budget.to_be_noted(now)) else { return };
         let (id, visible_from) = (known.standing.id.clone(), breach.visible_from);
         if let Some(at) = self.projects.note_refused(project, (period, visible_from), now.max(breach.from)) {
             let organization = self.id().clone();

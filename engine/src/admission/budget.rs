@@ -104,42 +104,68 @@ impl BudgetStanding {
         before: &[Self],
     ) -> Vec<Self> {
         let budgets = known.watch.budgets;
-        let of = |period| {
-            let limit = budgets.limit(period)?;
-            let stop = known.watch.stop(&known.spend, period, calendar, today);
-            let breach = stop.map(|stop| KnownBreach::of(&stop, recorded_at));
+        let mut found = Vec::new();
+        for period in PERIODS {
+            let Some(limit) = budgets.limit(period) else { continue };
+            let starts = period.first_day(today);
+            let next = after(period, starts);
+            let stop = |day| known.watch.stop(&known.spend, period, calendar, day);
+            let settled = |starts, stop: Stop| Self {
+                period,
+                limit,
+                spent: stop.spent,
+                starts,
+                resets_at: stop.resets_at,
+                strict: None,
+                breach: Some(KnownBreach::of(&stop, recorded_at)),
+            };
             match budgets.enforcement {
-                Enforcement::Settled => stop.map(|stop| Self {
-                    period,
-                    limit: stop.limit,
-                    spent: stop.spent,
-                    starts: period.first_day(today),
-                    resets_at: stop.resets_at,
-                    strict: None,
-                    breach,
+                Enforcement::Settled if limit.is_positive() => {
+                    found.extend(stop(today).map(|stop| settled(starts, stop)));
+                    // What was settled ahead of its day refuses from its beginning.
+                    found.extend(stop(next).map(|stop| settled(next, stop)));
+                }
+                // A budget of nothing refuses whatever was spent.
+                Enforcement::Settled => found.push(match stop(today) {
+                    Some(stop) => settled(starts, stop),
+                    None => Self {
+                        period,
+                        limit,
+                        spent: known.spend.settled(period, today),
+                        starts,
+                        resets_at: period.ends(calendar, today),
+                        strict: None,
+                        breach: None,
+                    },
                 }),
                 Enforcement::Strict => {
-                    let starts = period.first_day(today);
                     let same = before.iter().find(|known| known.period == period && known.starts == starts);
-                    let next = after(period, starts);
                     let consumed = |day| known.spend.consumed(period, day).unwrap_or(Amount::MAX);
                     let (resets_at, until) = match same.and_then(|same| Some((same, same.strict?))) {
                         Some((same, strict)) => (same.resets_at, strict.until),
                         None => (period.ends(calendar, today), period.ends(calendar, next)),
                     };
-                    let strict = Some(Strict { ahead: consumed(next), until });
-                    Some(Self { period, limit, spent: consumed(today), starts, resets_at, strict, breach })
+                    found.push(Self {
+                        period,
+                        limit,
+                        spent: consumed(today),
+                        starts,
+                        resets_at,
+                        strict: Some(Strict { ahead: consumed(next), until }),
+                        breach: stop(today).map(|stop| KnownBreach::of(&stop, recorded_at)),
+                    });
                 }
             }
-        };
-        PERIODS.into_iter().filter_map(of).collect()
+        }
+        found
     }
 
     /// Why it refuses a request that may cost `asked` while so much is held for its project, if it does.
     pub(super) fn exceeded(&self, held: Amount, asked: Amount, now: Timestamp) -> Option<Exceeded> {
         let Some(strict) = self.strict else {
-            let (spent, held) = (self.spent, Amount::ZERO);
-            return self.shown(now).map(|_| Exceeded { spent, held, requested: None });
+            let spent = if now < self.resets_at { self.spent } else { Amount::ZERO };
+            let refuses = self.is_of_nothing() || self.shown(now).is_some();
+            return refuses.then_some(Exceeded { spent, held: Amount::ZERO, requested: None });
         };
         let (spent, _) = self.running(strict, now);
         let reserved = spent.checked_add(held);
@@ -153,13 +179,18 @@ impl BudgetStanding {
 
     /// When the period ends that runs at an instant.
     pub(super) fn ends(&self, now: Timestamp, calendar: &Calendar) -> Timestamp {
-        self.strict
-            .map_or(Some(self.resets_at), |strict| self.running(strict, now).1)
-            .unwrap_or_else(|| self.period.ends(calendar, calendar.day(now)))
+        let end = match self.strict {
+            Some(strict) => self.running(strict, now).1,
+            None => Some(self.resets_at).filter(|end| now < *end),
+        };
+        end.unwrap_or_else(|| self.period.ends(calendar, calendar.day(now)))
     }
 
     /// From when on it lets a request pass that may cost `asked`, if nothing else comes: `None`: never.
     pub(super) fn room(&self, asked: Amount, from: Timestamp, holds: &HoldsFall<'_>) -> Option<Timestamp> {
+        if self.is_of_nothing() {
+            return None;
+        }
         let Some(strict) = self.strict else {
             return Some(self.shown(from).map_or(from, |_| self.resets_at));
         };
@@ -184,6 +215,11 @@ impl BudgetStanding {
         let breach = self.shown(now).filter(|breach| !breach.is_noted)?;
         // Usage that was taken back may have put a strict budget below its limit before the log shows it.
         (self.strict.is_none() || self.spent >= self.limit).then_some(breach)
+    }
+
+    /// Whether no request fits, whatever was spent.
+    fn is_of_nothing(&self) -> bool {
+        !self.limit.is_positive()
     }
 
     fn shown(&self, now: Timestamp) -> Option<KnownBreach> {
