@@ -57,8 +57,9 @@ impl Organization {
     /// Another default threshold holds: for whoever has none of its own the same as setting it.
     pub(crate) fn default_threshold_changed(&self, default: Option<Amount>) -> Option<BalanceAlert> {
         let alert = &self.balance_alert;
-        let armed =
-            alert.threshold.is_none() && default.is_some() && self.purse.highest_recharge().is_positive();
+        let recharged = self.purse.highest_recharge().is_positive();
+        let armed = alert.threshold.is_none()
+            && default.is_some_and(|default| recharged || self.purse.available() >= default);
         (armed && !alert.armed).then(|| BalanceAlert { armed, ..alert.clone() })
     }
 
