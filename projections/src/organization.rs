@@ -273,8 +273,7 @@ impl Organization {
             }
             OrganizationEvent::BalanceAlertSet { threshold } => {
                 self.balance_alert.threshold = Some(*threshold);
-                // Who has recharged is told at once that the balance is below it already (R7.1).
-                self.balance_alert.armed = self.purse.highest_recharge().is_positive();
+                self.threshold_set();
             }
         }
         Ok(())
