@@ -16,6 +16,7 @@ mod admission_life;
 mod admission_refusals;
 mod alerts;
 mod audit;
+mod budgets;
 mod commands;
 mod corrections;
 mod customer;
