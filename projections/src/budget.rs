@@ -258,6 +258,11 @@ impl Watch {
         look: Look<'_>,
         seen: &mut Seen,
     ) -> Result<(), Corrupt> {
+        for Breach { period, starts, visible, .. } in &mut self.breaches {
+            if let Some(visible) = visible.as_mut().filter(|visible| look.at.recorded_at < visible.at) {
+                visible.spent = spend.consumed(*period, *starts)?;
+            }
+        }
         for period in PERIODS {
             let Some(limit) = self.budgets.limit(period) else { continue };
             let (compared, spent) =
@@ -265,14 +270,12 @@ impl Watch {
             self.end_corrected(period, compared, spent, look, seen);
             self.cross(period, limit, spent, look);
             let strict = self.budgets.enforcement == Enforcement::Strict;
-            if let Some(breach) = self.breach_mut(period, period.first_day(look.today)) {
-                match &mut breach.visible {
-                    Some(visible) if look.at.recorded_at < visible.at => visible.spent = spent,
-                    Some(_) => {}
-                    // Nothing is waited for.
-                    None if strict => breach.become_visible(0, spent, look),
-                    None => {}
-                }
+            // Nothing is waited for.
+            if strict
+                && let Some(breach) = self.breach_mut(period, period.first_day(look.today))
+                && breach.visible.is_none()
+            {
+                breach.become_visible(0, spent, look);
             }
             if strict {
                 self.tell_percent(period, limit, spent, look, seen);
