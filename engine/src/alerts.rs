@@ -6,4 +6,9 @@
 //!                                                               └─> deliveries: e-mail, webhooks
 //! ```
 
+pub mod embedded;
+pub mod feed;
+pub mod jetstream;
+pub(crate) mod publisher;
 pub(crate) mod shape;
+pub(crate) mod subscribers;

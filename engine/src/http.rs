@@ -20,9 +20,14 @@ mod shape;
 mod values;
 
 mod adjustments;
+pub(crate) mod alert_stream;
+mod alert_subscriptions;
+mod alerts;
 mod allowlist;
 mod audit;
+mod balance_alert;
 mod booked;
+mod breaches;
 mod budgets;
 mod config;
 mod customer;
@@ -44,6 +49,7 @@ mod recharges;
 mod refunds;
 mod secret;
 mod spend;
+mod spend_notifications;
 mod statement;
 mod tiers;
 mod tokens;
@@ -87,6 +93,7 @@ pub struct Api {
     pub(crate) metrics: Option<PrometheusHandle>,
     /// What links to the platform's console begin with, if it is known where that is.
     pub(crate) console_url: Option<Arc<str>>,
+    pub(crate) streams: alert_stream::Streams,
 }
 
 /// Every route, registered with what describes it; families in the order of the document.
@@ -101,6 +108,7 @@ fn routes() -> Routes {
     projects::routes(&mut routes);
     keys::routes(&mut routes);
     money::routes(&mut routes);
+    balance_alert::routes(&mut routes);
     recharges::routes(&mut routes);
     refunds::routes(&mut routes);
     vouchers::routes(&mut routes);
@@ -108,6 +116,8 @@ fn routes() -> Routes {
     prices::routes_of_organizations(&mut routes);
     spend::routes(&mut routes);
     budgets::routes(&mut routes);
+    breaches::routes(&mut routes);
+    spend_notifications::routes(&mut routes);
     statement::routes(&mut routes);
     invoices::routes(&mut routes);
     prices::routes(&mut routes);
@@ -116,6 +126,7 @@ fn routes() -> Routes {
     policies::routes(&mut routes);
     config::routes(&mut routes);
     tokens::routes(&mut routes);
+    alerts::routes(&mut routes);
     quarantine::routes(&mut routes);
     usage_records::routes(&mut routes);
     digest::routes(&mut routes);

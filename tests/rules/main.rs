@@ -31,6 +31,7 @@
 mod admission;
 mod admission_anew;
 mod admission_bounds;
+mod admission_budgets;
 mod books;
 mod corrections;
 mod idempotency;

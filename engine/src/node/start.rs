@@ -21,6 +21,11 @@ use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::admission::fresh::Freshness;
 use crate::admission::seed::{SeedError, Source};
 use crate::admission::{Admissions, Desk};
+use crate::alerts::embedded::EmbeddedFeed;
+use crate::alerts::feed::{AlertFeed, AlertFeedError};
+use crate::alerts::jetstream::JetStreamFeed;
+use crate::alerts::publisher::Publisher;
+use crate::alerts::subscribers::{Subscribers, Subscriptions};
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
@@ -30,7 +35,7 @@ use crate::ingress::Ingress;
 use crate::lease::{LeaseError, Leases};
 use crate::ledger::{self, Ledger, LedgerError};
 use crate::log::embedded::{self, Embedded};
-use crate::log::jetstream::{self, JetStream};
+use crate::log::jetstream::{self, Beside, JetStream};
 use crate::log::{EventLog, ReadError};
 use crate::owner::{CommandError, Owner, OwnerError, OwnerHandle, Parts, told};
 use crate::side::files::Files;
@@ -74,6 +79,21 @@ pub enum StartError {
     /// Keys of personal data cannot be used.
     #[error(transparent)]
     Contacts(#[from] ContactError),
+    /// The alert feed cannot be used.
+    #[error(transparent)]
+    Alerts(#[from] AlertFeedError),
+    /// The alert feed knows more than the log: the log has lost entries.
+    #[error(
+        "the log of partition {partition} ends at {last}, but alerts of entries up to {raised} were raised: the log has lost entries, or an older copy of it was put back; restore the newer log, or, if the loss is accepted, remove the alert feed too: the directory log/alerts, or the stream TOLLBOOK_ALERTS and the bucket TOLLBOOK_ALERT_MARKS"
+    )]
+    AlertsAhead {
+        /// Which partition.
+        partition: PartitionId,
+        /// Where the log ends.
+        last: Position,
+        /// What alerts were raised of.
+        raised: Position,
+    },
     /// The views cannot be used.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -140,6 +160,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let (log, jetstream, side, partitions) = opened?;
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
+    let (alerts, stream) = open_feed(&settings, &log, jetstream.as_ref(), &ledger).await?;
     let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
@@ -153,6 +174,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     for desk in admissions.desks() {
         let partition = desk.partition();
         let (view, state, ids) = folder.partition(partition).await?;
+        check_feed(&*alerts, &*log, partition).await?;
         readers.push(ids.reader());
         let position = state.head().position;
         tracing::info!(%partition, from = %position, "folding the log on from the views");
@@ -175,12 +197,20 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
         tasks.spawn(eraser.run(stopped.clone()));
         tasks.spawn(Sealer::new(handle.clone(), view.clone()).run(stopped.clone()));
+        let publisher = Publisher {
+            owner: handle.clone(),
+            view: view.clone(),
+            feed: alerts.clone(),
+            clock: clock.clone(),
+        };
+        tasks.spawn(publisher.run(stopped.clone()));
         watch_freshness(desk.clone(), log.clone(), handle.clone(), stopped.clone());
         erasures.push(erasing);
         writers.push(pen);
         owners.push((handle, view));
     }
     tokio::spawn(sweep(admissions.clone(), stopped.clone()));
+    let subscriptions = subscribe(stream, owners.first().map(|(first, _)| first), &stopped, &mut tasks);
     let ingress = Ingress::start(&log, &writers, &clock);
     take_over(&log, jetstream.as_ref(), &owners, &settings, writer, &stopped, &mut tasks).await?;
     let shared = Shared {
@@ -189,6 +219,8 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         jetstream,
         clock,
         contacts,
+        alerts,
+        subscriptions,
         ingress,
         owners,
         ids: readers,
@@ -230,6 +262,50 @@ async fn open_log(settings: &Settings) -> Result<Opened, StartError> {
             Ok((Arc::new(log.clone()), Some(log), Arc::new(side), partitions))
         }
     }
+}
+
+/// The alert feed beside the log, and its stream if it is one. Blocks on the embedded feed: nothing else runs yet.
+async fn open_feed(
+    settings: &Settings,
+    log: &Arc<dyn EventLog>,
+    jetstream: Option<&JetStream>,
+    ledger: &Ledger,
+) -> Result<(Arc<dyn AlertFeed>, Option<Beside>), StartError> {
+    match jetstream {
+        Some(jetstream) => {
+            let feed = JetStreamFeed::open(jetstream, ledger.id.clone()).await?;
+            let stream = feed.stream().clone();
+            Ok((feed, Some(stream)))
+        }
+        None => {
+            let directory = settings.data.join("log").join("alerts");
+            let feed = EmbeddedFeed::open(&directory, log.clone(), ledger.id.clone())?;
+            Ok((Arc::new(feed), None))
+        }
+    }
+}
+
+/// Has the first partition's owner make and remove subscribers' consumers, where there is a stream.
+fn subscribe(
+    stream: Option<Beside>,
+    owner: Option<&OwnerHandle>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<Result<(), OwnerError>>,
+) -> Option<watch::Receiver<Subscriptions>> {
+    let (subscribers, made) = Subscribers::new(owner?.clone(), stream?);
+    tasks.spawn(subscribers.run(stopped.clone()));
+    Some(made)
+}
+
+/// Alerts of a log that is lost would be taken for those of the entries that come in its place.
+async fn check_feed(
+    alerts: &dyn AlertFeed,
+    log: &dyn EventLog,
+    partition: PartitionId,
+) -> Result<(), StartError> {
+    let raised = alerts.through(partition).await?;
+    let last = log.last(partition).await?;
+    if raised > last { Err(StartError::AlertsAhead { partition, last, raised }) } else { Ok(()) }
 }
 
 /// Blocks while journals are checked: nothing else runs yet.

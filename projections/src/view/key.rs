@@ -8,6 +8,7 @@ use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
 
+use super::BreachCursor;
 use crate::budget::Breach;
 use crate::movement::{Movement, MovementKey};
 
@@ -140,6 +141,11 @@ pub(super) fn alerts(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
     [b"l", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
 }
 
+/// Alerts of entries from a position on.
+pub(super) fn alerts_from(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
+    [&alerts(organization, 0), position.0.to_be_bytes().as_slice()].concat()
+}
+
 /// In the order in which they were raised.
 pub(super) fn alert_at(
     organization: Option<&OrgId>,
@@ -147,9 +153,8 @@ pub(super) fn alert_at(
     kind: AlertKind,
     number: u32,
 ) -> Vec<u8> {
-    let position = position.0.to_be_bytes();
     let number = number.to_be_bytes();
-    [&alerts(organization, 0), position.as_slice(), kind.code().as_bytes(), &[0], &number].concat()
+    [&alerts_from(organization, position), kind.code().as_bytes(), &[0], &number].concat()
 }
 
 pub(super) fn alert(alert: &Alert) -> Vec<u8> {
@@ -174,12 +179,20 @@ pub(super) fn breaches_from(organization: &OrgId, project: &ProjectId, day: Day)
 }
 
 pub(super) fn breach(organization: &OrgId, project: &ProjectId, breach: &Breach) -> Vec<u8> {
-    let period = match breach.period {
+    breach_at(organization, project, (breach.starts, breach.crossed_in, breach.period))
+}
+
+pub(super) fn breach_at(
+    organization: &OrgId,
+    project: &ProjectId,
+    (starts, crossed_in, period): BreachCursor,
+) -> Vec<u8> {
+    let period = match period {
         Period::Daily => b"d",
         Period::Monthly => b"m",
     };
-    let position = breach.crossed_in.0.to_be_bytes();
-    [&breaches_from(organization, project, breach.starts), position.as_slice(), period].concat()
+    let position = crossed_in.0.to_be_bytes();
+    [&breaches_from(organization, project, starts), position.as_slice(), period].concat()
 }
 
 /// Length of what [`place_of`] gives.
