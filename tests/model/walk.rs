@@ -553,10 +553,7 @@ impl Walk {
         if cycle_seconds == 0 {
             self.reach("zero cycle");
         }
-        self.command(&Command::Config(ConfigCommand::SetLagModel(LagModel {
-            cycle_seconds,
-            delay_seconds,
-        })));
+        self.command(&Command::Config(ConfigCommand::SetLagModel(LagModel { cycle_seconds, delay_seconds })));
     }
 
     fn token(&mut self) {

@@ -631,7 +631,8 @@ impl Oracle {
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
                     ConfigCommand::SetDefaults(defaults) => {
-                        let threshold = defaults.balance_alert_threshold.map(|threshold| threshold.to_decimal());
+                        let threshold =
+                            defaults.balance_alert_threshold.map(|threshold| threshold.to_decimal());
                         self.set_default(threshold, Here { position, at: self.recorded_at });
                     }
                     ConfigCommand::CreateSubscription { .. }
@@ -971,8 +972,7 @@ impl OracleOrganization {
         let day = self.date(usage.occurred.at());
         let (model, tokens) = (usage.model.clone(), usage.tokens);
         let (booked, back) = ((here.at, here.position), false);
-        let record =
-            BookedRecord { day, project, key, model, tokens, cost, place, booked, back, released };
+        let record = BookedRecord { day, project, key, model, tokens, cost, place, booked, back, released };
         self.booked.push(record);
         self.pay(cost, here.at);
     }

@@ -45,8 +45,7 @@ impl Walk {
             _ => {
                 let threshold = [None, Some(1), Some(5), Some(5), Some(8), Some(30)][self.below(6)];
                 let balance_alert_threshold = threshold.map(Amount::whole);
-                let defaults =
-                    Defaults { balance_alert_threshold, ..self.ledger.state.config().defaults };
+                let defaults = Defaults { balance_alert_threshold, ..self.ledger.state.config().defaults };
                 return self.command(&Command::Config(ConfigCommand::SetDefaults(defaults)));
             }
         };
@@ -193,9 +192,9 @@ impl Walk {
                 let limit = known.watch.budgets.limit(period).map(Amount::to_decimal);
                 assert_eq!(limit, watch.budgets[number], "{place}: {project}");
                 let stop = known.watch.stop(&known.spend, period, &given.calendar, today);
-                let refuses = stop.filter(|stop| stop.from <= now && now < stop.resets_at).map(|stop| {
-                    (stop.limit.to_decimal(), stop.spent.to_decimal(), stop.resets_at)
-                });
+                let refuses = stop
+                    .filter(|stop| stop.from <= now && now < stop.resets_at)
+                    .map(|stop| (stop.limit.to_decimal(), stop.spent.to_decimal(), stop.resets_at));
                 assert_eq!(refuses, expected.refusing(watch, number, now), "{place}: {project} {period:?}");
             }
         }

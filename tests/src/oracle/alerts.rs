@@ -148,7 +148,10 @@ impl OracleWatch {
             if settled >= amount && !self.amounts.contains(&(period, starts, amount)) {
                 self.amounts.push((period, starts, amount));
                 let (project, settled, amount) = (bare(&self.project), text(settled), text(amount));
-                said.push(format!("spend_notification/{project}/{}/{starts}/{settled}/{amount}", name(period)));
+                said.push(format!(
+                    "spend_notification/{project}/{}/{starts}/{settled}/{amount}",
+                    name(period)
+                ));
             }
         }
         said
@@ -228,7 +231,13 @@ impl OracleOrganization {
         known.map_or_else(|| OracleWatch::of(project), |place| self.watches.remove(place))
     }
 
-    fn end(&self, watch: &mut OracleWatch, (period, starts): (Period, Date), at: Timestamp, why: &'static str) {
+    fn end(
+        &self,
+        watch: &mut OracleWatch,
+        (period, starts): (Period, Date),
+        at: Timestamp,
+        why: &'static str,
+    ) {
         let (_, spent) = self.sums(&watch.project, period, starts, 0);
         let project = watch.project.clone();
         if let Some(breach) = watch.begun(period, starts) {
@@ -238,7 +247,14 @@ impl OracleOrganization {
     }
 
     /// Looks at a project by the first `settled` records.
-    fn look_once(&self, watch: &mut OracleWatch, here: Here, settled: usize, delay: i64, told: bool) -> Vec<String> {
+    fn look_once(
+        &self,
+        watch: &mut OracleWatch,
+        here: Here,
+        settled: usize,
+        delay: i64,
+        told: bool,
+    ) -> Vec<String> {
         let mut said = Vec::new();
         for (place, period) in PERIODS.into_iter().enumerate() {
             if watch.budgets[place].is_none() && watch.notify[place].is_empty() {
@@ -302,7 +318,8 @@ impl OracleOrganization {
             let Some(limit) = watch.budgets[place] else { continue };
             let starts = first(period, self.date(here.at));
             let (_, spent) = self.sums(&watch.project, period, starts, 0);
-            let unseen = |breach: &mut OracleBreach| breach.visible.is_none() && !breached(breach.limit, spent);
+            let unseen =
+                |breach: &mut OracleBreach| breach.visible.is_none() && !breached(breach.limit, spent);
             if watch.begun(period, starts).is_some_and(unseen) {
                 self.end(watch, (period, starts), here.at, "corrected");
             }
@@ -316,7 +333,8 @@ impl OracleOrganization {
         projects.sort_unstable();
         let pending = |project: &ProjectId| {
             let of_it = |record: &BookedRecord| record.project == *project && !record.cost.is_zero();
-            let breached = self.watches.iter().any(|watch| watch.project == *project && watch.open().count() > 0);
+            let breached =
+                self.watches.iter().any(|watch| watch.project == *project && watch.open().count() > 0);
             breached || self.booked[self.settled..].iter().any(of_it)
         };
         projects.retain(pending);
@@ -498,7 +516,14 @@ impl Oracle {
             };
             let number = u32::try_from(self.alerts.iter().rev().take(500).filter(same).count()).unwrap();
             let organization = organization.cloned();
-            self.alerts.push(OracleAlert { organization, position: here.position, kind, number, at: here.at, said });
+            self.alerts.push(OracleAlert {
+                organization,
+                position: here.position,
+                kind,
+                number,
+                at: here.at,
+                said,
+            });
         }
     }
 

@@ -9,7 +9,8 @@ use tollbook_schemas::policy::VoucherPolicy;
 use tollbook_schemas::time::{Month, Timestamp};
 
 use super::{
-    BookedRecord, Expected, OracleOrganization, entry, most, voucher_expired, voucher_expiring, voucher_granted,
+    BookedRecord, Expected, OracleOrganization, entry, most, voucher_expired, voucher_expiring,
+    voucher_granted,
 };
 
 /// What a line is.
