@@ -22,6 +22,7 @@ pub mod admission;
 pub(crate) mod alerts;
 pub(crate) mod closing;
 pub mod decide;
+pub(crate) mod delivery;
 pub(crate) mod erasure;
 pub mod feed;
 pub mod ingress;
