@@ -6,4 +6,8 @@
 //!                                                               └─> deliveries: e-mail, webhooks
 //! ```
 
+pub mod embedded;
+pub mod feed;
+pub mod jetstream;
+pub(crate) mod publisher;
 pub(crate) mod shape;

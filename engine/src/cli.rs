@@ -64,6 +64,8 @@ enum Command {
     Member(manage::Family<manage::MemberCommand>),
     /// Projects, their limits and members
     Project(manage::Family<manage::ProjectCommand>),
+    /// Budgets of projects, when they were reached, spend notifications
+    Budget(manage::Family<manage::BudgetCommand>),
     /// API keys
     Key(manage::Family<manage::KeyCommand>),
     /// Book a recharge; list recharges, take one back
@@ -178,6 +180,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Allowlist(command) => Ok(command.run().await?),
         Command::Member(command) => Ok(command.run().await?),
         Command::Project(command) => Ok(command.run().await?),
+        Command::Budget(command) => Ok(command.run().await?),
         Command::Key(command) => Ok(command.run().await?),
         Command::Recharge(command) => Ok(command.run().await?),
         Command::Refund(command) => Ok(command.run().await?),

@@ -5,6 +5,7 @@
 //! together, [`trace`] follows one record through it, [`http`] and [`nats`] open it to others, [`server`] runs it. [`import`], [`demo`] and [`mod@bench`] use it.
 
 pub mod clock;
+pub(crate) mod fault;
 pub mod metrics;
 pub mod partition;
 pub(crate) mod seldom;
@@ -19,7 +20,7 @@ pub mod export;
 pub mod ledger;
 
 pub mod admission;
-pub(crate) mod alerts;
+pub mod alerts;
 pub(crate) mod closing;
 pub mod decide;
 pub(crate) mod delivery;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tollbook_schemas::alert::AlertKind;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::position::{PartitionId, Position};
 
@@ -21,6 +22,14 @@ pub fn describe() {
         "messages of the log that are no entries of ours, copies, or void"
     );
     describe_gauge!("tollbook_cycle_close_delay_seconds", "how late the last billing cycle was closed");
+    describe_counter!(
+        "tollbook_budget_breaches_total",
+        "budgets that were reached and whose breach ended while this process owned the partition, by period"
+    );
+    describe_histogram!(
+        "tollbook_budget_overshoot",
+        "what such a breach spent beyond its budget, in the ledger's currency, by period"
+    );
     describe_gauge!(
         "tollbook_erasures_pending",
         "organizations whose personal data is erased in the log and whose keys are still to go, by partition"
@@ -54,6 +63,16 @@ pub fn describe() {
     describe_gauge!(
         "tollbook_projection_lag_seconds",
         "for how long State may lack something of the log, by partition"
+    );
+    describe_counter!("tollbook_alerts_total", "alerts raised by this process, by kind");
+    describe_gauge!("tollbook_alert_outbox_rows", "alerts that may still have to be raised, by partition");
+    describe_gauge!(
+        "tollbook_alert_lag_seconds",
+        "for how long the oldest alert waits that is not raised yet, by partition"
+    );
+    describe_counter!(
+        "tollbook_alert_publish_failures_total",
+        "rounds in which alerts could not be raised, by partition; they are tried again"
     );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
@@ -129,12 +148,34 @@ pub fn cycle_closed(partition: PartitionId, late_seconds: i64) {
     );
 }
 
+/// A breach of a budget ended, with so much spent beyond it.
+pub fn breach_ended(period: &'static str, overshoot: Amount) {
+    counter!("tollbook_budget_breaches_total", "period" => period).increment(1);
+    histogram!("tollbook_budget_overshoot", "period" => period).record(currency(overshoot));
+}
+
 /// How many requests were decided how, since the start.
 pub fn admissions(admitted: u64, refused: impl Iterator<Item = (&'static str, u64)>) {
     counter!("tollbook_admissions_total", "code" => "admitted").absolute(admitted);
     for (code, count) in refused {
         counter!("tollbook_admissions_total", "code" => code).absolute(count);
     }
+}
+
+/// An alert was raised that was not raised before.
+pub fn alert_raised(kind: AlertKind) {
+    counter!("tollbook_alerts_total", "kind" => kind.code()).increment(1);
+}
+
+/// So many alerts may still have to be raised, the oldest for so long.
+pub fn alert_outbox(partition: PartitionId, rows: usize, lag_seconds: u64) {
+    set("tollbook_alert_outbox_rows", partition.to_string(), u64::try_from(rows).unwrap_or(u64::MAX));
+    set("tollbook_alert_lag_seconds", partition.to_string(), lag_seconds);
+}
+
+/// Alerts could not be raised.
+pub fn alert_publish_failed(partition: PartitionId) {
+    counter!("tollbook_alert_publish_failures_total", "partition" => partition.to_string()).increment(1);
 }
 
 /// So many requests were decided otherwise by the system to be replaced, since the start.
@@ -152,12 +193,17 @@ pub fn leases(partition: PartitionId, open: usize, held: Amount, expired: u64) {
     let partition = partition.to_string();
     set("tollbook_admission_leases", partition.clone(), u64::try_from(open).unwrap_or(u64::MAX));
     counter!("tollbook_admission_leases_expired_total", "partition" => partition.clone()).absolute(expired);
-    #[expect(
-        clippy::as_conversions,
-        clippy::float_arithmetic,
-        reason = "gauges are floats; books are not made of them"
-    )]
-    gauge!("tollbook_admission_held", "partition" => partition).set(held.units() as f64 / 1e12);
+    gauge!("tollbook_admission_held", "partition" => partition).set(currency(held));
+}
+
+/// An amount as metrics have it.
+#[expect(
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    reason = "metrics are floats; books are not made of them"
+)]
+fn currency(amount: Amount) -> f64 {
+    amount.units() as f64 / 1e12
 }
 
 /// How far State trails the log.

@@ -24,6 +24,7 @@ use tollbook_schemas::usage::{Unreadable, Usage};
 pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::admission::Admissions;
+use crate::alerts::feed::AlertFeed;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
@@ -65,6 +66,7 @@ struct Shared {
     jetstream: Option<JetStream>,
     clock: Clock,
     contacts: Contacts,
+    alerts: Arc<dyn AlertFeed>,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
     /// Where usage ids came first, by partition.
@@ -115,6 +117,11 @@ impl Node {
     /// Personal data.
     pub fn contacts(&self) -> &Contacts {
         &self.shared.contacts
+    }
+
+    /// What was raised, of every partition.
+    pub fn alert_feed(&self) -> &Arc<dyn AlertFeed> {
+        &self.shared.alerts
     }
 
     /// Whether requests may pass: decided in the caller's thread, without waiting.

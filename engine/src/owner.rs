@@ -36,8 +36,10 @@ use self::handle::{Message, Published};
 use self::series::Series;
 use self::view_writer::ViewWriter;
 use crate::admission::Desk;
+use crate::alerts::shape::period_code;
 use crate::clock::Clock;
 use crate::decide::cycle::next_close;
+use crate::fault::{self, FaultPoint};
 use crate::feed::{Chunk, FeedError, Ready};
 use crate::log::EventLog;
 use crate::metrics;
@@ -225,8 +227,9 @@ impl Owner {
                 position: record.position,
                 source,
             })?;
+            let owns = self.role == Role::Owner;
             for effect in &effects {
-                report(partition, effect);
+                report(partition, owns, effect);
             }
             self.desk.applied(&self.state, &record, &effects);
             self.series.applied(&record, &effects);
@@ -410,6 +413,7 @@ impl Owner {
         if self.views.is_idle()? && position > self.views.sent() {
             let rows = Rows::collect(&mut self.state, &self.effects)?;
             self.effects.clear();
+            fault::reached(FaultPoint::Applied);
             self.views.send(rows, position)?;
         }
         Ok(())
@@ -469,8 +473,15 @@ fn closes_months(record: &Record) -> bool {
     decision.events.iter().any(|event| matches!(event, Event::Partition(PartitionEvent::MonthClosed { .. })))
 }
 
-fn report(partition: PartitionId, effect: &Effect) {
+/// Tells whoever watches this process. What is only counted is counted by the owner, so that neither standbys nor a fold
+/// from the beginning count history again.
+fn report(partition: PartitionId, owns: bool, effect: &Effect) {
     match effect {
+        Effect::BreachEnded { ended, .. } => {
+            if owns {
+                metrics::breach_ended(period_code(ended.breach.period), ended.overshoot());
+            }
+        }
         Effect::Foreign { position, reason } => {
             tracing::error!(%partition, %position, reason, "skipped a message that is no entry of this ledger");
         }
@@ -490,7 +501,6 @@ fn report(partition: PartitionId, effect: &Effect) {
         | Effect::Repeated { .. }
         | Effect::Settled { .. }
         | Effect::Alert(_)
-        | Effect::BreachEnded { .. }
         | Effect::Charged { .. } => {}
     }
 }

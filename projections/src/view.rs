@@ -37,7 +37,7 @@ use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{PartitionId, Position};
 use tollbook_schemas::usage::UsagePlace;
 
-pub use self::alerts::AlertCursor;
+pub use self::alerts::{AlertCursor, BreachCursor};
 use crate::past::Settled;
 use crate::state::{AuditRow, Effect, Quarantined, State};
 

@@ -5,6 +5,8 @@ use tollbook_schemas::alert::{Alert, AlertData, BudgetTold};
 use tollbook_schemas::event::Period;
 use tollbook_schemas::id::LedgerId;
 
+use super::feed::OPERATOR;
+
 /// What it says, by kind; amounts are decimal strings, times RFC 3339.
 pub(crate) fn data(alert: &Alert) -> Value {
     match &alert.data {
@@ -89,14 +91,17 @@ pub(crate) const fn period_code(period: Period) -> &'static str {
     }
 }
 
+/// What the types of alerts begin with.
+pub(super) const TYPE_PREFIX: &str = "tollbook.alert.";
+
 /// The alert as a CloudEvent 1.0 in JSON: what subscribers get. Extension attributes say where its cause stands.
 pub(crate) fn cloudevent(ledger: &LedgerId, alert: &Alert) -> Value {
     json!({
         "specversion": "1.0",
         "id": alert.id.as_str(),
         "source": format!("/ledgers/{ledger}"),
-        "type": format!("tollbook.alert.{}.v1", alert.kind().code()),
-        "subject": alert.organization.as_ref().map_or("_operator", |organization| organization.as_str()),
+        "type": format!("{TYPE_PREFIX}{}.v1", alert.kind().code()),
+        "subject": alert.organization.as_ref().map_or(OPERATOR, |organization| organization.as_str()),
         "time": alert.raised_at.to_string(),
         "datacontenttype": "application/json",
         "position": alert.position.to_string(),

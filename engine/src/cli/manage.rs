@@ -4,6 +4,7 @@
 mod admission;
 mod allowlist;
 mod audit;
+mod budgets;
 mod call;
 mod config;
 mod keys;
@@ -31,6 +32,7 @@ use reqwest::header::HeaderValue;
 pub(super) use self::admission::AdmissionCommand;
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
+pub(super) use self::budgets::BudgetCommand;
 use self::call::Call;
 pub(super) use self::config::{
     CycleCommand, DefaultsCommand, PriceCommand, QuantityCommand, RateScaleCommand, TierCommand,

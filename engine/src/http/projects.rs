@@ -1,5 +1,6 @@
 //! Projects of an organization.
 
+use tollbook_projections::budget::Budgets;
 use tollbook_projections::limits::{ProjectTpm, RateLimits};
 use tollbook_projections::organization::{Organization, Project as Known};
 use tollbook_schemas::amount::Amount;
@@ -242,7 +243,10 @@ fn shown(id: &ProjectId, project: &Known, figures: bool) -> Project {
         name: project.name.clone(),
         state: if project.is_active() { ProjectState::Active } else { ProjectState::Archived },
         tpm_limit: project.tpm_limit.filter(|_| figures),
-        budgets: figures.then_some(BudgetLimits { daily: None, monthly: None }),
+        budgets: figures.then(|| {
+            let Budgets { daily, monthly, enforcement: _ } = project.watch.budgets;
+            BudgetLimits { daily, monthly }
+        }),
         created_at: project.created_at,
     }
 }

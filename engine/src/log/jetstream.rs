@@ -9,6 +9,7 @@
 //! One stream per partition, one message per entry. Decision record: `docs/decisions/0011-jetstream-log.md`.
 
 mod append;
+mod beside;
 pub(crate) mod bucket;
 mod check;
 mod connect;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tollbook_schemas::position::{PartitionId, Position};
 
+pub(crate) use self::beside::{Beside, Put};
 pub use self::check::{OpenError, WrongSetting};
 pub(crate) use self::connect::connect_losing;
 pub use self::connect::{Credentials, JetStreamOptions, connect_as};

@@ -21,6 +21,10 @@ use super::{LogSettings, Node, Running, Settings, Shared};
 use crate::admission::fresh::Freshness;
 use crate::admission::seed::{SeedError, Source};
 use crate::admission::{Admissions, Desk};
+use crate::alerts::embedded::EmbeddedFeed;
+use crate::alerts::feed::{AlertFeed, AlertFeedError};
+use crate::alerts::jetstream::JetStreamFeed;
+use crate::alerts::publisher::Publisher;
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
@@ -74,6 +78,21 @@ pub enum StartError {
     /// Keys of personal data cannot be used.
     #[error(transparent)]
     Contacts(#[from] ContactError),
+    /// The alert feed cannot be used.
+    #[error(transparent)]
+    Alerts(#[from] AlertFeedError),
+    /// The alert feed knows more than the log: the log has lost entries.
+    #[error(
+        "the log of partition {partition} ends at {last}, but alerts of entries up to {raised} were raised: the log has lost entries, or an older copy of it was put back; restore the newer log, or, if the loss is accepted, remove the alert feed too: the directory log/alerts, or the stream TOLLBOOK_ALERTS and the bucket TOLLBOOK_ALERT_MARKS"
+    )]
+    AlertsAhead {
+        /// Which partition.
+        partition: PartitionId,
+        /// Where the log ends.
+        last: Position,
+        /// What alerts were raised of.
+        raised: Position,
+    },
     /// The views cannot be used.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -140,6 +159,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let (log, jetstream, side, partitions) = opened?;
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
+    let alerts = open_feed(&settings, &log, jetstream.as_ref(), &ledger).await?;
     let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
@@ -153,6 +173,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     for desk in admissions.desks() {
         let partition = desk.partition();
         let (view, state, ids) = folder.partition(partition).await?;
+        check_feed(&*alerts, &*log, partition).await?;
         readers.push(ids.reader());
         let position = state.head().position;
         tracing::info!(%partition, from = %position, "folding the log on from the views");
@@ -175,6 +196,13 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         let (eraser, erasing) = erasure::new(handle.clone(), contacts.clone());
         tasks.spawn(eraser.run(stopped.clone()));
         tasks.spawn(Sealer::new(handle.clone(), view.clone()).run(stopped.clone()));
+        let publisher = Publisher {
+            owner: handle.clone(),
+            view: view.clone(),
+            feed: alerts.clone(),
+            clock: clock.clone(),
+        };
+        tasks.spawn(publisher.run(stopped.clone()));
         watch_freshness(desk.clone(), log.clone(), handle.clone(), stopped.clone());
         erasures.push(erasing);
         writers.push(pen);
@@ -189,6 +217,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         jetstream,
         clock,
         contacts,
+        alerts,
         ingress,
         owners,
         ids: readers,
@@ -230,6 +259,33 @@ async fn open_log(settings: &Settings) -> Result<Opened, StartError> {
             Ok((Arc::new(log.clone()), Some(log), Arc::new(side), partitions))
         }
     }
+}
+
+/// The alert feed beside the log. Blocks on the embedded one: nothing else runs yet.
+async fn open_feed(
+    settings: &Settings,
+    log: &Arc<dyn EventLog>,
+    jetstream: Option<&JetStream>,
+    ledger: &Ledger,
+) -> Result<Arc<dyn AlertFeed>, StartError> {
+    match jetstream {
+        Some(jetstream) => Ok(JetStreamFeed::open(jetstream, ledger.id.clone()).await?),
+        None => {
+            let directory = settings.data.join("log").join("alerts");
+            Ok(Arc::new(EmbeddedFeed::open(&directory, log.clone(), ledger.id.clone())?))
+        }
+    }
+}
+
+/// Alerts of a log that is lost would be taken for those of the entries that come in its place.
+async fn check_feed(
+    alerts: &dyn AlertFeed,
+    log: &dyn EventLog,
+    partition: PartitionId,
+) -> Result<(), StartError> {
+    let raised = alerts.through(partition).await?;
+    let last = log.last(partition).await?;
+    if raised > last { Err(StartError::AlertsAhead { partition, last, raised }) } else { Ok(()) }
 }
 
 /// Blocks while journals are checked: nothing else runs yet.

@@ -290,6 +290,11 @@ impl OwnerHandle {
         *self.viewed.borrow()
     }
 
+    /// Changes with every write to the views.
+    pub(crate) fn views(&self) -> watch::Receiver<Position> {
+        self.viewed.clone()
+    }
+
     /// What this process is to the partition now.
     pub fn role(&self) -> Role {
         *self.watched.role.borrow()

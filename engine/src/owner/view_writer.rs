@@ -5,6 +5,7 @@ use tollbook_projections::view::{Rows, View, ViewError};
 use tollbook_schemas::position::{PartitionId, Position};
 
 use super::OwnerError;
+use crate::fault::{self, FaultPoint};
 use crate::feed::FeedError;
 use crate::metrics;
 
@@ -35,6 +36,7 @@ impl ViewWriter {
                     }
                     return;
                 }
+                fault::reached(FaultPoint::ViewWritten);
                 metrics::viewed(partition, position);
                 done.send_replace(position);
             }

@@ -2,6 +2,7 @@
 
 use tollbook_schemas::alert::{Alert, AlertKind};
 use tollbook_schemas::codec;
+use tollbook_schemas::event::Period;
 use tollbook_schemas::id::{OrgId, ProjectId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::Day;
@@ -11,6 +12,8 @@ use crate::budget::EndedBreach;
 
 /// The place of an alert in the list of its organization's.
 pub type AlertCursor = (Position, AlertKind, u32);
+/// The place of a breach among its project's: the first day of its period, the entry that crossed it, and which budget.
+pub type BreachCursor = (Day, Position, Period);
 
 impl View {
     /// Alerts of an organization after one of them, in the order of the log, at most `limit`; without an organization the
@@ -37,6 +40,16 @@ impl View {
         self.rows(b"x".to_vec(), b"y".to_vec(), limit)
     }
 
+    /// How many alerts may still have to leave.
+    pub fn outgoing_count(&self) -> Result<usize, ViewError> {
+        let mut count = 0_usize;
+        for key in self.tree.range(b"x".as_slice()..b"y".as_slice()).keys() {
+            key.map_err(|source| self.views.failed(source))?;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
     /// Forgets that alerts may still have to leave. One that is forgotten too late is compared with the feed once more.
     pub fn left<'a>(&self, alerts: impl IntoIterator<Item = &'a Alert>) -> Result<(), ViewError> {
         self.remove(alerts.into_iter().map(key::outgoing))
@@ -49,10 +62,17 @@ impl View {
         organization: &OrgId,
         project: &ProjectId,
         days: std::ops::Range<Day>,
+        after: Option<BreachCursor>,
         limit: usize,
     ) -> Result<Vec<EndedBreach>, ViewError> {
-        let from = key::breaches_from(organization, project, days.start);
-        self.rows(from, key::breaches_from(organization, project, days.end), limit)
+        let first = key::breaches_from(organization, project, days.start);
+        let from = after.map_or(Vec::new(), |place| {
+            let mut key = key::breach_at(organization, project, place);
+            key.push(0);
+            key
+        });
+        let (from, end) = (from.max(first), key::breaches_from(organization, project, days.end));
+        if from < end { self.rows(from, end, limit) } else { Ok(Vec::new()) }
     }
 
     fn rows<T: serde::de::DeserializeOwned>(

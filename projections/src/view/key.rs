@@ -8,6 +8,7 @@ use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Month};
 use tollbook_schemas::usage::UsagePlace;
 
+use super::BreachCursor;
 use crate::budget::Breach;
 use crate::movement::{Movement, MovementKey};
 
@@ -174,12 +175,20 @@ pub(super) fn breaches_from(organization: &OrgId, project: &ProjectId, day: Day)
 }
 
 pub(super) fn breach(organization: &OrgId, project: &ProjectId, breach: &Breach) -> Vec<u8> {
-    let period = match breach.period {
+    breach_at(organization, project, (breach.starts, breach.crossed_in, breach.period))
+}
+
+pub(super) fn breach_at(
+    organization: &OrgId,
+    project: &ProjectId,
+    (starts, crossed_in, period): BreachCursor,
+) -> Vec<u8> {
+    let period = match period {
         Period::Daily => b"d",
         Period::Monthly => b"m",
     };
-    let position = breach.crossed_in.0.to_be_bytes();
-    [&breaches_from(organization, project, breach.starts), position.as_slice(), period].concat()
+    let position = crossed_in.0.to_be_bytes();
+    [&breaches_from(organization, project, starts), position.as_slice(), period].concat()
 }
 
 /// Length of what [`place_of`] gives.

@@ -10,6 +10,7 @@ use super::super::table::text;
 use super::{Call, Calls, Id, ManageError, OrgArg, PageArgs, Setting, audit, limits};
 
 const COLUMNS: &[&str] = &["id", "name", "email", "time_zone", "verification", "created_at"];
+const BALANCE_ALERT: &[&str] = &["threshold", "default", "armed"];
 const ONE: &[&str] = &[
     "id",
     "name",
@@ -47,6 +48,14 @@ pub(in super::super) enum OrgCommand {
     /// Override limits for it alone; `none` takes an override away
     #[command(override_usage = "tollbook org override [OPTIONS] <ORG>")]
     Override(OverrideArgs),
+    /// Show or set the balance below which it is told; `none`: it is told nothing
+    BalanceAlert {
+        #[command(flatten)]
+        organization: OrgArg,
+        /// The threshold, such as 5.00 [default: show it]
+        #[arg(value_name = "AMOUNT|none")]
+        threshold: Option<Setting<String>>,
+    },
     /// Show its audit log: who did what, and when
     Log {
         #[command(flatten)]
@@ -161,6 +170,15 @@ impl Calls for OrgCommand {
                 .rows(limits::rows)
                 .note(limits::scaled),
             Self::Override(args) => args.call(),
+            Self::BalanceAlert { organization, threshold } => {
+                let path = organization.path("/balance-alert");
+                match threshold {
+                    Some(Setting(threshold)) => {
+                        Call::write(Method::PUT, path, json!({ "threshold": threshold }), BALANCE_ALERT)
+                    }
+                    None => Call::get(path, BALANCE_ALERT),
+                }
+            }
             Self::Log { organization, page } => audit::log(organization.path("/log"), page),
             Self::EraseContacts { organization, yes } => {
                 if !yes {

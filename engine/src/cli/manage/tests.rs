@@ -403,3 +403,46 @@ fn prices_tiers_and_defaults() {
         r#"{"balance_alert_threshold":null,"max_output_tokens":100}"#,
     );
 }
+
+#[test]
+fn budgets() {
+    let check = check::<BudgetCommand>;
+    let project = "/v1/organizations/org_1/projects/proj_1";
+    check("show org_1 proj_1", &format!("GET {project}/budgets"), "");
+    check(
+        "set org_1 proj_1 --daily 5.00 --monthly none",
+        &format!("PUT {project}/budgets"),
+        r#"{"daily":"5.00","monthly":null}"#,
+    );
+    check(
+        "set org_1 proj_1 --daily none --monthly 70 --enforcement strict",
+        &format!("PUT {project}/budgets"),
+        r#"{"daily":null,"monthly":"70","enforcement":"strict"}"#,
+    );
+    // Leaving one out must not take it away.
+    refused::<BudgetCommand>("set org_1 proj_1 --daily 5", "--monthly");
+    check(
+        "breaches org_1 proj_1 --from 2026-11-01 --to 2026-11-30 --limit 2 --after 2026-11-20.17.daily",
+        &format!("GET {project}/breaches?from=2026-11-01&to=2026-11-30&limit=2&after=2026-11-20.17.daily"),
+        "",
+    );
+    check("notifications org_1 proj_1", &format!("GET {project}/spend-notifications"), "");
+    check(
+        "notify org_1 proj_1 --daily 1,2.50 --monthly 10",
+        &format!("PUT {project}/spend-notifications"),
+        r#"{"daily":["1","2.50"],"monthly":["10"]}"#,
+    );
+    check(
+        "notify org_1 proj_1",
+        &format!("PUT {project}/spend-notifications"),
+        r#"{"daily":[],"monthly":[]}"#,
+    );
+}
+
+#[test]
+fn balance_alerts() {
+    let check = check::<OrgCommand>;
+    check("balance-alert org_1", "GET /v1/organizations/org_1/balance-alert", "");
+    check("balance-alert org_1 2.50", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":"2.50"}"#);
+    check("balance-alert org_1 none", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":null}"#);
+}

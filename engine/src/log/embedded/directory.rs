@@ -6,6 +6,7 @@
 //! entries/       fjall's files
 //! entries.new/   a log that is being created
 //! side/          the store beside the log, if it is kept here
+//! alerts/        the alert feed, if it is kept here
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -21,7 +22,7 @@ const FORMAT_VERSION: u32 = 1;
 const TITLE: &str = "tollbook embedded log";
 
 /// What may stand in the directory; anything else is not ours to write beside.
-const OURS: [&str; 6] = ["LOCK", "FORMAT", "FORMAT.new", "entries", "entries.new", "side"];
+const OURS: [&str; 7] = ["LOCK", "FORMAT", "FORMAT.new", "entries", "entries.new", "side", "alerts"];
 
 /// An embedded log's directory, locked for this process until dropped.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::log::{Append, AppendError, PAYLOAD_MAX};
 use tollbook_schemas::position::Position;
 
 /// What came of one attempt.
-enum Attempt {
+pub(super) enum Attempt {
     /// It stands at this sequence.
     Stored(u64),
     /// The condition did not hold, this time.
@@ -100,29 +100,11 @@ impl Call<'_> {
     }
 
     async fn publish(&self) -> Attempt {
-        let mut connections = self.shared.connections.clone();
-        connections.mark_unchanged();
         let mut message = PublishMessage::build().payload(self.payload.clone()).message_id(&self.id);
         if let Some(expected) = self.expected {
             message = message.expected_last_subject_sequence(expected);
         }
-        let acknowledgement = match self.shared.appending.send_publish(self.subject.clone(), message).await {
-            Ok(acknowledgement) => acknowledgement,
-            Err(error) => return classify(&error, self.payload.len()),
-        };
-        let answer = tokio::select! {
-            biased;
-            answer = acknowledgement.into_future() => answer,
-            // A new connection: the answer was most likely lost with the old one, so do not wait for it.
-            () = reconnected(&mut connections) => return Attempt::Again("the connection was lost".to_owned()),
-        };
-        match answer {
-            Ok(stored) if stored.stream == self.partition.name => Attempt::Stored(stored.sequence),
-            Ok(stored) => Attempt::Final(AppendError::Refused {
-                reason: format!("stream {} binds {}", stored.stream, self.subject),
-            }),
-            Err(error) => classify(&error, self.payload.len()),
-        }
+        publish(self.shared, &self.partition.name, &self.subject, message, self.payload.len()).await
     }
 
     /// After a conflict: whether the entry that follows `expected` on the subject is this one after all.
@@ -147,6 +129,35 @@ impl Call<'_> {
             return Attempt::Again("an append under the same condition is under way".to_owned());
         }
         Attempt::Final(AppendError::Conflict { expected: position_of(expected), actual: position_of(last) })
+    }
+}
+
+/// One attempt to store a message of so many bytes in a stream.
+pub(super) async fn publish(
+    shared: &Shared,
+    stream: &str,
+    subject: &str,
+    message: PublishMessage,
+    bytes: usize,
+) -> Attempt {
+    let mut connections = shared.connections.clone();
+    connections.mark_unchanged();
+    let acknowledgement = match shared.appending.send_publish(subject.to_owned(), message).await {
+        Ok(acknowledgement) => acknowledgement,
+        Err(error) => return classify(&error, bytes),
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = acknowledgement.into_future() => answer,
+        // A new connection: the answer was most likely lost with the old one, so do not wait for it.
+        () = reconnected(&mut connections) => return Attempt::Again("the connection was lost".to_owned()),
+    };
+    match answer {
+        Ok(stored) if stored.stream == stream => Attempt::Stored(stored.sequence),
+        Ok(stored) => Attempt::Final(AppendError::Refused {
+            reason: format!("stream {} binds {subject}", stored.stream),
+        }),
+        Err(error) => classify(&error, bytes),
     }
 }
 

@@ -10,6 +10,7 @@ use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
 };
+use tollbook_schemas::id::LedgerId;
 use tollbook_schemas::position::PartitionId;
 
 use super::{BACKOFF_FIRST, pause, stream_name};
@@ -30,6 +31,9 @@ pub(super) const CREATE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The stream metadata that remembers how many partitions the ledger has.
 const PARTITIONS_KEY: &str = "tollbook_partitions";
+
+/// The stream metadata that remembers whose the stream is.
+const LEDGER_KEY: &str = "tollbook_ledger";
 
 /// Why the log was not opened. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -149,12 +153,42 @@ pub(super) async fn stream(
     partitions: u16,
     replicas: usize,
 ) -> Result<Info, OpenError> {
-    let wanted = config(partition, partitions, replicas);
+    let subjects = format!("tollbook.log.{partition}.>");
+    let metadata = (PARTITIONS_KEY, partitions.to_string());
+    let wanted = config(stream_name(partition), subjects, replicas, metadata);
+    let info = found_or_created(context, &wanted).await?;
+    let remembered = info.config.metadata.get(PARTITIONS_KEY);
+    if let Some(remembered) = remembered
+        && *remembered != partitions.to_string()
+    {
+        let (stream, found) = (info.config.name.clone(), remembered.clone());
+        return Err(OpenError::Partitions { stream, found, wanted: partitions });
+    }
+    verify(&info.config, &wanted)?;
+    Ok(info)
+}
+
+/// The same for a stream beside the log that is as durable and belongs to `ledger`.
+pub(super) async fn stream_of_ledger(
+    context: &Context,
+    name: &str,
+    subjects: &str,
+    ledger: &LedgerId,
+    replicas: usize,
+) -> Result<Info, OpenError> {
+    let metadata = (LEDGER_KEY, ledger.to_string());
+    let wanted = config(name.to_owned(), subjects.to_owned(), replicas, metadata);
+    let info = found_or_created(context, &wanted).await?;
+    verify(&info.config, &wanted)?;
+    Ok(info)
+}
+
+async fn found_or_created(context: &Context, wanted: &Config) -> Result<Info, OpenError> {
     let mut reason = "no answer".to_owned();
     let attempts = async {
         let mut backoff = BACKOFF_FIRST;
         loop {
-            match find_or_create(context, &wanted).await {
+            match find_or_create(context, wanted).await {
                 Ok(Some(info)) => return info,
                 Ok(None) => {}
                 Err(error) => reason = error,
@@ -163,9 +197,7 @@ pub(super) async fn stream(
         }
     };
     let found = tokio::time::timeout(CREATE_DEADLINE, attempts).await;
-    let info = found.map_err(|_| OpenError::JetStream { what: "find or create the log's stream", reason })?;
-    verify(&info.config, &wanted, partitions)?;
-    Ok(info)
+    found.map_err(|_| OpenError::JetStream { what: "find or create a stream", reason })
 }
 
 /// `None` when another node created it in the same moment.
@@ -198,10 +230,10 @@ async fn find_or_create(context: &Context, wanted: &Config) -> Result<Option<Inf
     }
 }
 
-fn config(partition: PartitionId, partitions: u16, replicas: usize) -> Config {
+fn config(name: String, subjects: String, replicas: usize, (key, value): (&'static str, String)) -> Config {
     Config {
-        name: stream_name(partition),
-        subjects: vec![format!("tollbook.log.{partition}.>")],
+        name,
+        subjects: vec![subjects],
         storage: StorageType::File,
         num_replicas: replicas,
         retention: RetentionPolicy::Limits,
@@ -211,19 +243,12 @@ fn config(partition: PartitionId, partitions: u16, replicas: usize) -> Config {
         deny_purge: true,
         allow_direct: false,
         duplicate_window: DUPLICATE_WINDOW,
-        metadata: HashMap::from([(PARTITIONS_KEY.to_owned(), partitions.to_string())]),
+        metadata: HashMap::from([(key.to_owned(), value)]),
         ..Default::default()
     }
 }
 
-fn verify(found: &Config, wanted: &Config, partitions: u16) -> Result<(), OpenError> {
-    let remembered = found.metadata.get(PARTITIONS_KEY);
-    if let Some(remembered) = remembered
-        && *remembered != partitions.to_string()
-    {
-        let (stream, found) = (found.name.clone(), remembered.clone());
-        return Err(OpenError::Partitions { stream, found, wanted: partitions });
-    }
+fn verify(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     let mut wrong = Wrong(Vec::new());
     wrong.compare("subjects", &found.subjects, &wanted.subjects);
     wrong.compare("storage", &found.storage, &wanted.storage);
@@ -259,8 +284,12 @@ fn verify(found: &Config, wanted: &Config, partitions: u16) -> Result<(), OpenEr
     );
     wrong.compare("persist_mode", &found.persist_mode.unwrap_or_default(), &PersistenceMode::Default);
     wrong.compare("first_seq", &found.first_sequence.unwrap_or(0).max(1), &1);
-    if remembered.is_none() {
-        wrong.compare("metadata.tollbook_partitions", &"missing".to_owned(), &partitions.to_string());
+    for (key, setting) in
+        [(PARTITIONS_KEY, "metadata.tollbook_partitions"), (LEDGER_KEY, "metadata.tollbook_ledger")]
+    {
+        if let Some(wanted) = wanted.metadata.get(key) {
+            wrong.compare(setting, found.metadata.get(key).unwrap_or(&"missing".to_owned()), wanted);
+        }
     }
     if wrong.0.is_empty() {
         return Ok(());
