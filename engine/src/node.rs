@@ -28,6 +28,7 @@ use crate::alerts::feed::AlertFeed;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
+use crate::delivery::Deliveries;
 use crate::erasure::Erasures;
 use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
@@ -67,6 +68,7 @@ struct Shared {
     clock: Clock,
     contacts: Contacts,
     alerts: Arc<dyn AlertFeed>,
+    deliveries: Deliveries,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
     /// Where usage ids came first, by partition.
@@ -122,6 +124,11 @@ impl Node {
     /// What was raised, of every partition.
     pub fn alert_feed(&self) -> &Arc<dyn AlertFeed> {
         &self.shared.alerts
+    }
+
+    /// What became of alerts on their way to people and programs.
+    pub(crate) fn deliveries(&self) -> &Deliveries {
+        &self.shared.deliveries
     }
 
     /// Whether requests may pass: decided in the caller's thread, without waiting.

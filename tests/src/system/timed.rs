@@ -28,6 +28,8 @@ pub struct Timed {
     pub clock: Clock,
     /// How its admission is set the next time that it starts.
     pub admission: AdmissionSettings,
+    /// How its alerts leave the next time that it starts.
+    pub delivery: DeliverySettings,
     directory: TempDir,
     log: LogSettings,
     running: Option<Running>,
@@ -120,6 +122,7 @@ impl Timed {
             currency: None,
             node: NodeName::parse("timed").unwrap(),
             admission: self.admission.clone(),
+            delivery: Some(self.delivery.clone()),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = ServerConfig { settings, listen, console_url: None, spool: None };
