@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod asked;
+pub mod budget;
 pub mod check;
 mod counted;
 mod desk;
@@ -30,7 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tollbook_schemas::id::{LeaseId, ModelName, OrgId};
+use tollbook_schemas::amount::Amount;
+use tollbook_schemas::id::{LeaseId, ModelName, OrgId, ProjectId};
 use tollbook_schemas::policy::Meters;
 use tollbook_schemas::position::PartitionId;
 use tollbook_schemas::sealed::SecretHash;
@@ -268,7 +270,11 @@ impl Admissions {
         let granted = account.admit(&rules, &ask.request(), key.place, terms, now);
         let first = open == 0 && account.leases() > 0;
         desk.note_expired(account.take_expired());
+        let first_refusal = account.take_first_refusal();
         drop(account);
+        if let Some(refusal) = first_refusal {
+            desk.note_first_refusal(refusal);
+        }
         if first {
             desk.note_busy(key.number);
         }
@@ -327,6 +333,19 @@ impl Admissions {
     pub fn in_flight(&self, partition: PartitionId, organization: &OrgId) -> Option<InFlight> {
         let (_, account) = self.desk(partition).filter(|desk| desk.is_owned())?.find(organization)?;
         Some(lock(&account).in_flight(self.clock.now()))
+    }
+
+    /// What is held for a project of an organization; `None`: this node does not decide about it.
+    pub fn held_for(
+        &self,
+        partition: PartitionId,
+        organization: &OrgId,
+        project: &ProjectId,
+    ) -> Option<Amount> {
+        let (_, account) = self.desk(partition).filter(|desk| desk.is_owned())?.find(organization)?;
+        let mut account = lock(&account);
+        account.advance(self.clock.now());
+        Some(account.held_for(project))
     }
 
     /// Notes what the system to be replaced decided about a request (R10.2); whether it was the same.

@@ -25,6 +25,7 @@ pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::admission::Admissions;
 use crate::alerts::feed::AlertFeed;
+use crate::alerts::subscribers::Subscriptions;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
@@ -69,6 +70,8 @@ struct Shared {
     contacts: Contacts,
     alerts: Arc<dyn AlertFeed>,
     deliveries: Deliveries,
+    /// Which alert subscriptions have their consumers, where there is a stream to subscribe to.
+    subscriptions: Option<watch::Receiver<Subscriptions>>,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
     /// Where usage ids came first, by partition.
@@ -129,6 +132,11 @@ impl Node {
     /// What became of alerts on their way to people and programs.
     pub(crate) fn deliveries(&self) -> &Deliveries {
         &self.shared.deliveries
+    }
+
+    /// Which alert subscriptions have their consumers, as far as this node makes them; none where the log is embedded.
+    pub(crate) fn alert_subscriptions(&self) -> Option<watch::Receiver<Subscriptions>> {
+        self.shared.subscriptions.clone()
     }
 
     /// Whether requests may pass: decided in the caller's thread, without waiting.

@@ -36,6 +36,7 @@ use self::handle::{Message, Published};
 use self::series::Series;
 use self::view_writer::ViewWriter;
 use crate::admission::Desk;
+use crate::admission::budget::FirstRefusal;
 use crate::alerts::shape::period_code;
 use crate::clock::Clock;
 use crate::decide::cycle::next_close;
@@ -51,6 +52,8 @@ const VIEW_INTERVAL: Duration = Duration::from_millis(250);
 const EFFECTS_MAX: usize = 100_000;
 /// Organizations whose vouchers are looked at together when they expire.
 const EXPIRIES_AT_ONCE: usize = 256;
+/// First refusals of budgets that are written down together.
+const REFUSALS_AT_ONCE: usize = 256;
 /// How long nothing is written down after the log did not take it, in nanoseconds.
 const HOLD_BACK_NANOS: i64 = 1_000_000_000;
 /// Messages that may wait for the owner.
@@ -203,8 +206,10 @@ impl Owner {
                 Some(message) = self.messages.recv() => self.take(message),
                 () = wait_until(clock, due) => self.write_down_what_is_due(),
                 true = configuration_changed(&mut self.journal) => {}
+                () = self.desk.first_refused() => self.note_refusals(),
                 _ = view_tick.tick() => {
                     self.take_over_again();
+                    self.note_refusals();
                     self.write_views()?;
                 }
                 () = told(&mut stop) => return self.finish().await,
@@ -220,7 +225,7 @@ impl Owner {
         let partition = self.state.partition();
         let chunk = chunk.ok_or(OwnerError::FeedEnded(partition))??;
         let entries = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        let (mut erased, mut months_closed) = (false, false);
+        let (mut erased, mut months_closed, mut alerted) = (false, false, None);
         for Ready { record, sightings } in chunk {
             let effects = self.state.apply(&record, &sightings).map_err(|source| OwnerError::Corrupt {
                 partition,
@@ -235,6 +240,9 @@ impl Owner {
             self.series.applied(&record, &effects);
             erased |= effects.iter().any(erases);
             months_closed |= closes_months(&record);
+            if effects.iter().any(|effect| matches!(effect, Effect::Alert(_))) {
+                alerted = Some(self.state.head().position);
+            }
             self.effects.extend(effects);
         }
         if erased {
@@ -242,6 +250,9 @@ impl Owner {
         }
         if months_closed {
             self.published.months_closed();
+        }
+        if let Some(position) = alerted {
+            self.published.alerted(position);
         }
         self.follow_ownership();
         self.series.go_on(&self.state, self.term, self.clock.now());
@@ -370,6 +381,22 @@ impl Owner {
                 let command = Command::Organization(organization, OrganizationCommand::ExpireVouchers);
                 self.series.submit(Request::of_engine(command), &self.state, self.term, now);
             }
+        }
+    }
+
+    /// Writes down first refusals of budgets (R6.5), some at a time: the next tick goes on.
+    fn note_refusals(&mut self) {
+        let now = self.clock.now();
+        if self.role != Role::Owner || !self.may_write() || now < self.held_back {
+            return;
+        }
+        for refusal in self.desk.take_first_refusals(REFUSALS_AT_ONCE) {
+            let FirstRefusal { organization, project, period, visible_from, at } = refusal;
+            let visible_from = LogPosition { partition: self.state.partition(), position: visible_from };
+            let command =
+                OrganizationCommand::NoteBudgetRefusal { project, period, visible_from, refused_at: at };
+            let command = Command::Organization(organization, command);
+            self.series.submit(Request::of_engine(command), &self.state, self.term, now);
         }
     }
 

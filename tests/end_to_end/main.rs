@@ -15,6 +15,7 @@ mod admission_at_once;
 mod admission_life;
 mod admission_refusals;
 mod audit;
+mod budgets;
 mod commands;
 mod corrections;
 mod customer;

@@ -7,6 +7,7 @@ use tollbook_schemas::policy::RateOverride;
 use tollbook_schemas::time::Timestamp;
 
 use super::account::{Account, Plan, Request};
+use super::budget::{BudgetStanding, Exceeded};
 use super::lease::LEASES_MAX;
 use super::projects::Project;
 use super::refusal::{Code, HINT_MS, Quantity, Reached, Refusal, Retry, Subject};
@@ -55,7 +56,7 @@ impl Account {
                 None => Some(self.recharge_refusal(plan)),
                 Some(limits) => self
                     .money_refusal(rules, estimate, plan, now)
-                    .or_else(|| self.rate_refusal(rules, estimate.tokens, &limits.limits, plan, now))
+                    .or_else(|| self.rate_refusal(rules, estimate, &limits.limits, plan, now))
                     .or_else(|| self.leases_refusal()),
             },
             Err(refusal) => Some(*refusal),
@@ -131,26 +132,16 @@ impl Account {
         plan: &Plan,
         now: Timestamp,
     ) -> Option<Refusal> {
-        let Estimate { tokens, cost } = estimate;
         let available = self.standing.available();
         if !available.is_positive() {
             let reached = money(Amount::ZERO, available, None);
             return Some(Refusal { reached, ..Refusal::bare(Code::InsufficientBalance) });
         }
-        let project = self.projects.get(plan.key.1.project);
-        let stop = project.and_then(|project| project.standing.stopped.as_ref());
-        if let Some(stop) = stop.filter(|stop| now < stop.resets_at) {
-            let code = if stop.monthly { Code::ProjectMonthlyBudget } else { Code::ProjectDailyBudget };
-            return Some(Refusal {
-                subject: Some(Subject::Project(plan.key.1.names.project.clone())),
-                reached: money(stop.limit, stop.spent, None),
-                resets_at: Some(stop.resets_at),
-                retry: retry_at(self.room_from(rules, tokens, plan, stop.resets_at), now),
-                ..Refusal::bare(code)
-            });
+        if let Some(refusal) = self.budget_refusal(rules, estimate, plan, now) {
+            return Some(refusal);
         }
         let held = self.leases.held();
-        let asked = cost.unwrap_or(Amount::MAX);
+        let asked = estimate.most();
         let fits = available.checked_sub(held).is_some_and(|left| asked <= left);
         (!fits).then(|| {
             // Holds may come back; what is not there at all does not.
@@ -160,15 +151,65 @@ impl Account {
         })
     }
 
+    /// The project's budgets, the daily one first (R6.2, R6.3).
+    fn budget_refusal(
+        &self,
+        rules: &Rules,
+        estimate: Estimate,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Option<Refusal> {
+        let place = plan.key.1.project;
+        let budgets = &self.projects.get(place)?.standing.budgets;
+        if budgets.is_empty() {
+            return None;
+        }
+        let (held, asked) = (self.leases.held_for(place), estimate.most());
+        let exceeded = |held: Amount| {
+            budgets.iter().find_map(|budget| Some((budget, budget.exceeded(held, asked, now)?)))
+        };
+        let (budget, Exceeded { spent, held, requested }) = exceeded(held)?;
+        // Holds may come back; what is spent does not before the period ends.
+        let retry = match exceeded(Amount::ZERO) {
+            None => Retry::Hint(HINT_MS),
+            Some(_) => retry_at(self.room_from(rules, estimate, plan, now), now),
+        };
+        let current = spent.checked_add(held).unwrap_or(Amount::MAX);
+        Some(Refusal {
+            subject: Some(Subject::Project(plan.key.1.names.project.clone())),
+            reached: money(budget.limit, current, requested),
+            held: budget.strict.map(|_| held),
+            resets_at: Some(budget.ends(now, &self.standing.calendar)),
+            retry,
+            ..Refusal::bare(Code::of_budget(budget.period))
+        })
+    }
+
+    /// From when on no budget of a project refuses a request that may cost `asked`; `None`: never.
+    fn budget_room(&self, place: usize, asked: Amount, from: Timestamp) -> Option<Timestamp> {
+        let budgets = &self.projects.get(place)?.standing.budgets;
+        let holds = |most, from| self.leases.held_falls(place, most, from);
+        let mut at = from;
+        loop {
+            let room = |at, budget: &BudgetStanding| budget.room(asked, at, &holds);
+            let next = budgets.iter().try_fold(at, room)?;
+            if next == at {
+                return Some(at);
+            }
+            at = next;
+        }
+    }
+
     /// Concurrency, RPM, TPM, TPD, the project's TPM (R5.2, R5.4).
     fn rate_refusal(
         &self,
         rules: &Rules,
-        tokens: u64,
+        estimate: Estimate,
         limits: &RateOverride<Option<u64>>,
         plan: &Plan,
         now: Timestamp,
     ) -> Option<Refusal> {
+        let tokens = estimate.tokens;
         let running = self.leases.running();
         if let Some(limit) = limits.concurrency.filter(|limit| running >= *limit) {
             let retry = if limit == 0 { Retry::Never } else { Retry::Hint(HINT_MS) };
@@ -188,7 +229,7 @@ impl Account {
                 let refusal = over(Code::ProjectTpm, project.tokens.total(), tokens, limit)?;
                 Some(Refusal { subject: Some(Subject::Project(plan.key.1.names.project.clone())), ..refusal })
             })?;
-        let resets_at = self.room_from(rules, tokens, plan, now);
+        let resets_at = self.room_from(rules, estimate, plan, now);
         Some(Refusal { resets_at, retry: retry_at(resets_at, now), ..refusal })
     }
 
@@ -202,10 +243,17 @@ impl Account {
         })
     }
 
-    /// When a request has room under every limit, from an instant on and if nothing else comes: limits that change by
+    /// When a request has room under every limit and budget, from an instant on and if nothing else comes: limits that change by
     /// themselves until then count, and so do leases that are over by then. `None`: never.
-    fn room_from(&self, rules: &Rules, tokens: u64, plan: &Plan, from: Timestamp) -> Option<Timestamp> {
-        let mut start = from;
+    fn room_from(
+        &self,
+        rules: &Rules,
+        estimate: Estimate,
+        plan: &Plan,
+        from: Timestamp,
+    ) -> Option<Timestamp> {
+        let (place, asked, tokens) = (plan.key.1.project, estimate.most(), estimate.tokens);
+        let mut start = self.budget_room(place, asked, from)?;
         loop {
             let at = rules.as_recorded(start);
             let (scale, standing) = (rules.scale.as_ref(), &self.standing);
@@ -213,10 +261,18 @@ impl Account {
                 RateLimits::under(&rules.tiers, scale, standing.cumulative_recharge, standing.rates, at);
             let room = limits.and_then(|limits| self.room_under(&limits, tokens, plan, start));
             let until = rules.next_change(at);
-            if room.is_some_and(|room| room < until) || until == Timestamp::MAX {
-                return room;
-            }
-            start = until;
+            start = match room {
+                Some(room) if room < until || until == Timestamp::MAX => {
+                    // A breach may become visible before then.
+                    let open = self.budget_room(place, asked, room)?;
+                    if open == room {
+                        return Some(room);
+                    }
+                    open
+                }
+                None if until == Timestamp::MAX => return None,
+                Some(_) | None => until,
+            };
         }
     }
 
@@ -229,10 +285,11 @@ impl Account {
         from: Timestamp,
     ) -> Option<Timestamp> {
         let RateOverride { concurrency, rpm, tpm, tpd } = limits.limits;
-        // Nobody knows when requests in progress end.
-        if concurrency.is_some_and(|limit| self.leases.running() >= limit) {
-            return None;
-        }
+        let from = match concurrency {
+            Some(0) => return None,
+            Some(limit) => self.leases.running_falls(limit, from),
+            None => from,
+        };
         let project = self.projects.get(plan.key.1.project)?;
         let own = own_limit(project, Some(limits));
         let requests = window_room(&self.requests, (1, rpm), std::iter::empty, from)?;

@@ -1,16 +1,17 @@
 //! The accounts of one partition: the owner publishes into them, requests are decided on them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::sync::Notify;
 use tollbook_projections::organization::Organization;
 use tollbook_projections::past::Settling;
 use tollbook_projections::record::{Content, Record};
 use tollbook_projections::state::{Effect, State};
 use tollbook_schemas::batch::UsageBatch;
 use tollbook_schemas::entry::{Body, Decision};
-use tollbook_schemas::event::{Event, KeyEvent, ProjectEvent, QuarantineEvent};
+use tollbook_schemas::event::{ConfigEvent, Event, KeyEvent, PartitionEvent, ProjectEvent, QuarantineEvent};
 use tollbook_schemas::id::{KeyId, LeaseId, OrgId, ProjectId};
 use tollbook_schemas::position::PartitionId;
 use tollbook_schemas::time::Timestamp;
@@ -18,6 +19,7 @@ use tollbook_schemas::topic::Topic;
 use tollbook_schemas::usage::{Charged, Extras, UsagePlace};
 
 use super::account::{Account, LeaseName, Terms, Used};
+use super::budget::FirstRefusal;
 use super::fresh::Freshness;
 use super::standing::Rules;
 use super::{KeyAt, KeyEntry, Keys, lock};
@@ -38,6 +40,11 @@ pub struct Desk {
     accounts: RwLock<Accounts>,
     /// Accounts with leases, for finding those that are over.
     busy: Mutex<Vec<u32>>,
+    /// Accounts with budgets: what a billing cycle's end changes.
+    budgeted: Mutex<BTreeSet<u32>>,
+    /// Refusals that the log should have; of each breach one, so there are never more than budgets.
+    first_refusals: Mutex<VecDeque<FirstRefusal>>,
+    first_refused: Notify,
     expired: AtomicU64,
     owned: AtomicBool,
     /// The last term by which this process decided.
@@ -64,6 +71,9 @@ impl Desk {
             rules: RwLock::default(),
             accounts: RwLock::default(),
             busy: Mutex::default(),
+            budgeted: Mutex::default(),
+            first_refusals: Mutex::default(),
+            first_refused: Notify::new(),
             expired: AtomicU64::new(0),
             owned: AtomicBool::new(false),
             last_term: AtomicU64::new(0),
@@ -132,6 +142,9 @@ impl Desk {
                     if decision.events.iter().any(is_config) {
                         self.take_rules(state);
                     }
+                    if decision.events.iter().any(settles) {
+                        self.take_budgets(state);
+                    }
                 }
                 Topic::Usage(_) | Topic::UsageMixed => {}
             },
@@ -162,9 +175,14 @@ impl Desk {
         let Some((number, account)) = self.find(id) else { return self.take(state, organization) };
         let mut known = lock(&account);
         known.take_standing(organization);
+        let recorded_at = state.head().recorded_at;
         for project in decision.events.iter().filter_map(project_of) {
             known.take_project(organization, project);
+            known.take_budget(organization, project, recorded_at);
         }
+        // Usage may have been taken back, or a zone moved.
+        known.take_budgets_again(organization, recorded_at);
+        self.note_budgeted(number, &known);
         for key in decision.events.iter().filter_map(key_of) {
             self.take_key(state, organization, key, (number, &account), &mut known);
         }
@@ -179,9 +197,50 @@ impl Desk {
         if !is_new {
             known.take(organization);
         }
+        known.take_budgets(organization, state.head().recorded_at);
+        self.note_budgeted(number, &known);
         for id in organization.keys.keys() {
             self.take_key(state, organization, id, (number, &account), &mut known);
         }
+    }
+
+    /// Takes what the end of a billing cycle made known. Organizations without budgets are not visited.
+    fn take_budgets(&self, state: &State) {
+        let recorded_at = state.head().recorded_at;
+        let budgeted: Vec<u32> = lock(&self.budgeted).iter().copied().collect();
+        for account in budgeted.into_iter().filter_map(|number| self.at(number)) {
+            let mut account = lock(&account);
+            if let Some(organization) = state.organization(account.id()) {
+                account.take_budgets_again(organization, recorded_at);
+            }
+        }
+    }
+
+    fn note_budgeted(&self, number: u32, account: &Account) {
+        let mut budgeted = lock(&self.budgeted);
+        if account.has_budgets() {
+            budgeted.insert(number);
+        } else {
+            budgeted.remove(&number);
+        }
+    }
+
+    /// Leaves a refusal for the owner to write down.
+    pub(super) fn note_first_refusal(&self, refusal: FirstRefusal) {
+        lock(&self.first_refusals).push_back(refusal);
+        self.first_refused.notify_one();
+    }
+
+    /// Waits for a refusal that the log should have.
+    pub(crate) async fn first_refused(&self) {
+        self.first_refused.notified().await;
+    }
+
+    /// Takes refusals that the log should have, the first so many.
+    pub fn take_first_refusals(&self, most: usize) -> Vec<FirstRefusal> {
+        let mut waiting = lock(&self.first_refusals);
+        let taken = waiting.len().min(most);
+        waiting.drain(..taken).collect()
     }
 
     fn take_key(
@@ -275,12 +334,19 @@ impl Desk {
                 used.push(Used { project: *project, occurred_at, tokens, lease });
             }
         }
-        for ((id, account), used) in batch.organizations.iter().zip(&accounts).zip(used) {
+        let (recorded_at, at_once) = (state.head().recorded_at, state.config().lag.cycle_seconds == 0);
+        for (number, ((id, account), used)) in batch.organizations.iter().zip(&accounts).zip(used).enumerate()
+        {
             let (Some((_, account)), Some(organization)) = (account, state.organization(id)) else {
                 continue;
             };
             let mut account = lock(account);
             account.take_funds(organization);
+            if account.has_budgets() {
+                let mine = payers.iter().flatten().filter(|(of, _)| *of == number);
+                let projects = mine.map(|(_, project)| *project);
+                account.take_consumption(organization, projects, at_once, recorded_at);
+            }
             match counted_in {
                 Counted::Nowhere => account.used(used, self.terms, now),
                 Counted::InState => account.used_before(used, now),
@@ -456,6 +522,23 @@ const fn is_config(event: &Event) -> bool {
         | Event::Quarantine(_)
         | Event::Webhook(_)
         | Event::Partition(_) => false,
+    }
+}
+
+/// Whether an event settles what is pending (R6.3).
+const fn settles(event: &Event) -> bool {
+    match event {
+        Event::Partition(PartitionEvent::BillingCycleClosed { .. })
+        | Event::Config(ConfigEvent::LagModelSet(_)) => true,
+        Event::Partition(PartitionEvent::OwnershipTaken { .. } | PartitionEvent::MonthClosed { .. })
+        | Event::Config(_)
+        | Event::Organization(_)
+        | Event::Member(_)
+        | Event::Project(_)
+        | Event::Key(_)
+        | Event::Money(_)
+        | Event::Quarantine(_)
+        | Event::Webhook(_) => false,
     }
 }
 

@@ -127,6 +127,8 @@ pub struct Leases {
     short: usize,
     running: u64,
     held: Amount,
+    /// The same by project: what strict budgets compare (R6.3).
+    held_by: Vec<Amount>,
     /// How many were ever opened.
     count: u64,
 }
@@ -161,6 +163,54 @@ impl Leases {
         self.held
     }
 
+    /// What is held for those of the project at a place.
+    pub fn held_for(&self, project: usize) -> Amount {
+        self.held_by.get(project).copied().unwrap_or_default()
+    }
+
+    /// The first instant from one on at which at most so much is held for a project, if none is renewed: exact as far as
+    /// ends are looked at.
+    pub fn held_falls(&self, project: usize, most: Amount, from: Timestamp) -> Timestamp {
+        let mut held = self.held_for(project);
+        if held <= most {
+            return from;
+        }
+        for lease in self.first_over().filter(|lease| lease.project() == project) {
+            held = held.checked_sub(lease.hold).unwrap_or_default();
+            if held <= most {
+                return lease.expires_at.max(from);
+            }
+        }
+        self.all_over().unwrap_or(from).max(from)
+    }
+
+    /// The first instant from one on at which fewer requests are in progress, if none ends before its lease is over.
+    pub fn running_falls(&self, below: u64, from: Timestamp) -> Timestamp {
+        let mut running = self.running;
+        if running < below {
+            return from;
+        }
+        for lease in self.first_over().filter(|lease| lease.running) {
+            running = running.saturating_sub(1);
+            if running < below {
+                return lease.expires_at.max(from);
+            }
+        }
+        self.all_over().unwrap_or(from).max(from)
+    }
+
+    /// Holds another amount for a project; less never fails.
+    fn hold_for(&mut self, project: usize, less: Amount, more: Amount) {
+        // A place beyond all numbers is nobody's.
+        let is_place = u32::try_from(project).is_ok_and(|place| place < u32::MAX);
+        if self.held_by.len() <= project && is_place {
+            self.held_by.resize(project.saturating_add(1), Amount::ZERO);
+        }
+        if let Some(held) = self.held_by.get_mut(project) {
+            *held = held.checked_sub(less).and_then(|held| held.checked_add(more)).unwrap_or_default();
+        }
+    }
+
     /// One of them.
     pub fn get(&self, number: u64) -> Option<&Lease> {
         match self.slots.get(slot_of(number))? {
@@ -193,6 +243,7 @@ impl Leases {
             Some(held) => self.held = held,
             None => lease.hold = Amount::ZERO,
         }
+        self.hold_for(lease.project(), Amount::ZERO, lease.hold);
         self.count = self.count.wrapping_add(1);
         let slot = self.free.unwrap_or(self.slots.len());
         let number = self.count << SLOT_BITS | u64::try_from(slot).unwrap_or(u64::MAX);
@@ -227,6 +278,7 @@ impl Leases {
         self.open = self.open.saturating_sub(1);
         self.running = self.running.saturating_sub(u64::from(lease.running));
         self.held = self.held.checked_sub(lease.hold).unwrap_or_default();
+        self.hold_for(lease.project(), lease.hold, Amount::ZERO);
         self.forget_estimate(&lease);
         if lease.is_short() {
             self.forget_short();
@@ -268,8 +320,9 @@ impl Leases {
         let Some(lease) = self.get_mut(number) else { return };
         let others = held.checked_sub(lease.hold).unwrap_or_default();
         if let Some(held) = others.checked_add(hold) {
-            lease.hold = hold;
+            let (project, before) = (lease.project(), std::mem::replace(&mut lease.hold, hold));
             self.held = held;
+            self.hold_for(project, before, hold);
         }
     }
 

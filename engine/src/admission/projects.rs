@@ -3,9 +3,13 @@
 
 use std::collections::HashMap;
 
+use tollbook_schemas::event::Period;
 use tollbook_schemas::id::ProjectId;
+use tollbook_schemas::position::Position;
+use tollbook_schemas::time::Timestamp;
 
-use super::standing::{BudgetStop, ProjectStanding};
+use super::budget::{BudgetStanding, Told};
+use super::standing::ProjectStanding;
 use super::window::{Millis, SlidingWindow};
 
 /// A project at the gate.
@@ -15,6 +19,10 @@ pub(super) struct Project {
     pub(super) tokens: SlidingWindow,
     /// Whether it is among those that something may be counted for.
     is_counting: bool,
+    /// Whether it is among those that have budgets.
+    is_budgeted: bool,
+    /// Breaches whose refusal the owner was told of.
+    told: Vec<Told>,
 }
 
 /// All projects of an organization. They are never removed, so their places stay.
@@ -24,6 +32,8 @@ pub(super) struct Projects {
     places: HashMap<ProjectId, usize>,
     /// Places of those that something may be counted for.
     counting: Vec<usize>,
+    /// Places of those that have budgets.
+    budgeted: Vec<usize>,
 }
 
 impl Projects {
@@ -31,14 +41,19 @@ impl Projects {
     pub(super) fn take(&mut self, id: &ProjectId, active: bool, tpm: Option<u64>) {
         let place = self.place(id);
         if let Some(known) = place.and_then(|place| self.all.get_mut(place)) {
-            let ProjectStanding { id: _, active: was_active, tpm: before, stopped } = &mut known.standing;
-            // Budgets are not enforced yet; this is their place (R6.2).
-            (*was_active, *before, *stopped) = (active, tpm, None);
+            let ProjectStanding { id: _, active: was_active, tpm: before, budgets: _ } = &mut known.standing;
+            (*was_active, *before) = (active, tpm);
             return;
         }
         self.places.insert(id.clone(), self.all.len());
-        let standing = ProjectStanding { id: id.clone(), active, tpm, stopped: None };
-        self.all.push(Project { standing, tokens: SlidingWindow::default(), is_counting: false });
+        let standing = ProjectStanding { id: id.clone(), active, tpm, budgets: Vec::new() };
+        self.all.push(Project {
+            standing,
+            tokens: SlidingWindow::default(),
+            is_counting: false,
+            is_budgeted: false,
+            told: Vec::new(),
+        });
     }
 
     /// The place of a project.
@@ -56,11 +71,39 @@ impl Projects {
         self.all.iter()
     }
 
-    /// What stops a project (R6.2).
-    pub(super) fn stop(&mut self, place: usize, stop: Option<BudgetStop>) {
-        if let Some(project) = self.all.get_mut(place) {
-            project.standing.stopped = stop;
+    /// Places of those that have budgets, in the order in which they got them.
+    pub(super) fn budgeted(&self) -> &[usize] {
+        &self.budgeted
+    }
+
+    /// Whether a project has budgets.
+    pub(super) fn is_budgeted(&self, place: usize) -> bool {
+        self.all.get(place).is_some_and(|project| project.is_budgeted)
+    }
+
+    /// What a project's requests are compared with, and whether it has budgets at all (R6.2).
+    pub(super) fn take_budgets(&mut self, place: usize, budgets: Vec<BudgetStanding>, is_budgeted: bool) {
+        let Some(project) = self.all.get_mut(place) else { return };
+        project.standing.budgets = budgets;
+        if std::mem::replace(&mut project.is_budgeted, is_budgeted) == is_budgeted {
+            return;
         }
+        if is_budgeted {
+            self.budgeted.push(place);
+        } else {
+            project.told = Vec::new();
+            self.budgeted.retain(|known| *known != place);
+        }
+    }
+
+    /// Notes that a breach of a project refuses; from when, if the owner is to be told of it now.
+    pub(super) fn note_refused(
+        &mut self,
+        place: usize,
+        (period, visible_from): (Period, Position),
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        Told::note(&mut self.all.get_mut(place)?.told, period, visible_from, now)
     }
 
     /// Counts tokens.
@@ -109,8 +152,6 @@ impl Projects {
 
 #[cfg(test)]
 mod tests {
-    use tollbook_schemas::time::Timestamp;
-
     use super::*;
 
     fn ms(at: i64) -> Millis {

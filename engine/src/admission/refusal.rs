@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tollbook_schemas::amount::Amount;
+use tollbook_schemas::event::Period;
 use tollbook_schemas::id::{KeyId, MeterName, OrgId, ProjectId};
 use tollbook_schemas::time::Timestamp;
 
@@ -232,6 +233,8 @@ pub struct Refusal {
     pub account: Option<(OrgId, KeyId)>,
     /// The limit and what counts towards it.
     pub reached: Option<Reached>,
+    /// What of the current amount is only held for requests in progress, where both count.
+    pub held: Option<Amount>,
     /// When what counts starts anew, or the request has room.
     pub resets_at: Option<Timestamp>,
     /// Whether waiting helps.
@@ -252,6 +255,7 @@ impl Refusal {
             subject: None,
             account: None,
             reached: None,
+            held: None,
             resets_at: None,
             retry: Retry::Never,
             about: None,
@@ -325,12 +329,8 @@ impl Refusal {
             Code::BalanceBelowRequest => format!(
                 "You exceeded your current token quota: {account} has {limit} available, of which {current} is held for requests in progress, and this request may cost {requested}"
             ),
-            Code::ProjectDailyBudget => format!(
-                "Project {id} of your account {account} has spent {current} of its daily budget of {limit}{resets}"
-            ),
-            Code::ProjectMonthlyBudget => format!(
-                "Project {id} of your account {account} has spent {current} of its monthly budget of {limit}{resets}"
-            ),
+            Code::ProjectDailyBudget => self.budget_message(&account, "daily"),
+            Code::ProjectMonthlyBudget => self.budget_message(&account, "monthly"),
             Code::OrganizationConcurrency => format!(
                 "Your account {account} request reached organization max concurrency: {limit}, {}",
                 self.advice()
@@ -357,6 +357,26 @@ impl Refusal {
             }
             Code::NotReady => about.to_owned(),
         }
+    }
+
+    /// What is spent, and with strict enforcement held and asked for (R6.5).
+    fn budget_message(&self, account: &str, period: &str) -> String {
+        let id = self.subject.as_ref().map_or("", Subject::id);
+        let Some(Reached { limit, current: Quantity::Money(current), requested }) = self.reached else {
+            return String::new();
+        };
+        let spent = self.held.and_then(|held| current.checked_sub(held)).unwrap_or(current);
+        let spent = format!("has spent {spent} of its {period} budget of {limit}");
+        let held = self.held.filter(|held| !held.is_zero());
+        let held = held.map(|held| format!("holds {held} for requests in progress"));
+        let asked = requested.map(|requested| format!("this request may cost {requested}"));
+        let what = match (held, asked) {
+            (None, None) => spent,
+            (Some(more), None) | (None, Some(more)) => format!("{spent} and {more}"),
+            (Some(held), Some(asked)) => format!("{spent}, {held}, and {asked}"),
+        };
+        let resets = self.resets_at.map(|at| format!(", resets at {at}")).unwrap_or_default();
+        format!("Project {id} of your account {account} {what}{resets}")
     }
 
     /// Whether it asks for more tokens than the limit ever allows.
@@ -408,6 +428,39 @@ impl Code {
             | Self::OrganizationLeases
             | Self::RequestIdConflict
             | Self::NotReady => false,
+        }
+    }
+
+    /// Whose budget it is, if it is one's.
+    pub const fn period(self) -> Option<Period> {
+        match self {
+            Self::ProjectDailyBudget => Some(Period::Daily),
+            Self::ProjectMonthlyBudget => Some(Period::Monthly),
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyInvalid
+            | Self::KeyRevoked
+            | Self::IpNotAllowed
+            | Self::ModelNotFound
+            | Self::RechargeRequired
+            | Self::InsufficientBalance
+            | Self::BalanceBelowRequest
+            | Self::OrganizationConcurrency
+            | Self::OrganizationRpm
+            | Self::OrganizationTpm
+            | Self::OrganizationTpd
+            | Self::ProjectTpm
+            | Self::OrganizationLeases
+            | Self::RequestIdConflict
+            | Self::NotReady => None,
+        }
+    }
+
+    /// The code of a budget.
+    pub(super) const fn of_budget(period: Period) -> Self {
+        match period {
+            Period::Daily => Self::ProjectDailyBudget,
+            Period::Monthly => Self::ProjectMonthlyBudget,
         }
     }
 

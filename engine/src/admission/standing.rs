@@ -16,6 +16,8 @@ use tollbook_schemas::price::ModelPrice;
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::Tokens;
 
+use super::budget::BudgetStanding;
+
 /// What holds for everybody.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -71,19 +73,6 @@ impl Rules {
     }
 }
 
-/// A budget that a project has used up (R6.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetStop {
-    /// Whether it is the month's; otherwise the day's.
-    pub monthly: bool,
-    /// The budget.
-    pub limit: Amount,
-    /// What is settled of the period.
-    pub spent: Amount,
-    /// When the period ends.
-    pub resets_at: Timestamp,
-}
-
 /// A project as admission sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectStanding {
@@ -93,8 +82,8 @@ pub struct ProjectStanding {
     pub active: bool,
     /// Its own limit of tokens per minute (R5.4).
     pub tpm: Option<u64>,
-    /// The budget that stops it, if one does (R6.2).
-    pub stopped: Option<BudgetStop>,
+    /// Budgets that its requests are compared with: none for most, and none that nothing is known of (R6.2).
+    pub budgets: Vec<BudgetStanding>,
 }
 
 /// Whom a key's requests are charged to.
@@ -204,6 +193,13 @@ pub struct Estimate {
     pub tokens: u64,
     /// What they may cost; `None`: more than an amount can say.
     pub cost: Option<Amount>,
+}
+
+impl Estimate {
+    /// What it may cost, as far as an amount can say.
+    pub fn most(self) -> Amount {
+        self.cost.unwrap_or(Amount::MAX)
+    }
 }
 
 /// Why a request has no price.

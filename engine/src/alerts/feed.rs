@@ -48,11 +48,11 @@ pub struct Raised {
 /// What an event says about the alert.
 #[derive(Deserialize)]
 struct Event {
-    id: AlertId,
+    id: String,
     #[serde(rename = "type")]
     kind: String,
     subject: String,
-    time: Timestamp,
+    time: String,
     position: String,
     number: u32,
 }
@@ -69,8 +69,9 @@ impl Raised {
             subject => Some(OrgId::parse(subject).map_err(|error| refused(&error.to_string()))?),
         };
         let position = read.position.parse().map_err(|_| refused("its position is none"))?;
-        let Event { id, time: raised_at, number, .. } = read;
-        Ok(Self { sequence, id, organization, kind, raised_at, position, number, event })
+        let id = AlertId::parse(&read.id).map_err(|error| refused(&error.to_string()))?;
+        let raised_at = read.time.parse().map_err(|_| refused("its time is none"))?;
+        Ok(Self { sequence, id, organization, kind, raised_at, position, number: read.number, event })
     }
 
     /// Its place among the alerts of its organization and kind.

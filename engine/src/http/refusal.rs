@@ -50,6 +50,8 @@ answer! {
         limit: IfAny<Figure>,
         /// What counted towards it before this request.
         current: IfAny<Figure>,
+        /// What of that is only held for requests in progress, where a budget is enforced strictly.
+        held: IfAny<Figure>,
         /// What this request would have added.
         requested: IfAny<Figure>,
         /// When the request has room, or the period of the limit ends.
@@ -94,6 +96,7 @@ impl RefusalReport {
             id: IfAny(subject.map(|subject| subject.id().to_owned())),
             limit: figure(limit),
             current: figure(current),
+            held: figure(refusal.held.map(Quantity::Money)),
             requested: figure(requested),
             resets_at: IfAny(refusal.resets_at),
             retry_after_ms: IfAny(refusal.retry_after_ms().and_then(|millis| u64::try_from(millis).ok())),
@@ -122,6 +125,7 @@ impl RefusalReport {
             id: IfAny(None),
             limit: IfAny(None),
             current: IfAny(None),
+            held: IfAny(None),
             requested: IfAny(None),
             resets_at: IfAny(None),
             retry_after_ms: IfAny(None),
