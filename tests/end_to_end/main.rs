@@ -14,6 +14,7 @@ mod admission;
 mod admission_at_once;
 mod admission_life;
 mod admission_refusals;
+mod alerts;
 mod audit;
 mod budgets;
 mod commands;
