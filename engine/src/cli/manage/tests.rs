@@ -446,3 +446,18 @@ fn balance_alerts() {
     check("balance-alert org_1 2.50", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":"2.50"}"#);
     check("balance-alert org_1 none", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":null}"#);
 }
+
+#[test]
+fn alert_subscriptions() {
+    let check = check::<AlertSubscriptionCommand>;
+    let path = "/v1/alert-subscriptions";
+    check("create mail", &format!("POST {path}"), r#"{"name":"mail","organizations":null}"#);
+    check(
+        "create mail --organization org_1,org_2",
+        &format!("POST {path}"),
+        r#"{"name":"mail","organizations":["org_1","org_2"]}"#,
+    );
+    check("list --limit 1 --after a", &format!("GET {path}?limit=1&after=a"), "");
+    check("show mail", &format!("GET {path}/mail"), "");
+    check("remove mail", &format!("DELETE {path}/mail"), "{}");
+}
