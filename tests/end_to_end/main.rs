@@ -17,6 +17,7 @@ mod admission_refusals;
 mod alerts;
 mod audit;
 mod budgets;
+mod budget_lag;
 mod commands;
 mod corrections;
 mod customer;
