@@ -69,7 +69,10 @@ impl Subscribers {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(error, "consumers of alert subscriptions are not as they should be; trying again");
+                tracing::warn!(
+                    error,
+                    "consumers of alert subscriptions are not as they should be; trying again"
+                );
                 Err(Unfinished::Later)
             }
         }

@@ -64,7 +64,9 @@ impl Streams {
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let room = self.room.clone().try_acquire_owned();
-        room.map_err(|_| Problem::unavailable("busy", "this node serves as many streams as it can; try another"))
+        room.map_err(|_| {
+            Problem::unavailable("busy", "this node serves as many streams as it can; try another")
+        })
     }
 }
 

@@ -40,13 +40,11 @@ pub(super) fn routes(routes: &mut Routes) {
                same again changes nothing; a name that is taken by another one is 409.",
     };
     routes.write(Verb::Post, "/v1/alert-subscriptions", says, create);
-    let says = Says { id: "listAlertSubscriptions", summary: "List subscriptions to the alert stream", more: "" };
+    let says =
+        Says { id: "listAlertSubscriptions", summary: "List subscriptions to the alert stream", more: "" };
     routes.read("/v1/alert-subscriptions", says, list);
-    let says = Says {
-        id: "getAlertSubscription",
-        summary: "See a subscription to the alert stream",
-        more: "",
-    };
+    let says =
+        Says { id: "getAlertSubscription", summary: "See a subscription to the alert stream", more: "" };
     routes.read("/v1/alert-subscriptions/{name}", says, show);
     let says = Says {
         id: "removeAlertSubscription",

@@ -150,9 +150,7 @@ impl Text for AfterAlert {
 
     fn schema() -> ObjectBuilder {
         string("A place among alerts: an alert's entry, kind and number, or an entry alone.")
-            .pattern(Some(
-                "^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,19})(-[a-z_]{1,32}-(0|[1-9][0-9]{0,9}))?$",
-            ))
+            .pattern(Some("^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,19})(-[a-z_]{1,32}-(0|[1-9][0-9]{0,9}))?$"))
             .examples(["0-17-balance_low-0", "0-17"])
     }
 
@@ -295,7 +293,9 @@ mod tests {
         for text in ["0-17-balance_low-0", "3-9-webhook_disabled-12", "0-17", "0-0"] {
             assert_eq!(AfterAlert::of(text).unwrap().text(), text);
         }
-        for text in ["", "17", "0-17-", "0-17-low-0", "0-17-balance_low", "0-17-balance_low-x", "x-1-balance_low-0"] {
+        for text in
+            ["", "17", "0-17-", "0-17-low-0", "0-17-balance_low", "0-17-balance_low-x", "x-1-balance_low-0"]
+        {
             assert!(AfterAlert::of(text).is_err(), "{text}");
         }
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
-    AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName, MovementId,
-    OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName,
+    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;

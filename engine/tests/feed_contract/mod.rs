@@ -109,10 +109,13 @@ pub(crate) async fn r7_3_alerts_are_raised_in_order_and_once(fixture: Box<dyn Fi
     let page = feed.after(2, 2).await.expect("a page");
     assert_eq!(page, all(&feed).await[2..4]);
     assert!(feed.after(5, 10).await.expect("nothing more").is_empty());
-    for (raised, alert) in page.iter().filter_map(|raised| {
-        Some((raised, wanted.iter().find(|alert| alert.id == raised.id)?))
-    }) {
-        assert_eq!((raised.kind, raised.raised_at, raised.place()), (alert.kind(), alert.raised_at, alert.place()));
+    for (raised, alert) in
+        page.iter().filter_map(|raised| Some((raised, wanted.iter().find(|alert| alert.id == raised.id)?)))
+    {
+        assert_eq!(
+            (raised.kind, raised.raised_at, raised.place()),
+            (alert.kind(), alert.raised_at, alert.place())
+        );
     }
 }
 
