@@ -5,11 +5,7 @@ use std::borrow::Cow;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
     AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName,
-<<<<<<< HEAD
-    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
-=======
     MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, WebhookId, invisible,
->>>>>>> e11dd328fe4e816f2de6eba8e0d8b7f26ce5e5b4
 };
 use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;
