@@ -11,3 +11,4 @@ pub mod feed;
 pub mod jetstream;
 pub(crate) mod publisher;
 pub(crate) mod shape;
+pub(crate) mod subscribers;

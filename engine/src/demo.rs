@@ -2,9 +2,12 @@
 //! against what was sent, and then served.
 //!
 //! In reading order: `traffic` says when which call is made, `cast` who makes it, `script` what happens besides;
-//! `play` plays it over HTTP, `books` counts along and `check` compares, `show` prints.
+//! `play` plays it over HTTP, with a `budget` that is crossed and the `alerts` that are raised, `books` counts along and
+//! `check` compares, `show` prints.
 
+mod alerts;
 mod books;
+mod budget;
 mod cast;
 mod check;
 mod play;

@@ -20,6 +20,9 @@ mod shape;
 mod values;
 
 mod adjustments;
+pub(crate) mod alert_stream;
+mod alert_subscriptions;
+mod alerts;
 mod allowlist;
 mod audit;
 mod balance_alert;
@@ -90,6 +93,7 @@ pub struct Api {
     pub(crate) metrics: Option<PrometheusHandle>,
     /// What links to the platform's console begin with, if it is known where that is.
     pub(crate) console_url: Option<Arc<str>>,
+    pub(crate) streams: alert_stream::Streams,
 }
 
 /// Every route, registered with what describes it; families in the order of the document.
@@ -122,6 +126,7 @@ fn routes() -> Routes {
     policies::routes(&mut routes);
     config::routes(&mut routes);
     tokens::routes(&mut routes);
+    alerts::routes(&mut routes);
     quarantine::routes(&mut routes);
     usage_records::routes(&mut routes);
     digest::routes(&mut routes);

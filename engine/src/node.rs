@@ -25,6 +25,7 @@ pub use self::settings::{LogSettings, Settings};
 pub use self::start::StartError;
 use crate::admission::Admissions;
 use crate::alerts::feed::AlertFeed;
+use crate::alerts::subscribers::Subscriptions;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
@@ -67,6 +68,8 @@ struct Shared {
     clock: Clock,
     contacts: Contacts,
     alerts: Arc<dyn AlertFeed>,
+    /// Which alert subscriptions have their consumers, where there is a stream to subscribe to.
+    subscriptions: Option<watch::Receiver<Subscriptions>>,
     ingress: Ingress,
     owners: Vec<(OwnerHandle, View)>,
     /// Where usage ids came first, by partition.
@@ -122,6 +125,11 @@ impl Node {
     /// What was raised, of every partition.
     pub fn alert_feed(&self) -> &Arc<dyn AlertFeed> {
         &self.shared.alerts
+    }
+
+    /// Which alert subscriptions have their consumers, as far as this node makes them; none where the log is embedded.
+    pub(crate) fn alert_subscriptions(&self) -> Option<watch::Receiver<Subscriptions>> {
+        self.shared.subscriptions.clone()
     }
 
     /// Whether requests may pass: decided in the caller's thread, without waiting.

@@ -225,7 +225,7 @@ impl Owner {
         let partition = self.state.partition();
         let chunk = chunk.ok_or(OwnerError::FeedEnded(partition))??;
         let entries = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        let (mut erased, mut months_closed) = (false, false);
+        let (mut erased, mut months_closed, mut alerted) = (false, false, None);
         for Ready { record, sightings } in chunk {
             let effects = self.state.apply(&record, &sightings).map_err(|source| OwnerError::Corrupt {
                 partition,
@@ -240,6 +240,9 @@ impl Owner {
             self.series.applied(&record, &effects);
             erased |= effects.iter().any(erases);
             months_closed |= closes_months(&record);
+            if effects.iter().any(|effect| matches!(effect, Effect::Alert(_))) {
+                alerted = Some(self.state.head().position);
+            }
             self.effects.extend(effects);
         }
         if erased {
@@ -247,6 +250,9 @@ impl Owner {
         }
         if months_closed {
             self.published.months_closed();
+        }
+        if let Some(position) = alerted {
+            self.published.alerted(position);
         }
         self.follow_ownership();
         self.series.go_on(&self.state, self.term, self.clock.now());

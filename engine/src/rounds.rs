@@ -32,9 +32,9 @@ pub(crate) enum Unfinished {
 
 /// Makes rounds until told to stop, one after another: at once, whenever `changes` says that there is more or the role of
 /// `owner` changes, and again after a while where something failed.
-pub(crate) async fn rounds<F: Future<Output = Result<(), Unfinished>>>(
+pub(crate) async fn rounds<T, F: Future<Output = Result<(), Unfinished>>>(
     owner: &OwnerHandle,
-    changes: watch::Receiver<()>,
+    changes: watch::Receiver<T>,
     mut stop: watch::Receiver<bool>,
     round: impl FnMut() -> F,
 ) {
@@ -44,9 +44,9 @@ pub(crate) async fn rounds<F: Future<Output = Result<(), Unfinished>>>(
     }
 }
 
-async fn go_on<F: Future<Output = Result<(), Unfinished>>>(
+async fn go_on<T, F: Future<Output = Result<(), Unfinished>>>(
     owner: &OwnerHandle,
-    mut changes: watch::Receiver<()>,
+    mut changes: watch::Receiver<T>,
     mut round: impl FnMut() -> F,
 ) {
     let mut roles = owner.roles();

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::http::alert_stream::Streams;
 use crate::http::auth::Auth;
 use crate::http::{self, Api};
 use crate::metrics;
@@ -90,7 +91,8 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
     let console_url = config.console_url.as_deref().map(Arc::from);
-    let api = Api { node: node.clone(), auth: Arc::new(Auth::new(&secret)), metrics, console_url };
+    let streams = Streams::new(stopped.clone());
+    let api = Api { node: node.clone(), auth: Arc::new(Auth::new(&secret)), metrics, console_url, streams };
     doors.spawn(http::serve(listener, api, stopped.clone()));
     open_nats(&config, &node, &stopped, &mut doors).await?;
     tracing::info!(%address, ledger = %node.ledger().id, partitions = node.ledger().partitions, "serving");

@@ -224,7 +224,9 @@ impl Watch {
         }
     }
 
-    /// What refuses requests, now or once it is visible, until its period ends.
+    /// What refuses requests, now or once it is visible, until its period ends. Where no breach says from when, it is from
+    /// the beginning of the period: a budget of nothing needs none, and what was settled ahead of its day (R8.1) is known
+    /// on that day before anything else is looked at.
     pub fn stop(
         &self,
         spend: &ProjectSpend,
@@ -232,17 +234,21 @@ impl Watch {
         calendar: &Calendar,
         today: Day,
     ) -> Option<Stop> {
-        let breach = self.breach(period, period.first_day(today))?;
-        let visible = breach.visible?;
-        Some(Stop {
-            period,
-            limit: breach.limit,
-            spent: self.compared(spend, period, today).unwrap_or(Amount::MAX),
-            visible_from: visible.from,
-            from: visible.at,
-            resets_at: period.ends(calendar, today),
-            refusal_noted: breach.first_refused_at.is_some(),
-        })
+        let limit = self.budgets.limit(period)?;
+        let starts = period.first_day(today);
+        let spent = self.compared(spend, period, today).unwrap_or(Amount::MAX);
+        let stop = |visible_from, from, refusal_noted| {
+            let resets_at = period.ends(calendar, today);
+            Stop { period, limit, spent, visible_from, from, resets_at, refusal_noted }
+        };
+        let begins = || calendar.start_of_day(starts);
+        match self.breach(period, starts).and_then(|breach| Some((breach, breach.visible?))) {
+            Some((breach, visible)) => {
+                let from = if limit.is_zero() { begins() } else { visible.at };
+                Some(stop(visible.from, from, breach.first_refused_at.is_some()))
+            }
+            None => (spent >= limit).then(|| stop(Position::ZERO, begins(), true)),
+        }
     }
 
     /// Consumption was booked.
@@ -254,7 +260,9 @@ impl Watch {
     ) -> Result<(), Corrupt> {
         for period in PERIODS {
             let Some(limit) = self.budgets.limit(period) else { continue };
-            let spent = spend.consumed(period, look.today)?;
+            let (compared, spent) =
+                (self.compared(spend, period, look.today)?, spend.consumed(period, look.today)?);
+            self.end_corrected(period, compared, spent, look, seen);
             self.cross(period, limit, spent, look);
             let strict = self.budgets.enforcement == Enforcement::Strict;
             if let Some(breach) = self.breach_mut(period, period.first_day(look.today)) {
@@ -273,8 +281,25 @@ impl Watch {
         Ok(())
     }
 
+    /// Settles what is pending, and looks at what that makes known.
+    pub(crate) fn settle(
+        &mut self,
+        spend: &mut ProjectSpend,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Corrupt> {
+        if self.is_idle() {
+            return spend.settle(look.today);
+        }
+        self.consumed(spend, look, seen)?;
+        // Before what is over is forgotten.
+        self.end_periods(spend, look, seen)?;
+        spend.settle(look.today)?;
+        self.settled(spend, look, seen)
+    }
+
     /// Consumption was settled.
-    pub(crate) fn settled(
+    fn settled(
         &mut self,
         spend: &ProjectSpend,
         look: Look<'_>,
@@ -285,17 +310,11 @@ impl Watch {
             let Some(limit) = self.budgets.limit(period) else { continue };
             let (compared, spent) =
                 (self.compared(spend, period, look.today)?, spend.consumed(period, look.today)?);
+            self.end_corrected(period, compared, spent, look, seen);
             self.cross(period, limit, spent, look);
-            let starts = period.first_day(look.today);
-            let known = self.breach(period, starts);
-            let below = |breach: &Breach| {
-                if breach.visible.is_some() { compared < breach.limit } else { spent < breach.limit }
-            };
-            if known.is_some_and(below) {
-                self.end(period, starts, (look.at.recorded_at, BreachEnd::Corrected), spent, seen);
-            } else if let Some(breach) = self.breach_mut(period, starts)
+            if let Some(breach) = self.breach_mut(period, period.first_day(look.today))
                 && breach.visible.is_none()
-                && compared >= limit
+                && is_reached(limit, compared)
             {
                 breach.become_visible(look.delay_seconds, spent, look);
             }
@@ -305,7 +324,7 @@ impl Watch {
     }
 
     /// Ends breaches of periods that are over; everything that came for these by now is in `spend`, settled or not.
-    pub(crate) fn end_periods(
+    fn end_periods(
         &mut self,
         spend: &ProjectSpend,
         look: Look<'_>,
@@ -325,7 +344,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Sets budgets. One that changes is compared at once: what it was compared with before says nothing about it.
+    /// Sets budgets. An amount that changes is compared at once: what it was compared with before says nothing about it.
+    /// Where only what is compared changes, a breach stays what it was unless that is below the budget.
     pub(crate) fn set_budgets(
         &mut self,
         budgets: Budgets,
@@ -336,17 +356,25 @@ impl Watch {
         let before = std::mem::replace(&mut self.budgets, budgets);
         for period in PERIODS {
             let limit = budgets.limit(period);
-            if before.limit(period) == limit && before.enforcement == budgets.enforcement {
+            let other_amount = before.limit(period) != limit;
+            if !other_amount && before.enforcement == budgets.enforcement {
                 continue;
             }
             let (starts, spent) = (period.first_day(look.today), spend.consumed(period, look.today)?);
-            self.end(period, starts, (look.at.recorded_at, BreachEnd::BudgetChanged), spent, seen);
-            self.told(period, look.today).percent = 0;
-            let Some(limit) = limit else { continue };
             let compared = self.compared(spend, period, look.today)?;
+            let reopens = |breach: &Breach| breach.visible.is_some() && !is_reached(breach.limit, compared);
+            if other_amount || self.breach(period, starts).is_some_and(reopens) {
+                self.end(period, starts, (look.at.recorded_at, BreachEnd::BudgetChanged), spent, seen);
+            }
+            if other_amount {
+                self.told(period, look.today).percent = 0;
+            }
+            let Some(limit) = limit else { continue };
             self.cross(period, limit, spent, look);
-            if compared >= limit
-                && let Some(breach) = self.breach_mut(period, starts)
+            let waits = |breach: &Breach| breach.visible.is_none_or(|visible| look.at.recorded_at < visible.at);
+            if let Some(breach) = self.breach_mut(period, starts)
+                && is_reached(limit, compared)
+                && waits(breach)
             {
                 // What is settled is known already.
                 breach.become_visible(0, spent, look);
@@ -387,7 +415,7 @@ impl Watch {
     /// Begins a breach where consumption has reached the limit.
     fn cross(&mut self, period: Period, limit: Amount, spent: Amount, look: Look<'_>) {
         let starts = period.first_day(look.today);
-        if spent < limit || self.breach(period, starts).is_some() {
+        if !is_reached(limit, spent) || self.breach(period, starts).is_some() {
             return;
         }
         self.breaches.push(Breach {
@@ -399,6 +427,26 @@ impl Watch {
             visible: None,
             first_refused_at: None,
         });
+    }
+
+    /// Ends a breach that is none any more: one that enforcement knows when what it compares is below the budget, one that
+    /// it does not know when consumption is.
+    fn end_corrected(
+        &mut self,
+        period: Period,
+        compared: Amount,
+        spent: Amount,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) {
+        let starts = period.first_day(look.today);
+        let is_over = |breach: &Breach| {
+            let against = if breach.visible.is_some() { compared } else { spent };
+            !is_reached(breach.limit, against)
+        };
+        if self.breach(period, starts).is_some_and(is_over) {
+            self.end(period, starts, (look.at.recorded_at, BreachEnd::Corrected), spent, seen);
+        }
     }
 
     fn end(
@@ -492,13 +540,20 @@ impl Breach {
     }
 }
 
+/// Whether a budget is breached: one of nothing is by anything at all.
+fn is_reached(limit: Amount, spent: Amount) -> bool {
+    spent >= limit && spent.is_positive()
+}
+
 /// The last step of a budget that is reached, in hundredths: exactly, without dividing.
 fn reached(limit: Amount, spent: Amount) -> u8 {
     // An amount has less than 2^97 units, so neither product saturates.
     let hundredths = |amount: Amount, count: u8| amount.units().saturating_mul(count.into());
-    if spent >= limit {
+    if is_reached(limit, spent) {
         REACHED_PERCENT
-    } else if hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT) {
+    } else if limit.is_positive()
+        && hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT)
+    {
         WARNING_PERCENT
     } else {
         0
@@ -552,3 +607,6 @@ impl ProjectSpend {
         sum(self.settled(period, day), self.pending_of(period, day)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,8 +273,7 @@ impl Organization {
             }
             OrganizationEvent::BalanceAlertSet { threshold } => {
                 self.balance_alert.threshold = Some(*threshold);
-                // Who has recharged is told at once that the balance is below it already (R7.1).
-                self.balance_alert.armed = self.purse.highest_recharge().is_positive();
+                self.threshold_set();
             }
         }
         Ok(())
@@ -351,30 +350,29 @@ impl Organization {
         })
     }
 
-    /// Looks at what booking for a project came to; `at_once`: without waiting for a cycle.
+    /// Looks at what booking for a project came to, of a whole entry; `at_once`: without waiting for a cycle. Whether there
+    /// is something for a close to do.
     pub(crate) fn consumed(
         &mut self,
         (project, today): (&ProjectId, Day),
         (at_once, delay_seconds): (bool, u32),
         at: At,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Corrupt> {
-        let Some(known) = self.projects.get_mut(project) else { return Ok(()) };
-        if known.watch.is_idle() && !at_once {
-            return Ok(());
-        }
+    ) -> Result<bool, Corrupt> {
+        let Some(known) = self.projects.get_mut(project) else { return Ok(false) };
         let look = Look { at, today, calendar: &self.calendar, delay_seconds, project, name: &known.name };
         if at_once {
-            return settle_project(&self.id, &mut known.spend, &mut known.watch, look, effects);
+            settle_project(&self.id, &mut known.spend, &mut known.watch, look, effects)?;
+        } else if !known.watch.is_idle() {
+            let mut seen = Seen::default();
+            known.watch.consumed(&known.spend, look, &mut seen)?;
+            seen.leave(&self.id, project, at, effects);
         }
-        let mut seen = Seen::default();
-        known.watch.consumed(&known.spend, look, &mut seen)?;
-        seen.leave(&self.id, project, at, effects);
-        Ok(())
+        Ok(known.spend.has_pending() || !known.watch.breaches().is_empty())
     }
 }
 
-/// Settles what is pending of a project, and looks at what that makes known.
+/// Settles what is pending of a project, and leaves what that makes known.
 fn settle_project(
     organization: &OrgId,
     spend: &mut ProjectSpend,
@@ -382,15 +380,8 @@ fn settle_project(
     look: Look<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Corrupt> {
-    if watch.is_idle() {
-        return spend.settle(look.today);
-    }
     let mut seen = Seen::default();
-    watch.consumed(spend, look, &mut seen)?;
-    // Before what is over is forgotten.
-    watch.end_periods(spend, look, &mut seen)?;
-    spend.settle(look.today)?;
-    watch.settled(spend, look, &mut seen)?;
+    watch.settle(spend, look, &mut seen)?;
     seen.leave(organization, look.project, look.at, effects);
     Ok(())
 }

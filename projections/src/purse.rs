@@ -507,16 +507,23 @@ mod tests {
     }
 
     #[test]
-    fn r4_3_the_next_expiry_is_that_of_the_first_to_be_spent() {
+    fn r4_3_r7_2_the_next_expiry_is_a_week_before_that_of_the_first_to_be_spent_and_then_that() {
         let mut purse = Purse::default();
         assert_eq!(purse.next_expiry(), None);
         purse.grant(voucher(1, "2", None), false).unwrap();
         assert_eq!(purse.next_expiry(), None);
         purse.grant(voucher(2, "3", Some("2027-01-01T00:00:00Z")), false).unwrap();
         purse.grant(voucher(3, "1", Some("2026-12-01T00:00:00Z")), true).unwrap();
-        assert_eq!(purse.next_expiry(), Some("2026-12-01T00:00:00Z".parse().unwrap()));
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        assert_eq!(purse.next_expiry(), at("2026-11-24T00:00:00Z"));
+        assert_eq!(purse.tell_expiry(&VoucherId::from_bits(3)).map(|told| told.left), Some(amount("1")));
+        assert_eq!(purse.tell_expiry(&VoucherId::from_bits(3)), None, "once");
+        assert_eq!(purse.next_expiry(), at("2026-12-01T00:00:00Z"));
         purse.charge(amount("1")).unwrap();
-        assert_eq!(purse.next_expiry(), Some("2027-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(purse.tell_expiry(&VoucherId::from_bits(3)), None, "nothing is left of it");
+        assert_eq!(purse.next_expiry(), at("2026-12-25T00:00:00Z"));
+        purse.tell_expiry(&VoucherId::from_bits(2)).unwrap();
+        assert_eq!(purse.next_expiry(), at("2027-01-01T00:00:00Z"));
         assert_eq!(purse.expire(&VoucherId::from_bits(2)), Ok(amount("3")));
         assert_eq!(purse.expire(&VoucherId::from_bits(2)), Ok(Amount::ZERO), "nothing is left of it");
         assert_eq!(purse.next_expiry(), None);

@@ -307,6 +307,7 @@ impl<'a> Booking<'a> {
         }
         let LagModel { cycle_seconds, delay_seconds } = state.config().lag;
         let at_once = cycle_seconds == 0;
+        let mut looks = Vec::new();
         for payer in &self.payers {
             let Payer::Known { organization, project, spent_today: Some(spent), .. } = payer else {
                 continue;
@@ -314,9 +315,17 @@ impl<'a> Booking<'a> {
             let Some(Involved { slot: Some(slot), today, .. }) = self.organizations.get(*organization) else {
                 continue;
             };
-            let organization = state.change(*slot);
-            spend(organization, project, today.day, *spent)?;
-            organization.consumed((project, today.day), (at_once, delay_seconds), self.at, effects)?;
+            let watched = spend(state.change(*slot), project, today.day, *spent)?;
+            if watched || at_once {
+                looks.push((*slot, project, today.day));
+            }
+        }
+        // Once everything of the entry is there, whichever of a project's keys it came by.
+        for (slot, project, today) in looks {
+            let lag = (at_once, delay_seconds);
+            if state.change(slot).consumed((project, today), lag, self.at, effects)? {
+                state.note_pending(slot);
+            }
         }
         let mut quarantined = 0u64;
         for Involved { slot, counted, room_at_first, room, .. } in &self.organizations {
@@ -344,17 +353,18 @@ impl<'a> Booking<'a> {
     }
 }
 
-/// What budgets see: pending until it is settled.
+/// What budgets see: pending until it is settled. Whether there are any.
 fn spend(
     organization: &mut Organization,
     project: &ProjectId,
     day: Day,
     cost: Amount,
-) -> Result<(), Corrupt> {
-    match organization.projects.get_mut(project) {
-        Some(project) if !cost.is_zero() => project.spend.add_pending(day, cost),
-        Some(_) | None => Ok(()),
+) -> Result<bool, Corrupt> {
+    let Some(project) = organization.projects.get_mut(project) else { return Ok(false) };
+    if !cost.is_zero() {
+        project.spend.add_pending(day, cost)?;
     }
+    Ok(!project.watch.is_idle())
 }
 
 impl Involved {

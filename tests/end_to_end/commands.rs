@@ -266,6 +266,7 @@ fn the_families_explain_themselves() {
         "allowlist",
         "member",
         "project",
+        "budget",
         "key",
         "recharge",
         "voucher",

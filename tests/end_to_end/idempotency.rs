@@ -76,6 +76,12 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ("DELETE", format!("{org}/members/{removed}"), json!({})),
         ("POST", format!("{org}/projects"), json!({ "name": "chat" })),
         ("PUT", format!("{project}/tpm"), json!({ "limit": 1000 })),
+        (
+            "PUT",
+            format!("{project}/budgets"),
+            json!({ "daily": "1000", "monthly": null, "enforcement": "strict" }),
+        ),
+        ("PUT", format!("{project}/spend-notifications"), json!({ "daily": ["5"], "monthly": ["70", "7"] })),
         ("PATCH", project.clone(), json!({ "name": "talk" })),
         ("POST", format!("{project}/members"), json!({ "member": moved, "role": "member" })),
         ("PATCH", in_project.clone(), json!({ "role": "administrator" })),
@@ -96,6 +102,7 @@ async fn writes(api: &Api) -> Vec<(&'static str, String, Value)> {
         ("POST", format!("{org}/adjustments"), json!({ "amount": "-1", "reference": "r", "reason": "why" })),
         ("POST", reversals, json!({ "reference": "r", "reason": "why" })),
         ("PUT", format!("{org}/credit-limit"), json!({ "limit": "50" })),
+        ("PUT", format!("{org}/balance-alert"), json!({ "threshold": "1" })),
         ("PUT", format!("{org}/prices"), json!({ "models": [price] })),
         ("PUT", "/v1/config/prices".to_owned(), json!({ "models": [price] })),
         ("PUT", "/v1/config/tiers".to_owned(), json!({ "tiers": [tier] })),
@@ -144,6 +151,7 @@ fn comparable(mut answer: Value) -> Value {
         "scale",
         "used",
         "quantities",
+        "cycle",
     ] {
         answer.as_object_mut().unwrap().remove(passing);
     }

@@ -125,7 +125,9 @@ async fn fields_that_are_not_right_are_all_named() {
     let in_org = |path: &str| format!("/v1/organizations/{org}/{path}");
     let post = |path: &str, body: Value| api.request("POST", path).json(&body);
     let put = |path: &str, body: Value| api.request("PUT", path).json(&body);
-    let keys = in_org(&format!("projects/{project}/api-keys"));
+    let in_project = |path: &str| in_org(&format!("projects/{project}/{path}"));
+    let keys = in_project("api-keys");
+    let many: Vec<String> = (1..=21).map(|amount| amount.to_string()).collect();
     let price = json!({ "model": "m", "input": "1", "cached_input": "1", "output": "1" });
     let wrong_price = json!({
         "model": "", "input": 1, "cached_input": "0.0000001", "output": "-1", "meters": { "": "1", "b": 2 },
@@ -195,6 +197,32 @@ async fn fields_that_are_not_right_are_all_named() {
         ),
         ("credit_limit_empty", put(&in_org("credit-limit"), json!({}))),
         ("credit_limit_number", put(&in_org("credit-limit"), json!({ "limit": 5 }))),
+        ("balance_alert_empty", put(&in_org("balance-alert"), json!({}))),
+        ("balance_alert_number", put(&in_org("balance-alert"), json!({ "threshold": 5, "default": true }))),
+        ("budgets_empty", put(&in_project("budgets"), json!({}))),
+        (
+            "budgets_wrong",
+            put(
+                &in_project("budgets"),
+                json!({ "daily": "-1", "monthly": 5, "enforcement": "lenient", "weekly": "1" }),
+            ),
+        ),
+        (
+            "budgets_precise",
+            put(&in_project("budgets"), json!({ "daily": "0.0000000000001", "monthly": null })),
+        ),
+        ("spend_notifications_empty", put(&in_project("spend-notifications"), json!({ "daily": null }))),
+        (
+            "spend_notifications_wrong",
+            put(
+                &in_project("spend-notifications"),
+                json!({ "daily": ["1", 5, "five"], "monthly": ["1", "0", "-2.50"], "weekly": [] }),
+            ),
+        ),
+        (
+            "spend_notifications_many",
+            put(&in_project("spend-notifications"), json!({ "daily": many, "monthly": "7" })),
+        ),
         ("own_prices_wrong", put(&in_org("prices"), json!({ "models": [wrong_price] }))),
         ("tiers_empty", put("/v1/config/tiers", json!({}))),
         ("tiers_none", put("/v1/config/tiers", json!({ "tiers": [] }))),
@@ -271,6 +299,7 @@ async fn queries_that_are_not_right() {
         ("query_group_by", in_org("spend?group_by=project,colour")),
         ("query_partition", "/v1/digest?partition=1".to_owned()),
         ("query_trial_balance", "/v1/trial-balance?partition=x".to_owned()),
+        ("query_breaches", in_org("projects/proj_1/breaches?from=2026-02-30&to=x&after=2026-11-20&limit=0")),
         ("query_recharges_after", in_org("recharges?after=pay_1")),
         ("query_quarantine_after", "/v1/quarantine?after=x".to_owned()),
         ("query_unknown", in_org("spend?form=2026-11-20&limit=0&colour=red")),

@@ -11,6 +11,7 @@
 mod cluster;
 mod contract_held;
 mod crash;
+mod feed_held;
 mod harness;
 mod lease;
 mod load;

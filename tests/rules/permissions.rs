@@ -7,6 +7,7 @@ use tollbook_projections::state::QuarantinedWhat;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::command::{Command, ConfigCommand, NewRateScale, OrganizationCommand};
 use tollbook_schemas::entry::Actor;
+use tollbook_schemas::event::Enforcement;
 use tollbook_schemas::id::{
     DisplayName, InvitationId, InvoiceId, KeyId, MemberId, ModelName, MovementId, ProjectId, Reason,
     RechargeId, Reference, TokenId, VoucherId,
@@ -40,7 +41,8 @@ see IP allowlist *         | v e     | e     | -      | -             | -       
 save IP allowlist          | v e     | e     | -      | -             | -              | -         | -       | -        | v e      | -
 clear IP allowlist         | v e     | e     | -      | -             | -              | -         | -       | -        | v e      | -
 
-balance-alert threshold *  | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
+see the balance alert *    | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
+balance-alert threshold    | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invoices *                 | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 issue an invoice           | yes     | yes   | -      | -             | -              | -         | -       | -        | yes      | -
 invite                     | e       | e     | -      | -             | -              | -         | -       | -        | e        | -
@@ -57,8 +59,8 @@ see the organization *     | yes     | yes   | yes    | yes           | yes     
 view a project *           | yes     | yes   | yes    | yes           | yes            | yes       | -       | -        | yes      | -
 
 rename a project           | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
-project budgets *          | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
-spend notifications *      | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
+project budgets            | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
+spend notifications        | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
 TPM limit                  | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
 add a project member       | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
 change a project role      | yes     | yes   | -      | yes           | -              | -         | -       | -        | yes      | -
@@ -174,14 +176,11 @@ fn attempt(ledger: &MemoryLedger, action: &str, role: &str) -> Try {
     };
     let command = match action {
         "see IP allowlist *" => return Try::Ask(|l, a| ask(l, a, Action::Allowlist)),
-        "balance-alert threshold *" | "invoices *" => {
+        "see the balance alert *" | "invoices *" => {
             return Try::Ask(|l, a| ask(l, a, Action::ManageMembers));
         }
         "see the organization *" => return Try::Ask(|l, a| ask(l, a, Action::SeeOrganization)),
         "view a project *" => return Try::Ask(|l, a| ask(l, a, Action::SeeProject(project("web")))),
-        "project budgets *" | "spend notifications *" => {
-            return Try::Ask(|l, a| ask(l, a, Action::ManageProject(project("web"))));
-        }
         "webhooks *" | "audit log *" | "statements *" | "quarantine *" => {
             return Try::Ask(|l, a| ask(l, a, Action::ManageOrganization));
         }
@@ -209,6 +208,16 @@ fn attempt(ledger: &MemoryLedger, action: &str, role: &str) -> Try {
         "create a project" => return Try::Command(create_project(org("acme"), ProjectId::from_bits(1))),
         "archive a project" => C::ArchiveProject(web),
         "rename a project" => C::RenameProject { project: web, name },
+        "project budgets" => C::SetBudgets {
+            project: web,
+            daily: Some(Amount::whole(7)),
+            monthly: None,
+            enforcement: Some(Enforcement::Strict),
+        },
+        "spend notifications" => {
+            C::SetSpendNotifications { project: web, daily: vec![Amount::whole(7)], monthly: Vec::new() }
+        }
+        "balance-alert threshold" => C::SetBalanceAlert(Some(Amount::whole(7))),
         "TPM limit" => C::SetTpmLimit { project: web, limit: Some(7) },
         "add a project member" => {
             C::AddProjectMember { project: web, member: member("other_admin"), role: ProjectRole::Member }

@@ -192,6 +192,12 @@ fn r4_5_a_policy_that_expires() {
         policy threshold=5 amount=7.5 days=30                -> ok
         policy threshold=5 amount=7.5 days=30                -> same
         recharge acme 5 ref=a                                -> ok voucher 7.5
+        # A week before, somebody is told.
+        at 2026-12-13T09:59:59.999999999Z
+        expire acme                                          -> same
+        at 2026-12-13T10:00:00Z
+        expire acme                                          -> ok expiring
+        expire acme                                          -> same
         at 2026-12-20T09:59:59.999999999Z
         expire acme                                          -> same
         at 2026-12-20T10:00:00Z

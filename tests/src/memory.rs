@@ -238,8 +238,10 @@ impl MemoryLedger {
                 Effect::Foreign { .. } | Effect::Copy { .. } | Effect::Voided { .. } => {}
             }
         }
-        // Only books of usage ask for charges, and alerts are kept: whoever looks at effects here looks at the rest.
-        let is_kept = |effect: &Effect| !matches!(effect, Effect::Charged { .. } | Effect::Alert(_));
+        // Only books of usage ask for charges, and what was told is kept: whoever looks at effects here looks at the rest.
+        let is_kept = |effect: &Effect| {
+            !matches!(effect, Effect::Charged { .. } | Effect::Alert(_) | Effect::BreachEnded { .. })
+        };
         Ok(effects.into_iter().filter(is_kept).collect())
     }
 
@@ -434,6 +436,39 @@ impl MemoryLedger {
             }
         }
         state
+    }
+
+    /// Folds the same log from nothing, going on with what was kept of State wherever `restart` says so: the same alerts
+    /// with the same ids, the same breaches, the same State (R7.3).
+    pub fn check_told(&self, mut restart: impl FnMut(u64) -> bool) {
+        let mut state = State::empty(PARTITION);
+        let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
+        let mut rows = BTreeMap::new();
+        let (mut alerts, mut breaches) = (Vec::new(), Vec::new());
+        for (position, message) in (1..).zip(&self.log) {
+            let record =
+                Record::read(&ledger_id(), PARTITION, Position(position), &message.subject, &message.payload);
+            let sightings = lookup.sightings(&record).unwrap();
+            for effect in state.apply(&record, &sightings).unwrap() {
+                match effect {
+                    Effect::Alert(alert) => alerts.push(*alert),
+                    Effect::BreachEnded { organization, project, ended } => {
+                        breaches.push((organization, project, *ended));
+                    }
+                    _ => {}
+                }
+            }
+            if restart(position) {
+                rows.extend(state.take_changed().unwrap());
+                let common = state.common_bytes().unwrap();
+                state = State::restore(PARTITION, &common, rows.values().map(Vec::as_slice)).unwrap();
+            }
+        }
+        assert_same(&state, &self.state);
+        assert_eq!(alerts, self.alerts, "alerts differ");
+        assert_eq!(breaches, self.breaches, "breaches differ");
+        let ids: BTreeSet<_> = alerts.iter().map(|alert| &alert.id).collect();
+        assert_eq!(ids.len(), alerts.len(), "every alert has an id of its own");
     }
 
     /// The digest of State.

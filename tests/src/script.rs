@@ -20,7 +20,7 @@
 //! balance acme                                            -> cash 5 vouchers 5 available 10 tier Tier0 …
 //! counts acme                                             -> booked 1 duplicates 0 quarantined 0
 //! spend acme web day=2026-11-20|month=2026-11 [model=m] [key=k1]  -> settled 0 pending 1.5 cost 1.5 requests 1 …
-//! cycle 600                                               -> ok|same
+//! cycle 600 [delay=60]                                    -> ok|same
 //! close                                                   -> cycles 3|nothing
 //! takeover node2                                          -> term 2
 //! stale recharge …                                        -> void
@@ -75,7 +75,7 @@
 //!                                                         -> ok taken 1.5 [withdrawn 5] [credit 2 1.5]
 //! adjust acme -2 ref=j [why=W] [corrects=0-3]             -> ok|same|reference_conflict
 //! grant acme v1 5 ref=g [expires=…] [why=W]               -> ok voucher 5
-//! expire acme                                             -> ok [lost 2]|same
+//! expire acme                                             -> ok [expiring] [lost 2]|same
 //! credit acme 10|none                                     the credit limit -> ok|same
 //! own-price acme m input=…                                as `price`
 //! policy threshold=5 amount=5 [days=30]                   -> ok|same
@@ -102,6 +102,23 @@
 //! unsealed acme                                           -> none|2026-11 …
 //! seals acme                                              -> none|2026-11:7 …
 //! due                                                     -> acme@2026-… month@2026-…: when vouchers and months end
+//! ```
+//!
+//! What is about budgets and alerts ([`alerts`]):
+//!
+//! ```text
+//! budget acme web [daily=10] [monthly=100] [enforcement=strict|settled]   what is left out is removed -> ok|same
+//! notify acme web [daily=5,10] [monthly=50]               spend notifications -> ok|same
+//! balance-alert acme 5|none                               its threshold -> ok|same
+//! default-alert 5|none                                    the ledger's -> ok|same
+//! webhook acme h1                                         -> ok
+//! disable acme h1 [why=W]                                 -> ok|same
+//! stop acme web                                           what refuses its requests now
+//!                                                         -> none|daily 12/10 from … until …
+//! refused acme web daily|monthly [at=…]                   the engine writes the refusal down -> ok|same
+//! breach acme web daily|monthly [of=2026-11-20]           the last one -> none|limit 10 crossed … visible never …
+//! breaches acme web                                       -> none|daily/10/+2.5/period_over …, those that are open last
+//! alerts acme|-                                           since this was last asked -> none|balance_low/5/4.9 …
 //! ```
 //!
 //! `same`: nothing is written. `noted`: an entry that says nothing, so that a request which changed nothing is known if
@@ -141,6 +158,7 @@ use crate::memory::{
     MemoryLedger, Outcome, PARTITION, Prepared, actor_of, assert_audited, assert_same, ledger_id,
 };
 
+pub mod alerts;
 pub mod money;
 pub mod people;
 
@@ -162,6 +180,7 @@ pub fn check(script: &str) -> MemoryLedger {
         hold: false,
         held: None,
         places: BTreeMap::new(),
+        told: BTreeMap::new(),
     };
     for (number, row) in (1..).zip(script.lines()) {
         let row = row.trim();
@@ -176,6 +195,9 @@ pub fn check(script: &str) -> MemoryLedger {
     let ledger = run.ledger;
     for every in [1, 3, 1_000] {
         assert_same(&ledger.refold(|position| position % every == 0), &ledger.state);
+    }
+    for every in [1, 4] {
+        ledger.check_told(|position| position % every == 0);
     }
     ledger
 }
@@ -302,6 +324,8 @@ struct Run {
     held: Option<(Command, Topic, Entry)>,
     /// Where every record first came, by its id.
     places: BTreeMap<(OrgId, String), (UsagePlace, Usage)>,
+    /// How many alerts of an organization were asked for.
+    told: BTreeMap<Option<OrgId>, usize>,
 }
 
 /// The words of a row: those that stand by place, and those with a name.
@@ -479,8 +503,9 @@ impl Run {
                 self.decide(&recharge(org(given.word(0)), amount, reference, self.ids))
             }
             "cycle" => {
+                let delay_seconds = given.take("delay").map_or(0, |delay| delay.parse().unwrap());
                 given.done(1);
-                let lag = LagModel { cycle_seconds: given.word(0).parse().unwrap(), delay_seconds: 0 };
+                let lag = LagModel { cycle_seconds: given.word(0).parse().unwrap(), delay_seconds };
                 self.decide(&Command::Config(ConfigCommand::SetLagModel(lag)))
             }
             "close" => {
@@ -538,7 +563,10 @@ impl Run {
             }
             _ => match self.money(verb, &mut given) {
                 Some(answer) => answer,
-                None => self.people(verb, given).ok_or("no such row")?,
+                None => match self.alerts(verb, &mut given) {
+                    Some(answer) => answer,
+                    None => self.people(verb, given).ok_or("no such row")?,
+                },
             },
         };
         if self.actor.is_some() || self.request.is_some() {
@@ -607,6 +635,7 @@ impl Run {
                 Event::Money(MoneyEvent::VoucherGranted { amount, .. }) => {
                     told.push(format!("voucher {amount}"))
                 }
+                Event::Money(MoneyEvent::VoucherExpiring { .. }) => told.push("expiring".into()),
                 Event::Partition(PartitionEvent::BillingCycleClosed { cycles, .. }) => {
                     told = vec![format!("cycles {cycles}")];
                 }

@@ -48,11 +48,11 @@ pub struct Raised {
 /// What an event says about the alert.
 #[derive(Deserialize)]
 struct Event {
-    id: AlertId,
+    id: String,
     #[serde(rename = "type")]
     kind: String,
     subject: String,
-    time: Timestamp,
+    time: String,
     position: String,
     number: u32,
 }
@@ -69,8 +69,9 @@ impl Raised {
             subject => Some(OrgId::parse(subject).map_err(|error| refused(&error.to_string()))?),
         };
         let position = read.position.parse().map_err(|_| refused("its position is none"))?;
-        let Event { id, time: raised_at, number, .. } = read;
-        Ok(Self { sequence, id, organization, kind, raised_at, position, number, event })
+        let id = AlertId::parse(&read.id).map_err(|error| refused(&error.to_string()))?;
+        let raised_at = read.time.parse().map_err(|_| refused("its time is none"))?;
+        Ok(Self { sequence, id, organization, kind, raised_at, position, number: read.number, event })
     }
 
     /// Its place among the alerts of its organization and kind.
@@ -86,8 +87,9 @@ pub(super) fn event(ledger: &LedgerId, alert: &Alert) -> Bytes {
 
 /// What was raised, durable, in order. What was answered is durable.
 pub trait AlertFeed: Send + Sync + fmt::Debug {
-    /// Raises alerts that were not raised yet, and says how many those were. Of each subject they must come in the order
-    /// of the log and without any left out, here and in every call before. Errors: some may be raised and some not.
+    /// Raises alerts that were not raised yet, and says how many those were. They must come in the order of the log and
+    /// without any left out, here and in every call before; an organization's come in that order in the feed. Errors: some
+    /// may be raised and some not.
     fn raise(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<usize, AlertFeedError>>;
 
     /// The last alert's sequence; 0 while there is none.

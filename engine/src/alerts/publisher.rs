@@ -66,12 +66,15 @@ impl Publisher {
     }
 
     async fn go_on(&self) {
-        let (mut roles, mut viewed) = (self.owner.roles(), self.owner.views());
+        let (mut roles, mut alerted) = (self.owner.roles(), self.owner.alerted());
         let mut backoff = BACKOFF_FIRST;
         loop {
             // What changes from here on is looked at in the next round.
             roles.mark_unchanged();
-            viewed.mark_unchanged();
+            let last = *alerted.borrow_and_update();
+            if self.owner.wait_viewed(last).await.is_err() {
+                return;
+            }
             let owns = self.owner.role() == Role::Owner;
             let done = if owns { self.raise_all().await } else { self.drop_raised().await };
             let pause = match &done {
@@ -86,7 +89,7 @@ impl Publisher {
             backoff = if done.is_ok() { BACKOFF_FIRST } else { backoff.saturating_mul(2).min(BACKOFF_MAX) };
             let changed = tokio::select! {
                 changed = roles.changed() => changed,
-                changed = viewed.changed(), if pause.is_none() => changed,
+                changed = alerted.changed(), if pause.is_none() => changed,
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => Ok(()),
             };
             if changed.is_err() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tollbook_schemas::alert::{Alert, AlertData, BudgetTold};
 use tollbook_schemas::event::Period;
-use tollbook_schemas::id::LedgerId;
+use tollbook_schemas::id::{LedgerId, ProjectId};
 
 use super::feed::OPERATOR;
 
@@ -66,6 +66,23 @@ pub(crate) fn data(alert: &Alert) -> Value {
         AlertData::WebhookDisabled { webhook, reason } => {
             json!({ "webhook": webhook.as_str(), "reason": reason.as_str() })
         }
+    }
+}
+
+/// The projects that an alert is about; none: it is the whole organization's.
+pub(crate) fn projects(data: &AlertData) -> Vec<&ProjectId> {
+    match data {
+        AlertData::BudgetWarning(told) | AlertData::BudgetReached(told) => vec![&told.project],
+        AlertData::SpendNotification { project, .. } => vec![project],
+        AlertData::KeyInvalidated { keys } => keys.iter().map(|(_, project, _, _)| project).collect(),
+        AlertData::BalanceLow { .. }
+        | AlertData::TierChanged { .. }
+        | AlertData::VoucherGranted { .. }
+        | AlertData::VoucherExpiring { .. }
+        | AlertData::VoucherExpired { .. }
+        | AlertData::RateLimitsScaled(_)
+        | AlertData::UsageQuarantined { .. }
+        | AlertData::WebhookDisabled { .. } => Vec::new(),
     }
 }
 

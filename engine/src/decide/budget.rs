@@ -5,6 +5,7 @@ use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{Enforcement, Event, Period, ProjectEvent};
 use tollbook_schemas::id::ProjectId;
 use tollbook_schemas::position::LogPosition;
+use tollbook_schemas::rejection::Rejection;
 use tollbook_schemas::time::Timestamp;
 
 use super::{Case, Decided, Refusable};
@@ -16,6 +17,10 @@ pub(super) fn set(
     enforcement: Option<Enforcement>,
 ) -> Refusable {
     let before = case.active_project(project)?.watch.budgets;
+    // A budget of nothing refuses everything, which is a way to pause a project.
+    if [daily, monthly].into_iter().flatten().any(Amount::is_negative) {
+        return Err(Rejection::AmountNotPositive);
+    }
     let enforcement = enforcement.unwrap_or(before.enforcement);
     let changed = before != Budgets { daily, monthly, enforcement };
     // From here it succeeds.
@@ -31,6 +36,9 @@ pub(super) fn set_notifications(
     monthly: &[Amount],
 ) -> Refusable {
     let before = &case.active_project(project)?.watch.notifications;
+    if daily.iter().chain(monthly).any(|amount| !amount.is_positive()) {
+        return Err(Rejection::AmountNotPositive);
+    }
     let rising = |amounts: &[Amount]| {
         let mut amounts = amounts.to_vec();
         amounts.sort_unstable();

@@ -61,7 +61,7 @@ pub(super) struct Books {
 impl Books {
     /// Notes a call that is sent for the first time.
     pub(super) fn book(&mut self, cell: Cell, model: &str, tokens: Tokens) {
-        let cost = MODELS.iter().find(|known| known.name == model).and_then(|model| cost(model, tokens));
+        let cost = cost_of_call(model, tokens);
         let one = Sums {
             requests: 1,
             input: tokens.input,
@@ -95,6 +95,11 @@ impl Books {
             (sent != booked).then(|| format!("{} sent {sent:?}, booked {booked:?}", cell.join(" ")))
         })
     }
+}
+
+/// What a call of a model that is on sale costs.
+pub(super) fn cost_of_call(model: &str, tokens: Tokens) -> Option<Decimal> {
+    MODELS.iter().find(|known| known.name == model).and_then(|model| cost(model, tokens))
 }
 
 /// Price per million times tokens, in plain decimal arithmetic.

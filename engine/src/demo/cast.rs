@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tollbook_schemas::id::{KeyId, OrgId, ProjectId};
-use tollbook_schemas::time::Timestamp;
+use tollbook_schemas::time::{Timestamp, Zone};
 
 use super::DemoError;
 use crate::cli::client::Caller;
@@ -33,6 +33,8 @@ pub(super) struct Role {
     creator: &'static str,
     zone: &'static str,
     projects: &'static [Part],
+    /// The balance below which it wants to be told; else the ledger's default.
+    balance_alert: Option<&'static str>,
     /// Minute of the hour and amount.
     pub(super) recharges: &'static [(i64, &'static str)],
 }
@@ -61,6 +63,7 @@ pub(super) const ROLES: [Role; 2] = [
             Part { name: "search", keys: &["query", "indexer"], share: 22, models: [90, 10, 0], cached: 10 },
             Part { name: "evals", keys: &["ci"], share: 8, models: [34, 33, 33], cached: 0 },
         ],
+        balance_alert: Some("15.00"),
         recharges: &[(0, "3.00"), (9, "2.00"), (16, "5.00"), (31, "10.00")],
     },
     Role {
@@ -78,6 +81,7 @@ pub(super) const ROLES: [Role; 2] = [
             },
             Part { name: "npc-dialog", keys: &["eu", "us"], share: 12, models: [55, 30, 15], cached: 20 },
         ],
+        balance_alert: None,
         recharges: &[(0, "10.00"), (24, "10.00"), (45, "80.00")],
     },
 ];
@@ -87,23 +91,26 @@ pub(super) const ROLES: [Role; 2] = [
 pub(super) struct Organization {
     pub(super) id: OrgId,
     pub(super) name: &'static str,
+    pub(super) zone: Zone,
     pub(super) projects: Vec<(ProjectId, &'static str)>,
 }
 
 /// A key as the ledger knows it; `organization` and `project` are places in their lists.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: KeyId,
+    pub(super) secret: String,
     pub(super) organization: usize,
     pub(super) project: usize,
 }
 
-/// Everybody, and the token with which usage is published for them.
-#[derive(Clone, Debug)]
+/// Everybody, and the tokens with which usage is published for them and admission is asked.
+#[derive(Clone)]
 pub(super) struct Cast {
     pub(super) organizations: Vec<Organization>,
     pub(super) keys: Vec<Key>,
     pub(super) publisher: String,
+    pub(super) gateway: String,
 }
 
 impl Cast {
@@ -131,10 +138,14 @@ impl Cast {
             keys.extend(of_it);
         }
         let ids: Vec<&str> = organizations.iter().map(|organization| organization.id.as_str()).collect();
-        let wanted = json!({ "name": "gateways", "scopes": ["publisher"], "organizations": ids });
-        let token = admin.write(Method::POST, "/v1/tokens", &wanted).await?;
-        let publisher = text(&token, "secret")?.to_owned();
-        Ok(Self { organizations, keys, publisher })
+        let token = async |name: &str, scope: &str| -> Result<String, DemoError> {
+            let wanted = json!({ "name": name, "scopes": [scope], "organizations": ids });
+            let token = admin.write(Method::POST, "/v1/tokens", &wanted).await?;
+            Ok(text(&token, "secret")?.to_owned())
+        };
+        let publisher = token("gateways, to publish", "publisher").await?;
+        let gateway = token("gateways, to ask", "gateway").await?;
+        Ok(Self { organizations, keys, publisher, gateway })
     }
 }
 
@@ -148,6 +159,11 @@ impl Role {
         });
         let registered = admin.write(Method::POST, "/v1/organizations", &body).await?;
         let id = id(&registered, OrgId::parse)?;
+        let zone = self.zone.parse().map_err(|_| missing(&registered, "time_zone"))?;
+        if let Some(threshold) = self.balance_alert {
+            let path = format!("/v1/organizations/{id}/balance-alert");
+            admin.write(Method::PUT, &path, &json!({ "threshold": threshold })).await?;
+        }
         let mut projects = Vec::new();
         let mut keys = Vec::new();
         for (number, part) in self.projects.iter().enumerate() {
@@ -158,11 +174,12 @@ impl Role {
             for name in part.keys {
                 let issued = admin.write(Method::POST, &path, &json!({ "name": name })).await?;
                 let id = self::id(&issued, KeyId::parse)?;
-                keys.push(Key { id, organization: place, project: number });
+                let secret = text(&issued, "secret")?.to_owned();
+                keys.push(Key { id, secret, organization: place, project: number });
             }
             projects.push((project, part.name));
         }
-        Ok((Organization { id, name: self.name, projects }, keys))
+        Ok((Organization { id, name: self.name, zone, projects }, keys))
     }
 
     /// Its projects, with how many keys each has.

@@ -42,9 +42,11 @@ impl Player<'_> {
         if counts != expected {
             return Err(DemoError::Differs(format!("counted {counts:?}, expected {expected:?}")));
         }
+        self.check_alerts()?;
         let mut total = Sums::default();
         booked.values().for_each(|sums| total.add(sums));
         self.stage.equal(&self.books, &total, booked.len());
+        self.stage.told_once(self.told.all());
         let digest = self.admin.get("/v1/digest", &[]).await?;
         self.stage.digest(text(&digest, "position")?, text(&digest, "digest")?);
         self.stage.next(&self.server, &self.token_file, &self.cast);

@@ -10,7 +10,9 @@ use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{Charged, Occurred, Usage};
 
 use super::DemoError;
+use super::alerts::Told;
 use super::books::{Books, money};
+use super::budget::{Course, Plan};
 use super::cast::{Cast, text};
 use super::script::{self, Call, GATEWAYS, GatewayId, Hour, Moment, UNPRICED};
 use super::show::{Settling, Stage, grouped};
@@ -30,17 +32,24 @@ const UNPRICED_CALLS: u64 = 24;
 /// Plays one hour.
 pub(super) struct Player<'a> {
     pub(super) stage: &'a Stage,
-    node: Node,
+    pub(super) node: Node,
     clock: Clock,
     pub(super) hour: Hour,
     pub(super) admin: Caller,
     publisher: Caller,
+    pub(super) gateway: Caller,
     pub(super) cast: Cast,
     /// Calls that were not made yet, the next one last.
     calls: Vec<Call>,
     gateways: Vec<Gateway>,
     tiers: Vec<Option<String>>,
     quarantined: usize,
+    /// How many vouchers were granted, and how often a tier changed, as recharges said.
+    pub(super) vouchers: u64,
+    pub(super) tier_changes: u64,
+    pub(super) plan: Option<Plan>,
+    pub(super) course: Course,
+    pub(super) told: Told,
     pub(super) books: Books,
     pub(super) server: String,
     pub(super) token_file: String,
@@ -89,6 +98,7 @@ impl<'a> Player<'a> {
         let cast = Cast::hire(&admin, hour.start).await?;
         stage.cast(&cast);
         let mut calls = script::calls(&hour, traffic, &cast);
+        let plan = Plan::of(&hour, &calls, &cast);
         calls.reverse();
         let gateways = GATEWAYS.iter().map(|(name, counts)| Gateway {
             name,
@@ -105,11 +115,17 @@ impl<'a> Player<'a> {
             clock,
             hour,
             publisher: Caller::new(&server, &cast.publisher),
+            gateway: Caller::new(&server, &cast.gateway),
             admin,
             calls,
             gateways: gateways.collect(),
             tiers: vec![None; cast.organizations.len()],
             quarantined: 0,
+            vouchers: 0,
+            tier_changes: 0,
+            plan,
+            course: Course::default(),
+            told: Told::default(),
             books: Books::default(),
             cast,
             server,
@@ -119,7 +135,9 @@ impl<'a> Player<'a> {
 
     /// Plays everything, and lets the clock run afterwards.
     pub(super) async fn play(&mut self) -> Result<(), DemoError> {
-        for (at, moment) in script::moments(&self.hour) {
+        self.set_budget().await?;
+        let raise_at = self.plan.as_ref().map(Plan::raise_at);
+        for (at, moment) in script::moments(&self.hour, raise_at) {
             self.hour.keep_pace(at).await;
             self.stage.progress(self.hour.seconds_to(at), at, &self.books.total);
             if moment == Moment::CycleEnd {
@@ -128,8 +146,15 @@ impl<'a> Player<'a> {
             self.clock.advance_to(at);
             match moment {
                 Moment::Recharge(organization, amount) => self.recharge(at, organization, amount).await?,
-                Moment::Tick => self.tick(at).await?,
-                Moment::CycleEnd => {}
+                Moment::Tick => {
+                    self.tick(at).await?;
+                    self.watch_budget(at).await?;
+                }
+                Moment::CycleEnd => {
+                    self.watch_budget(at).await?;
+                    self.tell_alerts().await?;
+                }
+                Moment::RaiseBudget => self.raise_budget(at).await?,
                 Moment::SendAgain(gateway) => self.send_again(at, gateway).await?,
                 Moment::Offline(gateway, minutes) => self.offline(at, gateway, minutes),
                 Moment::Online(gateway) => self.online(at, gateway).await?,
@@ -137,6 +162,8 @@ impl<'a> Player<'a> {
                 Moment::Conflict(gateway) => self.conflict(at, gateway).await?,
             }
         }
+        self.folded().await?;
+        self.tell_alerts().await?;
         self.clock.run();
         Ok(())
     }
@@ -144,6 +171,9 @@ impl<'a> Player<'a> {
     /// Gateways gather the calls made until `at`, and send what they have.
     async fn tick(&mut self, at: Timestamp) -> Result<(), DemoError> {
         while let Some(call) = self.calls.pop_if(|call| call.at < at) {
+            if !self.passes(at, &call).await? {
+                continue;
+            }
             let Some(usage) = self.record(&call)? else { continue };
             if let Some(gateway) = self.gateways.get_mut(call.gateway) {
                 gateway.gathered.push(usage);
@@ -228,6 +258,7 @@ impl<'a> Player<'a> {
             let line = format!("{} is granted {granted} USD, spent before its cash", organization.name);
             self.stage.tell(at, "voucher", &line);
             self.books.pay_in(place, granted);
+            self.vouchers = self.vouchers.saturating_add(1);
         }
         let tier = text(&answer, "balance/tier").ok().map(str::to_owned);
         if let Some(before) = self.tiers.get_mut(place)
@@ -237,6 +268,7 @@ impl<'a> Player<'a> {
             let to = tier.as_deref().unwrap_or("no tier");
             self.stage.tell(at, "tier", &format!("{}: {from} → {to}", organization.name));
             *before = tier;
+            self.tier_changes = self.tier_changes.saturating_add(1);
         }
         Ok(())
     }
@@ -277,7 +309,7 @@ impl<'a> Player<'a> {
     }
 
     /// Waits until everything that is in the log is applied.
-    async fn folded(&self) -> Result<(), DemoError> {
+    pub(super) async fn folded(&self) -> Result<(), DemoError> {
         for owner in self.node.owners() {
             let last = self.node.log().last(owner.partition()).await?;
             owner.wait_applied(last).await?;

@@ -89,6 +89,8 @@ pub(super) enum Moment {
     Unpriced(GatewayId),
     /// A gateway uses an id twice for different calls.
     Conflict(GatewayId),
+    /// The project that spent its budget gets a larger one.
+    RaiseBudget,
 }
 
 /// Minute of the hour, and what goes wrong then. No accident, no ledger.
@@ -105,7 +107,7 @@ const ACCIDENTS: [(i64, Moment); 9] = [
 ];
 
 /// Everything that happens, in order.
-pub(super) fn moments(hour: &Hour) -> Vec<(Timestamp, Moment)> {
+pub(super) fn moments(hour: &Hour, raise_at: Option<Timestamp>) -> Vec<(Timestamp, Moment)> {
     let minute = |minute: i64| hour.start.plus_seconds(minute.saturating_mul(60));
     let mut moments: Vec<(Timestamp, Moment)> =
         ACCIDENTS.iter().map(|(at, moment)| (minute(*at), *moment)).collect();
@@ -125,6 +127,7 @@ pub(super) fn moments(hour: &Hour) -> Vec<(Timestamp, Moment)> {
         moments.push((at, Moment::CycleEnd));
         end = lag.last_boundary(at.plus_nanos(-1));
     }
+    moments.extend(raise_at.map(|at| (at, Moment::RaiseBudget)));
     moments.sort_unstable();
     moments
 }
@@ -185,7 +188,7 @@ mod tests {
         for start in [0, 1, 599, 600, 3_599] {
             let start = Timestamp::from_seconds(1_790_000_000 + start);
             let hour = Hour { start, end: start.plus_seconds(HOUR_SECONDS), pace: None };
-            let moments = moments(&hour);
+            let moments = moments(&hour, None);
             let ends: Vec<usize> =
                 (0..moments.len()).filter(|at| moments[*at].1 == Moment::CycleEnd).collect();
             assert_eq!(ends.len(), 6);

@@ -131,7 +131,8 @@ impl Stage {
     /// Something happened.
     pub(super) fn tell(&self, at: Timestamp, what: &str, text: &str) {
         let ink = match what {
-            "recharge" | "voucher" | "tier" => Ink::Green,
+            "recharge" | "voucher" | "tier" | "raised" => Ink::Green,
+            "alert" => Ink::Bold,
             _ => Ink::Yellow,
         };
         let what = self.paint(ink, &format!("{what:<11}"));
@@ -226,6 +227,12 @@ impl Stage {
         ));
     }
 
+    /// Every alert had its one cause.
+    pub(super) fn told_once(&self, alerts: u64) {
+        let check = self.paint(Ink::Green, "✓");
+        self.say(&format!("{check} {} alerts were raised, once each", grouped(alerts)));
+    }
+
     /// What any other fold of the same log must come to.
     pub(super) fn digest(&self, position: &str, digest: &str) {
         self.say(&format!("{} state at {position}: {digest}", self.paint(Ink::Green, "✓")));
@@ -271,7 +278,7 @@ fn sums_row(sums: &Sums, mut row: Value) -> Value {
 }
 
 /// `12:34:56`, in UTC.
-fn clock_time(at: Timestamp) -> String {
+pub(super) fn clock_time(at: Timestamp) -> String {
     at.to_jiff().strftime("%H:%M:%S").to_string()
 }
 

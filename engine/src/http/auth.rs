@@ -200,6 +200,12 @@ impl Caller {
         }
     }
 
+    /// Whether its token still works: of what goes on for longer than a request.
+    pub(super) fn works(&self, node: &Node) -> bool {
+        let Some(token) = &self.rights.token else { return true };
+        node.owners().next().is_some_and(|owner| owner.tokens().contains_key(token))
+    }
+
     /// What tells its idempotency keys apart from other callers', and from those for other members.
     pub(super) fn scope_name(&self) -> String {
         let token = self.rights.token.as_ref().map_or("admin", TokenId::as_str);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
-    DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName, MovementId,
-    OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName,
+    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
 };
 use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;
@@ -99,6 +99,7 @@ ids! {
     MovementId = "MovementId", "a refund, a reversal or an adjustment";
     InvoiceId = "InvoiceId", "an invoice or credit note";
     TokenId = "TokenId", "a service token, not its secret";
+    AlertId = "AlertId", "an alert";
     LeaseId = "LeaseId", "what an admitted request has reserved";
 }
 

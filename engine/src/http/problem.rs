@@ -8,6 +8,7 @@ use serde_json::Value;
 use tollbook_schemas::rejection::{Rejection, RejectionKind};
 
 use super::shape::{IfAny, Out, answer};
+use crate::alerts::feed::AlertFeedError;
 use crate::contacts::ContactError;
 use crate::ingress::IngressError;
 use crate::log::{AppendError, ReadError};
@@ -129,6 +130,12 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "usage_not_booked", "A rule says no", detail)
     }
 
+    /// A subscription to an alert stream that there is not, as the log is embedded: 422.
+    pub(crate) fn no_alert_stream() -> Self {
+        let detail = "the log is embedded, so there is no JetStream stream to subscribe to; read GET /v1/alerts or follow GET /v1/alerts/stream, which resume by sequence";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_alert_stream", "A rule says no", detail)
+    }
+
     /// A body of a kind that is not taken here: 415.
     pub(crate) fn media_type(detail: impl Into<String>) -> Self {
         Self::new(
@@ -233,6 +240,12 @@ impl From<TraceError> for Problem {
             TraceError::Log(error) => error.into(),
             TraceError::Read(reason) => Self::internal(reason),
         }
+    }
+}
+
+impl From<AlertFeedError> for Problem {
+    fn from(error: AlertFeedError) -> Self {
+        Self::unavailable("alert_feed_unavailable", error.to_string())
     }
 }
 

@@ -25,6 +25,7 @@ use crate::alerts::embedded::EmbeddedFeed;
 use crate::alerts::feed::{AlertFeed, AlertFeedError};
 use crate::alerts::jetstream::JetStreamFeed;
 use crate::alerts::publisher::Publisher;
+use crate::alerts::subscribers::{Subscribers, Subscriptions};
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
@@ -34,7 +35,7 @@ use crate::ingress::Ingress;
 use crate::lease::{LeaseError, Leases};
 use crate::ledger::{self, Ledger, LedgerError};
 use crate::log::embedded::{self, Embedded};
-use crate::log::jetstream::{self, JetStream};
+use crate::log::jetstream::{self, Beside, JetStream};
 use crate::log::{EventLog, ReadError};
 use crate::owner::{CommandError, Owner, OwnerError, OwnerHandle, Parts, told};
 use crate::side::files::Files;
@@ -159,7 +160,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let (log, jetstream, side, partitions) = opened?;
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
-    let alerts = open_feed(&settings, &log, jetstream.as_ref(), &ledger).await?;
+    let (alerts, stream) = open_feed(&settings, &log, jetstream.as_ref(), &ledger).await?;
     let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
@@ -209,6 +210,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         owners.push((handle, view));
     }
     tokio::spawn(sweep(admissions.clone(), stopped.clone()));
+    let subscriptions = subscribe(stream, owners.first().map(|(first, _)| first), &stopped, &mut tasks);
     let ingress = Ingress::start(&log, &writers, &clock);
     take_over(&log, jetstream.as_ref(), &owners, &settings, writer, &stopped, &mut tasks).await?;
     let shared = Shared {
@@ -218,6 +220,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         clock,
         contacts,
         alerts,
+        subscriptions,
         ingress,
         owners,
         ids: readers,
@@ -261,20 +264,37 @@ async fn open_log(settings: &Settings) -> Result<Opened, StartError> {
     }
 }
 
-/// The alert feed beside the log. Blocks on the embedded one: nothing else runs yet.
+/// The alert feed beside the log, and its stream if it is one. Blocks on the embedded feed: nothing else runs yet.
 async fn open_feed(
     settings: &Settings,
     log: &Arc<dyn EventLog>,
     jetstream: Option<&JetStream>,
     ledger: &Ledger,
-) -> Result<Arc<dyn AlertFeed>, StartError> {
+) -> Result<(Arc<dyn AlertFeed>, Option<Beside>), StartError> {
     match jetstream {
-        Some(jetstream) => Ok(JetStreamFeed::open(jetstream, ledger.id.clone()).await?),
+        Some(jetstream) => {
+            let feed = JetStreamFeed::open(jetstream, ledger.id.clone()).await?;
+            let stream = feed.stream().clone();
+            Ok((feed, Some(stream)))
+        }
         None => {
             let directory = settings.data.join("log").join("alerts");
-            Ok(Arc::new(EmbeddedFeed::open(&directory, log.clone(), ledger.id.clone())?))
+            let feed = EmbeddedFeed::open(&directory, log.clone(), ledger.id.clone())?;
+            Ok((Arc::new(feed), None))
         }
     }
+}
+
+/// Has the first partition's owner make and remove subscribers' consumers, where there is a stream.
+fn subscribe(
+    stream: Option<Beside>,
+    owner: Option<&OwnerHandle>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<Result<(), OwnerError>>,
+) -> Option<watch::Receiver<Subscriptions>> {
+    let (subscribers, made) = Subscribers::new(owner?.clone(), stream?);
+    tasks.spawn(subscribers.run(stopped.clone()));
+    Some(made)
 }
 
 /// Alerts of a log that is lost would be taken for those of the entries that come in its place.

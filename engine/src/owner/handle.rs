@@ -133,6 +133,7 @@ pub(super) struct Published {
     journal: watch::Sender<Journal>,
     erasures: watch::Sender<()>,
     months: watch::Sender<()>,
+    alerted: watch::Sender<Position>,
 }
 
 /// What others watch.
@@ -144,6 +145,7 @@ pub(super) struct Watched {
     journal: watch::Receiver<Journal>,
     erasures: watch::Receiver<()>,
     months: watch::Receiver<()>,
+    alerted: watch::Receiver<Position>,
 }
 
 impl Published {
@@ -154,6 +156,7 @@ impl Published {
         let (journal, journal_watch) = watch::channel(Arc::new(state.config().journal.clone()));
         let (erasures, erasures_watch) = watch::channel(());
         let (months, months_watch) = watch::channel(());
+        let (alerted, alerted_watch) = watch::channel(Position::ZERO);
         let watched = Watched {
             applied: applied_watch,
             role: role_watch,
@@ -161,8 +164,9 @@ impl Published {
             journal: journal_watch,
             erasures: erasures_watch,
             months: months_watch,
+            alerted: alerted_watch,
         };
-        (Self { applied, role, tokens, journal, erasures, months }, watched)
+        (Self { applied, role, tokens, journal, erasures, months, alerted }, watched)
     }
 
     pub(super) fn publish(&self, state: &State) {
@@ -188,6 +192,11 @@ impl Published {
     /// Months are closed, as State says.
     pub(super) fn months_closed(&self) {
         self.months.send_replace(());
+    }
+
+    /// The entry at `position` caused alerts, which go to the views with it.
+    pub(super) fn alerted(&self, position: Position) {
+        self.alerted.send_replace(position);
     }
 }
 
@@ -290,9 +299,9 @@ impl OwnerHandle {
         *self.viewed.borrow()
     }
 
-    /// Changes with every write to the views.
-    pub(crate) fn views(&self) -> watch::Receiver<Position> {
-        self.viewed.clone()
+    /// The last entry that caused alerts, of those applied since the start. They are in the view once it holds that.
+    pub(crate) fn alerted(&self) -> watch::Receiver<Position> {
+        self.watched.alerted.clone()
     }
 
     /// What this process is to the partition now.

@@ -54,12 +54,18 @@ impl Organization {
         }
     }
 
-    /// Another default threshold holds: for whoever has none of its own the same as setting it.
-    pub(crate) fn default_threshold_changed(&self, default: Option<Amount>) -> Option<BalanceAlert> {
+    /// Another default threshold holds: for whoever has none of its own the same as setting it. Whether that makes a
+    /// difference.
+    pub(crate) fn default_threshold_changes(&self, default: Option<Amount>) -> bool {
         let alert = &self.balance_alert;
-        let armed =
-            alert.threshold.is_none() && default.is_some() && self.purse.highest_recharge().is_positive();
-        (armed && !alert.armed).then(|| BalanceAlert { armed, ..alert.clone() })
+        let low = default.is_some_and(|default| self.purse.available() < default);
+        let armed = default.is_some() && (!low || self.purse.highest_recharge().is_positive());
+        alert.threshold.is_none() && default.is_some() && (armed != alert.armed || (armed && low))
+    }
+
+    /// Another threshold was set: who has recharged is told at once that the balance is below it already (R7.1).
+    pub(crate) fn threshold_set(&mut self) {
+        self.balance_alert.armed = self.purse.highest_recharge().is_positive();
     }
 
     pub(super) fn apply_webhook(&mut self, event: &WebhookEvent, at: At) {

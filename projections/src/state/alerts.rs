@@ -96,16 +96,11 @@ impl State {
         let default = self.common.config.defaults.balance_alert_threshold;
         for slot in 0..self.slots.len() {
             let Some(organization) = self.at_slot(slot) else { continue };
-            let watched = organization.default_threshold_changed(default);
-            let own = organization.balance_alert.threshold.is_some();
-            if own || (watched.is_none() && !organization.balance_alert.armed) {
-                continue;
+            if organization.default_threshold_changes(default) {
+                let organization = self.change(slot);
+                organization.threshold_set();
+                organization.watch_balance(default, at, effects);
             }
-            let organization = self.change(slot);
-            if let Some(watched) = watched {
-                organization.balance_alert = watched;
-            }
-            organization.watch_balance(default, at, effects);
         }
     }
 

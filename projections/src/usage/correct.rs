@@ -200,8 +200,7 @@ impl State {
         cells.at(place).ok_or(Corrupt::CountOutOfRange)?.add(&cell)?;
         spend(organization, &project, record.day, cell.cost)?;
         let lag = (at_once, delay_seconds);
-        organization.consumed((&project, today), lag, writing.at, writing.effects)?;
-        if !at_once {
+        if organization.consumed((&project, today), lag, writing.at, writing.effects)? {
             self.note_pending(slot);
         }
         Ok(())

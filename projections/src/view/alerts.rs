@@ -35,6 +35,17 @@ impl View {
         self.rows(from, key::alerts(organization, 1), limit)
     }
 
+    /// The same, of entries after a position.
+    pub fn alerts_after(
+        &self,
+        organization: Option<&OrgId>,
+        position: Position,
+        limit: usize,
+    ) -> Result<Vec<Alert>, ViewError> {
+        let from = key::alerts_from(organization, position.next());
+        self.rows(from, key::alerts(organization, 1), limit)
+    }
+
     /// Alerts that may still have to leave, in the order of the log, at most `limit`.
     pub fn outgoing(&self, limit: usize) -> Result<Vec<Alert>, ViewError> {
         self.rows(b"x".to_vec(), b"y".to_vec(), limit)

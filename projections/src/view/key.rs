@@ -141,6 +141,11 @@ pub(super) fn alerts(organization: Option<&OrgId>, end: u8) -> Vec<u8> {
     [b"l", organization.map_or("", OrgId::as_str).as_bytes(), &[end]].concat()
 }
 
+/// Alerts of entries from a position on.
+pub(super) fn alerts_from(organization: Option<&OrgId>, position: Position) -> Vec<u8> {
+    [&alerts(organization, 0), position.0.to_be_bytes().as_slice()].concat()
+}
+
 /// In the order in which they were raised.
 pub(super) fn alert_at(
     organization: Option<&OrgId>,
@@ -148,9 +153,8 @@ pub(super) fn alert_at(
     kind: AlertKind,
     number: u32,
 ) -> Vec<u8> {
-    let position = position.0.to_be_bytes();
     let number = number.to_be_bytes();
-    [&alerts(organization, 0), position.as_slice(), kind.code().as_bytes(), &[0], &number].concat()
+    [&alerts_from(organization, position), kind.code().as_bytes(), &[0], &number].concat()
 }
 
 pub(super) fn alert(alert: &Alert) -> Vec<u8> {
