@@ -37,7 +37,9 @@ pub struct BudgetStanding {
 /// What strict enforcement needs to go on by itself when a period ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strict {
-    /// What was consumed of the period after: usage may be recorded a little before it occurs.
+    /// The first day of the period after: a zone may leave one out.
+    pub next: Day,
+    /// What was consumed of that: usage may be recorded a little before it occurs.
     pub ahead: Amount,
     /// When that ends.
     pub until: Timestamp,
@@ -108,7 +110,6 @@ impl BudgetStanding {
         for period in PERIODS {
             let Some(limit) = budgets.limit(period) else { continue };
             let starts = period.first_day(today);
-            let next = after(period, starts);
             let stop = |day| known.watch.stop(&known.spend, period, calendar, day);
             let settled = |starts, stop: Stop| Self {
                 period,
@@ -122,8 +123,10 @@ impl BudgetStanding {
             match budgets.enforcement {
                 Enforcement::Settled if limit.is_positive() => {
                     found.extend(stop(today).map(|stop| settled(starts, stop)));
-                    // What was settled ahead of its day refuses from its beginning.
-                    found.extend(stop(next).map(|stop| settled(next, stop)));
+                    // What was settled ahead of its day refuses from its beginning, and a zone may leave a day out.
+                    let next = after(period, starts);
+                    let ahead = [next, after(period, next)].into_iter();
+                    found.extend(ahead.filter_map(|starts| Some(settled(starts, stop(starts)?))));
                 }
                 // A budget of nothing refuses whatever was spent.
                 Enforcement::Settled => found.push(match stop(today) {
@@ -141,9 +144,13 @@ impl BudgetStanding {
                 Enforcement::Strict => {
                     let same = before.iter().find(|known| known.period == period && known.starts == starts);
                     let consumed = |day| known.spend.consumed(period, day).unwrap_or(Amount::MAX);
-                    let (resets_at, until) = match same.and_then(|same| Some((same, same.strict?))) {
-                        Some((same, strict)) => (same.resets_at, strict.until),
-                        None => (period.ends(calendar, today), period.ends(calendar, next)),
+                    let (resets_at, next, until) = match same.and_then(|same| Some((same, same.strict?))) {
+                        Some((same, strict)) => (same.resets_at, strict.next, strict.until),
+                        None => {
+                            let resets_at = period.ends(calendar, today);
+                            let next = period.first_day(calendar.day(resets_at));
+                            (resets_at, next, period.ends(calendar, next))
+                        }
                     };
                     found.push(Self {
                         period,
@@ -151,7 +158,7 @@ impl BudgetStanding {
                         spent: consumed(today),
                         starts,
                         resets_at,
-                        strict: Some(Strict { ahead: consumed(next), until }),
+                        strict: Some(Strict { next, ahead: consumed(next), until }),
                         breach: stop(today).map(|stop| KnownBreach::of(&stop, recorded_at)),
                     });
                 }
