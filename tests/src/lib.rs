@@ -25,6 +25,7 @@ pub mod script;
 pub mod nats;
 pub mod nginx;
 pub mod python;
+pub mod sse;
 pub mod system;
 
 /// How often [`eventually`] looks; the only sleep in the tests.

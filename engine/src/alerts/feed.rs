@@ -87,8 +87,9 @@ pub(super) fn event(ledger: &LedgerId, alert: &Alert) -> Bytes {
 
 /// What was raised, durable, in order. What was answered is durable.
 pub trait AlertFeed: Send + Sync + fmt::Debug {
-    /// Raises alerts that were not raised yet, and says how many those were. Of each subject they must come in the order
-    /// of the log and without any left out, here and in every call before. Errors: some may be raised and some not.
+    /// Raises alerts that were not raised yet, and says how many those were. They must come in the order of the log and
+    /// without any left out, here and in every call before; an organization's come in that order in the feed. Errors: some
+    /// may be raised and some not.
     fn raise(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<usize, AlertFeedError>>;
 
     /// The last alert's sequence; 0 while there is none.

@@ -1,12 +1,13 @@
 //! The alert feed on JetStream: the stream `TOLLBOOK_ALERTS`, a message per alert.
 //!
 //! ```text
-//! raise ─> by subject, one after another ─> publish, expecting the subject's last ─> stored
-//!            a few dozen subjects at once        │ conflict, no answer
-//!                                                └─> read the last back: raised by now, or again
+//! raise ─> by organization, one after another ─> publish, expecting the subject's last ─> stored
+//!            a few dozen of them at once              │ conflict, no answer
+//!                                                     └─> read the last back: raised by now, or again
 //! ```
 //!
-//! Never by message ids, which hold for a window only, and never two of a subject in flight.
+//! Never by message ids, which hold for a window only, and never two of a subject in flight. Of an organization none at all
+//! are, so that its alerts come in the order of the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tollbook_schemas::alert::{Alert, AlertPlace};
-use tollbook_schemas::id::LedgerId;
+use tollbook_schemas::id::{LedgerId, OrgId};
 use tollbook_schemas::position::{PartitionId, Position};
 
 use super::feed::{AlertFeed, AlertFeedError, Raised, event};
@@ -35,7 +36,7 @@ const SUBJECTS: &str = "tollbook.alerts.>";
 /// Bucket of how far everything was raised, by partition.
 const MARKS: &str = "TOLLBOOK_ALERT_MARKS";
 
-/// Subjects published to at once: enough to share the server's syncs, too few to keep the log's entries waiting.
+/// Organizations whose alerts are published at once: enough to share the server's syncs, too few to keep the log's entries waiting.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// Messages read at once.
@@ -128,13 +129,13 @@ impl JetStreamFeed {
         });
     }
 
-    /// Raises alerts of many subjects.
+    /// Raises alerts of many organizations.
     async fn raise_all(&self, alerts: Vec<Alert>) -> Result<usize, AlertFeedError> {
-        let mut raising = stream::iter(by_subject(alerts))
-            .map(|(subject, alerts)| self.raise_of(subject, alerts))
+        let mut raising = stream::iter(by_organization(alerts))
+            .map(|(_, alerts)| self.raise_each(alerts))
             .buffer_unordered(IN_FLIGHT_MAX);
         let (mut new, mut failed) = (0_usize, None);
-        // To the end in any case: what is wrong with one subject must not keep others waiting.
+        // To the end in any case: what is wrong with one of them must not keep others waiting.
         while let Some(raised) = raising.next().await {
             match raised {
                 Ok(raised) => new = new.saturating_add(raised),
@@ -144,11 +145,11 @@ impl JetStreamFeed {
         failed.map_or(Ok(new), Err)
     }
 
-    /// Raises alerts of one subject, in their order; how many were new.
-    async fn raise_of(&self, subject: String, alerts: Vec<Alert>) -> Result<usize, AlertFeedError> {
+    /// Raises alerts in their order; how many were new.
+    async fn raise_each(&self, alerts: Vec<Alert>) -> Result<usize, AlertFeedError> {
         let mut new = 0_usize;
         for alert in alerts {
-            if self.raise_one(&subject, &alert).await? {
+            if self.raise_one(&alert.subject(), &alert).await? {
                 new = new.saturating_add(1);
                 metrics::alert_raised(alert.kind());
             }
@@ -222,13 +223,13 @@ async fn look(feed: std::sync::Weak<JetStreamFeed>) {
     }
 }
 
-/// Alerts by subject, each in their order.
-fn by_subject(alerts: Vec<Alert>) -> BTreeMap<String, Vec<Alert>> {
-    let mut subjects: BTreeMap<String, Vec<Alert>> = BTreeMap::new();
+/// Alerts by organization, each one's in their order.
+fn by_organization(alerts: Vec<Alert>) -> BTreeMap<Option<OrgId>, Vec<Alert>> {
+    let mut organizations: BTreeMap<_, Vec<Alert>> = BTreeMap::new();
     for alert in alerts {
-        subjects.entry(alert.subject()).or_default().push(alert);
+        organizations.entry(alert.organization.clone()).or_default().push(alert);
     }
-    subjects
+    organizations
 }
 
 impl AlertFeed for JetStreamFeed {
