@@ -110,6 +110,10 @@ enum Command {
     QuantityLimits(manage::Family<manage::QuantityCommand>),
     /// Every account's balance, over all organizations
     TrialBalance(manage::Alone<manage::TrialBalanceArgs>),
+    /// Webhooks of organizations, to which their alerts are sent
+    Webhook(manage::Family<manage::WebhookCommand>),
+    /// What became of alerts on their way; sending them again
+    Delivery(manage::Family<manage::DeliveryCommand>),
     /// Service tokens
     Token(manage::Family<manage::TokenCommand>),
     /// Measure this machine: folding, appending, ingesting
@@ -203,6 +207,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Log(command) => Ok(command.run().await?),
         Command::QuantityLimits(command) => Ok(command.run().await?),
         Command::TrialBalance(command) => Ok(command.run().await?),
+        Command::Webhook(command) => Ok(command.run().await?),
+        Command::Delivery(command) => Ok(command.run().await?),
         Command::Token(command) => Ok(command.run().await?),
         Command::Bench(command) => Ok(bench::run(command).await?),
     }

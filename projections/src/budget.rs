@@ -299,12 +299,7 @@ impl Watch {
     }
 
     /// Consumption was settled.
-    fn settled(
-        &mut self,
-        spend: &ProjectSpend,
-        look: Look<'_>,
-        seen: &mut Seen,
-    ) -> Result<(), Corrupt> {
+    fn settled(&mut self, spend: &ProjectSpend, look: Look<'_>, seen: &mut Seen) -> Result<(), Corrupt> {
         for period in PERIODS {
             self.tell_amounts(period, spend.settled(period, look.today), look, seen);
             let Some(limit) = self.budgets.limit(period) else { continue };
@@ -324,12 +319,7 @@ impl Watch {
     }
 
     /// Ends breaches of periods that are over; everything that came for these by now is in `spend`, settled or not.
-    fn end_periods(
-        &mut self,
-        spend: &ProjectSpend,
-        look: Look<'_>,
-        seen: &mut Seen,
-    ) -> Result<(), Corrupt> {
+    fn end_periods(&mut self, spend: &ProjectSpend, look: Look<'_>, seen: &mut Seen) -> Result<(), Corrupt> {
         let over: Vec<(Period, Day)> = self
             .breaches
             .iter()
@@ -371,7 +361,8 @@ impl Watch {
             }
             let Some(limit) = limit else { continue };
             self.cross(period, limit, spent, look);
-            let waits = |breach: &Breach| breach.visible.is_none_or(|visible| look.at.recorded_at < visible.at);
+            let waits =
+                |breach: &Breach| breach.visible.is_none_or(|visible| look.at.recorded_at < visible.at);
             if let Some(breach) = self.breach_mut(period, starts)
                 && is_reached(limit, compared)
                 && waits(breach)
@@ -551,8 +542,7 @@ fn reached(limit: Amount, spent: Amount) -> u8 {
     let hundredths = |amount: Amount, count: u8| amount.units().saturating_mul(count.into());
     if is_reached(limit, spent) {
         REACHED_PERCENT
-    } else if limit.is_positive()
-        && hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT)
+    } else if limit.is_positive() && hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT)
     {
         WARNING_PERCENT
     } else {

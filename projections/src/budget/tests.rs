@@ -167,8 +167,7 @@ fn r6_3_a_budget_is_crossed_seen_at_the_close_and_over_with_its_day() {
     shop.book("2026-11-20T10:07:00Z", "2");
     assert_eq!(shop.stop(Daily), None, "nothing of it is settled");
     shop.close("2026-11-20T10:10:00Z");
-    let visible =
-        Visible { from: Position(5), at: time("2026-11-20T10:10:00Z"), spent: amount("12") };
+    let visible = Visible { from: Position(5), at: time("2026-11-20T10:10:00Z"), spent: amount("12") };
     assert_eq!(shop.watch.breaches(), [Breach { visible: Some(visible), ..crossed.clone() }]);
     let stop = Stop {
         period: Daily,

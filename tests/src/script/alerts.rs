@@ -74,8 +74,9 @@ pub fn alert_word(alert: &Alert) -> String {
         AlertData::VoucherExpiring { left, expires_at, .. } => format!("{left}/{expires_at}"),
         AlertData::VoucherExpired { lost, .. } => lost.to_string(),
         AlertData::KeyInvalidated { keys } => {
-            let keys =
-                keys.iter().map(|(key, _, _, why)| format!("{}:{}", bare(key.as_str()), revocation_name(*why)));
+            let keys = keys
+                .iter()
+                .map(|(key, _, _, why)| format!("{}:{}", bare(key.as_str()), revocation_name(*why)));
             keys.collect::<Vec<_>>().join(",")
         }
         AlertData::RateLimitsScaled(scale) => {
@@ -123,7 +124,8 @@ impl Run {
                 let watch = &self.project(given).watch;
                 // One that nobody knows of any more is asked for too.
                 let breach = watch.breaches().iter().rfind(|breach| breach.period == period);
-                let from = breach.and_then(|breach| breach.visible).map_or(Position::ZERO, |known| known.from);
+                let from =
+                    breach.and_then(|breach| breach.visible).map_or(Position::ZERO, |known| known.from);
                 let visible_from = LogPosition { partition: PARTITION, position: from };
                 (3, OrganizationCommand::NoteBudgetRefusal { project, period, visible_from, refused_at })
             }
@@ -142,8 +144,7 @@ impl Run {
             "default-alert" => {
                 given.done(1);
                 let before = self.ledger.state.config().defaults;
-                let defaults =
-                    Defaults { balance_alert_threshold: optional(given.word(0)), ..before };
+                let defaults = Defaults { balance_alert_threshold: optional(given.word(0)), ..before };
                 self.decide(&Command::Config(ConfigCommand::SetDefaults(defaults)))
             }
             "stop" => {
@@ -167,8 +168,13 @@ impl Run {
             "alerts" => {
                 given.done(1);
                 let of = Some(given.word(0)).filter(|name| *name != "-").map(org);
-                let mine: Vec<_> =
-                    self.ledger.alerts.iter().filter(|alert| alert.organization == of).map(alert_word).collect();
+                let mine: Vec<_> = self
+                    .ledger
+                    .alerts
+                    .iter()
+                    .filter(|alert| alert.organization == of)
+                    .map(alert_word)
+                    .collect();
                 let asked = self.told.insert(of, mine.len()).unwrap_or_default();
                 list(mine.into_iter().skip(asked).collect())
             }
@@ -193,7 +199,8 @@ impl Run {
     /// Breaches of a project in the order in which they ended, and then those that have not.
     fn breaches(&self, given: &Words<'_>) -> Vec<(Breach, Option<EndedBreach>)> {
         let whose = (org(given.word(0)), project(given.word(1)));
-        let ended = self.ledger.breaches.iter().filter(|(of, project, _)| (of, project) == (&whose.0, &whose.1));
+        let ended =
+            self.ledger.breaches.iter().filter(|(of, project, _)| (of, project) == (&whose.0, &whose.1));
         let ended = ended.map(|(_, _, over)| (over.breach.clone(), Some(over.clone())));
         let open = self.project(given).watch.breaches().iter().map(|breach| (breach.clone(), None));
         ended.chain(open).collect()
@@ -211,10 +218,8 @@ impl Run {
 
     fn breach(&self, given: &Words<'_>, of: Option<Day>) -> Given {
         let period = period(given.word(2));
-        let wanted =
-            |breach: &Breach| breach.period == period && of.is_none_or(|day| breach.starts == day);
-        let Some((breach, over)) =
-            self.breaches(given).into_iter().rfind(|(breach, _)| wanted(breach))
+        let wanted = |breach: &Breach| breach.period == period && of.is_none_or(|day| breach.starts == day);
+        let Some((breach, over)) = self.breaches(given).into_iter().rfind(|(breach, _)| wanted(breach))
         else {
             return words("none");
         };
