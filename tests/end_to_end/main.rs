@@ -20,6 +20,7 @@ mod budgets;
 mod commands;
 mod corrections;
 mod customer;
+mod delivery;
 mod events;
 mod export;
 mod idempotency;

@@ -83,6 +83,11 @@ impl Receivers {
         format!("http://127.0.0.1:{}{path}", self.http)
     }
 
+    /// Everything that was posted to a path so far.
+    pub async fn any_calls(&self, path: &str) -> Vec<Value> {
+        self.seen("calls").await.into_iter().filter(|call| call["path"] == path).collect()
+    }
+
     async fn seen(&self, what: &str) -> Vec<Value> {
         let seen: Value =
             self.client.get(self.url("/control/log")).send().await.unwrap().json().await.unwrap();

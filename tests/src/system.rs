@@ -25,6 +25,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct SystemBuilder {
     data: Option<PathBuf>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl SystemBuilder {
@@ -37,6 +38,12 @@ impl SystemBuilder {
     /// A further argument of `serve`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -83,7 +90,15 @@ impl SystemBuilder {
     fn prepare(self) -> System {
         let directory = TempDir::with_prefix("tollbook-system-").unwrap();
         let data = self.data.unwrap_or_else(|| directory.path().join("data"));
-        System { directory, data, args: self.args, api: Api::nowhere(), child: None, starts: 0 }
+        System {
+            directory,
+            data,
+            args: self.args,
+            env: self.env,
+            api: Api::nowhere(),
+            child: None,
+            starts: 0,
+        }
     }
 }
 
@@ -95,6 +110,7 @@ pub struct System {
     directory: TempDir,
     data: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
     starts: usize,
 }
@@ -231,6 +247,7 @@ impl System {
             .args(["--log-json", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -83,7 +83,7 @@ class Receiver(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         with lock:
             calls.append({"path": self.path, "headers": headers, "body": body.decode()})
-        nth, kind = count(self.path), self.path.split("/")[1]
+        nth, kind = count((self.path, headers.get("webhook-id"))), self.path.split("/")[1]
         if kind == "hang":
             time.sleep(30)
         elif kind == "gone":
