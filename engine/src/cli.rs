@@ -115,6 +115,10 @@ enum Command {
     Alerts(manage::AlertsArgs),
     /// Subscriptions to the alert stream on JetStream
     AlertSubscription(manage::Family<manage::AlertSubscriptionCommand>),
+    /// Webhooks of organizations, to which their alerts are sent
+    Webhook(manage::Family<manage::WebhookCommand>),
+    /// What became of alerts on their way; sending them again
+    Delivery(manage::Family<manage::DeliveryCommand>),
     /// Service tokens
     Token(manage::Family<manage::TokenCommand>),
     /// Measure this machine: folding, appending, ingesting
@@ -210,6 +214,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::TrialBalance(command) => Ok(command.run().await?),
         Command::Alerts(command) => Ok(command.run().await?),
         Command::AlertSubscription(command) => Ok(command.run().await?),
+        Command::Webhook(command) => Ok(command.run().await?),
+        Command::Delivery(command) => Ok(command.run().await?),
         Command::Token(command) => Ok(command.run().await?),
         Command::Bench(command) => Ok(bench::run(command).await?),
     }

@@ -20,6 +20,7 @@ pub mod months;
 
 pub mod oracle;
 pub mod people;
+pub mod receivers;
 pub mod script;
 
 pub mod nats;

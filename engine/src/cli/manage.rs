@@ -21,6 +21,7 @@ mod tests;
 mod tokens;
 mod usage;
 mod vouchers;
+mod webhooks;
 
 use std::fmt;
 use std::io;
@@ -52,6 +53,7 @@ pub(super) use self::statement::{InvoiceCommand, StatementArgs};
 pub(super) use self::tokens::TokenCommand;
 pub(super) use self::usage::{SpendArgs, UsageCommand};
 pub(super) use self::vouchers::{VoucherCommand, VoucherPolicyCommand};
+pub(super) use self::webhooks::{DeliveryCommand, WebhookCommand};
 use super::client::{ClientArgs, ClientError, SERVER};
 use super::refusal::BadItems;
 

@@ -461,3 +461,31 @@ fn alert_subscriptions() {
     check("show mail", &format!("GET {path}/mail"), "");
     check("remove mail", &format!("DELETE {path}/mail"), "{}");
 }
+
+#[test]
+fn webhooks() {
+    let check = check::<WebhookCommand>;
+    let webhooks = "/v1/organizations/org_1/webhooks";
+    let url = "https://hooks.example.com/x";
+    check(&format!("create org_1 {url}"), &format!("POST {webhooks}"), &format!(r#"{{"url":"{url}"}}"#));
+    check("list org_1 --limit 2", &format!("GET {webhooks}?limit=2"), "");
+    check("show org_1 wh_1", &format!("GET {webhooks}/wh_1"), "");
+    check("remove org_1 wh_1", &format!("DELETE {webhooks}/wh_1"), "{}");
+    check("rotate-secret org_1 wh_1", &format!("POST {webhooks}/wh_1/rotate-secret"), "{}");
+    check("disable org_1 wh_1", &format!("POST {webhooks}/wh_1/disable"), "{}");
+    check(
+        "disable org_1 wh_1 --reason moved",
+        &format!("POST {webhooks}/wh_1/disable"),
+        r#"{"reason":"moved"}"#,
+    );
+    check("enable org_1 wh_1", &format!("POST {webhooks}/wh_1/enable"), "{}");
+    check("deliveries org_1 wh_1", &format!("GET {webhooks}/wh_1/deliveries"), "");
+}
+
+#[test]
+fn deliveries() {
+    let check = check::<DeliveryCommand>;
+    let deliveries = "/v1/organizations/org_1/alerts/alert_1/deliveries";
+    check("list org_1 alert_1", &format!("GET {deliveries}"), "");
+    check("again org_1 alert_1 email", &format!("POST {deliveries}"), r#"{"channel":"email"}"#);
+}
