@@ -21,6 +21,7 @@ mod budgets;
 mod commands;
 mod corrections;
 mod customer;
+mod delivery;
 mod events;
 mod export;
 mod idempotency;

@@ -104,7 +104,7 @@ impl Scene {
     async fn start(builder: SystemBuilder) -> Self {
         let receivers = Receivers::start().await;
         let system = receivers.configure(builder).start().await;
-        let client = Patient::new([&system.api], &receivers.hooks);
+        let client = Patient::new([&system.api], receivers.hooks());
         let follower = Follower::start(&client);
         client.prepare().await;
         Self { system, client, follower, receivers, told: Vec::new(), died: false, deaths: BTreeMap::new() }
@@ -213,13 +213,13 @@ impl Scene {
         self.idle().await;
         // Not before it ends does it write down how the last deliveries ended.
         self.system.terminate().await;
-        let before = (self.follower.count(), self.receivers.count());
+        let before = (self.follower.count(), self.receivers.count().await);
         views(&self.system, &self.told).await;
         self.system.restart_to_die(None).await;
         self.system.ready().await;
         self.idle().await;
         self.check().await;
-        assert_eq!((self.follower.count(), self.receivers.count()), before);
+        assert_eq!((self.follower.count(), self.receivers.count().await), before);
     }
 }
 

@@ -20,12 +20,12 @@ pub mod months;
 
 pub mod oracle;
 pub mod people;
+pub mod receivers;
 pub mod script;
 
 pub mod nats;
 pub mod nginx;
 pub mod python;
-pub mod receivers;
 pub mod sse;
 pub mod system;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-/// An interpreter that has `package` (such as `nats-py==2.16.0`), whose `module` it can import; made on first use.
+/// An interpreter that has `package` (such as `nats-py==2.16.0`; several with spaces between), whose `module` it can import; made on first use.
 /// Other test processes wait meanwhile.
 pub async fn interpreter(package: &str, module: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python").join(package);
@@ -16,7 +16,9 @@ pub async fn interpreter(package: &str, module: &str) -> PathBuf {
     let has_module = Command::new(&python).args(["-c", &format!("import {module}")]).output().await;
     if !has_module.is_ok_and(|output| output.status.success()) {
         run("python3".as_ref(), &["-m", "venv", &directory.join("venv").to_string_lossy()]).await;
-        run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]).await;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        let packages = package.split(' ');
+        run(&python, &install.into_iter().chain(packages).collect::<Vec<_>>()).await;
     }
     python
 }

@@ -1,164 +1,132 @@
-//! Where alerts arrive: a real SMTP server (aiosmtpd) and an HTTP endpoint, which keep what they get.
+//! A real mail server and a real webhook receiver, in Python, with the published libraries of each.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 use crate::eventually;
-use crate::python;
+use crate::python::{interpreter, run};
 use crate::system::DEADLINE;
 
-/// Says on which port it listens, then writes a line of JSON per message before it accepts it.
-const MAIL_SERVER: &str = r#"
-import asyncio, email, json, os, sys
-from aiosmtpd.smtp import SMTP
+const PACKAGES: &str = "aiosmtpd==1.4.6 standardwebhooks==1.1.0";
+const MODULES: &str = "aiosmtpd, standardwebhooks";
 
-class Keep:
-    async def handle_DATA(self, server, session, envelope):
-        message = email.message_from_bytes(envelope.content)
-        line = json.dumps({"to": envelope.rcpt_tos, "headers": {k.lower(): v for k, v in message.items()}})
-        kept.write(line + "\n")
-        kept.flush()
-        return "250 kept"
-
-async def main():
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(Keep()), "127.0.0.1", 0)
-    port = os.path.join(sys.argv[1], "port")
-    with open(port + ".new", "w") as file:
-        file.write(str(server.sockets[0].getsockname()[1]))
-    os.rename(port + ".new", port)
-    await server.serve_forever()
-
-kept = open(os.path.join(sys.argv[1], "messages"), "a")
-asyncio.run(main())
-"#;
-
-/// A message that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mail {
-    /// To whom.
-    pub to: Vec<String>,
-    /// Its headers, by names in lower case.
-    pub headers: BTreeMap<String, String>,
-}
-
-/// An SMTP server of its own; dropping it kills it.
+/// The receivers, until dropped.
 #[derive(Debug)]
-pub struct MailServer {
+pub struct Receivers {
+    /// Port of the receiver of webhooks.
+    pub http: u16,
+    /// Port of a mail server without TLS.
+    pub smtp: u16,
+    /// Port of one that needs STARTTLS, and the user `tollbook` with the password `secret`.
+    pub smtp_tls: u16,
     directory: TempDir,
-    child: Child,
-    /// Its port on this machine.
-    pub port: u16,
+    client: reqwest::Client,
+    _child: Child,
 }
 
-impl MailServer {
-    /// Starts one that takes everything, without TLS.
+impl Receivers {
+    /// Starts them.
     pub async fn start() -> Self {
-        let interpreter = python::interpreter("aiosmtpd==1.4.6", "aiosmtpd").await;
-        let directory = TempDir::with_prefix("tollbook-mail-").unwrap();
-        let child = Command::new(interpreter)
-            .args(["-c", MAIL_SERVER])
+        let python = interpreter(PACKAGES, MODULES).await;
+        let directory = TempDir::with_prefix("tollbook-receivers-").unwrap();
+        let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+        let key = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            &at("key.pem"),
+            "-out",
+            &at("cert.pem"),
+        ];
+        run("openssl".as_ref(), &key).await;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/receivers/receivers.py");
+        let mut child = Command::new(python)
+            .arg(script)
             .arg(directory.path())
-            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let port = eventually(DEADLINE, "the mail server names its port", || {
-            let text = std::fs::read_to_string(directory.path().join("port")).ok();
-            std::future::ready(text.map(|text| text.parse().unwrap()))
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+        let ports: Value = serde_json::from_str(&line).unwrap();
+        let port = |name: &str| u16::try_from(ports[name].as_u64().unwrap()).unwrap();
+        let (http, smtp, smtp_tls) = (port("http"), port("smtp"), port("smtp_tls"));
+        if rustls::crypto::ring::default_provider().install_default().is_err() {
+            // It was chosen before.
+        }
+        Self { http, smtp, smtp_tls, directory, client: reqwest::Client::new(), _child: child }
+    }
+
+    /// The certificate of the mail server, which is for `localhost`.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("cert.pem")
+    }
+
+    /// Where a webhook is that answers as the path says.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    /// Everything that was posted to a path so far.
+    pub async fn any_calls(&self, path: &str) -> Vec<Value> {
+        self.seen("calls").await.into_iter().filter(|call| call["path"] == path).collect()
+    }
+
+    async fn seen(&self, what: &str) -> Vec<Value> {
+        self.log().await[what].as_array().unwrap().clone()
+    }
+
+    /// Everything that arrived: `mails` and `calls`.
+    pub async fn log(&self) -> Value {
+        self.client.get(self.url("/control/log")).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Everything that was posted to a path, once it is so much.
+    pub async fn calls(&self, path: &str, count: usize) -> Vec<Value> {
+        let what = format!("{count} calls of {path}");
+        let calls = eventually(DEADLINE, &what, || async {
+            let calls = self.seen("calls").await.into_iter();
+            let calls: Vec<Value> = calls.filter(|call| call["path"] == path).collect();
+            Some(calls).filter(|calls| calls.len() >= count)
         })
         .await;
-        Self { directory, child, port }
+        assert_eq!(calls.len(), count, "{calls:#?}");
+        calls
     }
 
-    /// What arrived, in order.
-    pub fn messages(&self) -> Vec<Mail> {
-        let text = std::fs::read_to_string(self.directory.path().join("messages")).unwrap();
-        // The last line may be half written.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(message).collect()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn message(line: &str) -> Mail {
-    let line: Value = serde_json::from_str(line).unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let headers = line["headers"].as_object().unwrap().iter();
-    Mail {
-        to: line["to"].as_array().unwrap().iter().map(text).collect(),
-        headers: headers.map(|(name, value)| (name.clone(), text(value))).collect(),
-    }
-}
-
-/// A call that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The last part of its path.
-    pub name: String,
-    /// Its header `webhook-id`.
-    pub id: String,
-    /// What it says.
-    pub body: Value,
-}
-
-/// An HTTP endpoint that takes everything.
-#[derive(Debug)]
-pub struct HookServer {
-    calls: Arc<Mutex<Vec<Call>>>,
-    task: JoinHandle<()>,
-    port: u16,
-}
-
-impl HookServer {
-    /// Starts one.
-    pub async fn start() -> Self {
-        let calls = Arc::<Mutex<Vec<Call>>>::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let router =
-            axum::Router::new().route("/{name}", axum::routing::post(called)).with_state(Arc::clone(&calls));
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { calls, task, port }
+    /// Everything that was mailed to an address, once it is so much.
+    pub async fn mails(&self, address: &str, count: usize) -> Vec<Value> {
+        let what = format!("{count} mails to {address}");
+        let mails = eventually(DEADLINE, &what, || async {
+            let mails = self.seen("mails").await.into_iter();
+            let mails: Vec<Value> = mails.filter(|mail| mail["to"] == json!([address])).collect();
+            Some(mails).filter(|mails| mails.len() >= count)
+        })
+        .await;
+        assert_eq!(mails.len(), count, "{mails:#?}");
+        mails
     }
 
-    /// Where to call it by a name.
-    pub fn url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/{name}", self.port)
+    /// Whether the published library takes a call as signed with a secret.
+    pub async fn verified(&self, call: &Value, secret: &str) -> bool {
+        let asked = json!({ "secret": secret, "headers": call["headers"], "body": call["body"] });
+        let answer = self.client.post(self.url("/control/verify")).json(&asked).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["verified"] == true
     }
-
-    /// What arrived, in order.
-    pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap().clone()
-    }
-}
-
-impl Drop for HookServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn called(
-    State(calls): State<Arc<Mutex<Vec<Call>>>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: String,
-) -> StatusCode {
-    let id = headers["webhook-id"].to_str().unwrap().to_owned();
-    calls.lock().unwrap().push(Call { name, id, body: serde_json::from_str(&body).unwrap() });
-    StatusCode::NO_CONTENT
 }

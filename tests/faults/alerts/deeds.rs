@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tollbook_tests::eventually;
-use tollbook_tests::receivers::HookServer;
 use tollbook_tests::system::{Answer, Api, DEADLINE};
 
 /// An event of this costs exactly 1.
@@ -36,8 +35,8 @@ pub(super) struct Told {
 }
 
 impl Patient {
-    pub(super) fn new<'a>(apis: impl IntoIterator<Item = &'a Api>, hooks: &HookServer) -> Self {
-        Self { apis: apis.into_iter().map(Api::reconnected).collect(), hooks: hooks.url("") }
+    pub(super) fn new<'a>(apis: impl IntoIterator<Item = &'a Api>, hooks: String) -> Self {
+        Self { apis: apis.into_iter().map(Api::reconnected).collect(), hooks }
     }
 
     /// The answer of the first server that has one.

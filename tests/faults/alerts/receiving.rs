@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tollbook_tests::eventually;
-use tollbook_tests::receivers::{HookServer, MailServer};
+use tollbook_tests::receivers;
 use tollbook_tests::system::{DEADLINE, SystemBuilder};
 
 use super::deeds::{Patient, Told};
@@ -16,17 +17,20 @@ const NOT_MAILED: [&str; 1] = ["usage_quarantined"];
 /// By alert, whom it reached, and how often.
 type Reached = BTreeMap<(String, String), usize>;
 
-/// An SMTP server and an HTTP endpoint.
+/// A mail server and a receiver of webhooks.
 pub(super) struct Receivers {
-    pub(super) hooks: HookServer,
-    mail: MailServer,
+    both: receivers::Receivers,
     directory: TempDir,
 }
 
 impl Receivers {
     pub(super) async fn start() -> Self {
-        let mail = MailServer::start().await;
-        Self { hooks: HookServer::start().await, mail, directory: TempDir::new().unwrap() }
+        Self { both: receivers::Receivers::start().await, directory: TempDir::new().unwrap() }
+    }
+
+    /// Where the webhooks of organizations are, each by a name that follows.
+    pub(super) fn hooks(&self) -> String {
+        self.both.url("/ok/")
     }
 
     /// Has a server send there.
@@ -34,7 +38,7 @@ impl Receivers {
         let text = format!(
             "[smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"Platform <alerts@platform.example>\"\n\
              [webhooks]\nallow_http = true\nallow_private = true\n",
-            self.mail.port,
+            self.both.smtp,
         );
         let path = self.directory.path().join("tollbook.toml");
         fs::write(&path, text).unwrap();
@@ -50,15 +54,16 @@ impl Receivers {
                 if !NOT_MAILED.contains(&kind.as_str()) {
                     mailed.insert((id.clone(), format!("{}@example.com", told.name)));
                 }
-                called.insert((id, told.name.clone()));
+                called.insert((id, format!("/ok/{}", told.name)));
             }
         }
         let what = format!("{} e-mails and {} calls of webhooks", mailed.len(), called.len());
-        let (mails, calls) = eventually(DEADLINE, &what, || {
-            let (mails, calls) = (self.mails(), self.calls());
+        let (mails, calls) = eventually(DEADLINE, &what, || async {
+            let log = self.both.log().await;
+            let (mails, calls) = (mails(&log), calls(&log));
             let all = mailed.iter().all(|one| mails.contains_key(one))
                 && called.iter().all(|one| calls.contains_key(one));
-            std::future::ready(all.then_some((mails, calls)))
+            all.then_some((mails, calls))
         })
         .await;
         assert!(mails.keys().eq(&mailed), "nobody was mailed anything else");
@@ -67,28 +72,34 @@ impl Receivers {
     }
 
     /// How much arrived.
-    pub(super) fn count(&self) -> (usize, usize) {
-        (self.mail.messages().len(), self.hooks.calls().len())
+    pub(super) async fn count(&self) -> (usize, usize) {
+        let log = self.both.log().await;
+        (log["mails"].as_array().unwrap().len(), log["calls"].as_array().unwrap().len())
     }
+}
 
-    fn mails(&self) -> Reached {
-        let mut reached = Reached::new();
-        for mail in self.mail.messages() {
-            let id = &mail.headers["x-tollbook-alert"];
-            assert!(mail.headers["message-id"].contains(id.as_str()), "repetitions can be told: {mail:?}");
-            assert_eq!(mail.to.len(), 1, "{mail:?}");
-            *reached.entry((id.clone(), mail.to[0].clone())).or_default() += 1;
-        }
-        reached
+fn mails(log: &Value) -> Reached {
+    let mut reached = Reached::new();
+    for mail in log["mails"].as_array().unwrap() {
+        let head = mail["data"].as_str().unwrap().lines().take_while(|line| !line.is_empty());
+        let headers: BTreeMap<&str, &str> = head.filter_map(|line| line.split_once(": ")).collect();
+        let id = headers["X-Tollbook-Alert"];
+        assert!(headers["Message-ID"].contains(id), "repetitions can be told: {headers:?}");
+        let to = mail["to"].as_array().unwrap();
+        assert_eq!(to.len(), 1, "{to:?}");
+        *reached.entry((id.to_owned(), to[0].as_str().unwrap().to_owned())).or_default() += 1;
     }
+    reached
+}
 
-    fn calls(&self) -> Reached {
-        let (mut reached, mut said) = (Reached::new(), BTreeMap::new());
-        for call in self.hooks.calls() {
-            assert_eq!(call.body["id"], call.id.as_str());
-            assert_eq!(*said.entry(call.id.clone()).or_insert_with(|| call.body.clone()), call.body);
-            *reached.entry((call.id, call.name)).or_default() += 1;
-        }
-        reached
+fn calls(log: &Value) -> Reached {
+    let (mut reached, mut said) = (Reached::new(), BTreeMap::new());
+    for call in log["calls"].as_array().unwrap() {
+        let id = call["headers"]["webhook-id"].as_str().unwrap();
+        let body: Value = serde_json::from_str(call["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["id"], id);
+        assert_eq!(*said.entry(id).or_insert_with(|| body.clone()), body, "a repetition says the same");
+        *reached.entry((id.to_owned(), call["path"].as_str().unwrap().to_owned())).or_default() += 1;
     }
+    reached
 }

@@ -29,7 +29,7 @@ async fn r7_3_what_a_dead_owner_left_is_raised_once_by_the_next() {
     let mut places = PLACES.into_iter();
     let mut start = || builder.clone().env(FAULT, places.next().unwrap());
     let mut systems = [start().start().await, start().start_standby().await];
-    let client = Patient::new(systems.iter().map(|system| &system.api), &receivers.hooks);
+    let client = Patient::new(systems.iter().map(|system| &system.api), receivers.hooks());
     let follower = Follower::start(&client);
     client.prepare().await;
     let mut subscriber = Subscriber::start(&client, &nats).await;

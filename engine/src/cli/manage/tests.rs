@@ -446,3 +446,46 @@ fn balance_alerts() {
     check("balance-alert org_1 2.50", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":"2.50"}"#);
     check("balance-alert org_1 none", "PUT /v1/organizations/org_1/balance-alert", r#"{"threshold":null}"#);
 }
+
+#[test]
+fn alert_subscriptions() {
+    let check = check::<AlertSubscriptionCommand>;
+    let path = "/v1/alert-subscriptions";
+    check("create mail", &format!("POST {path}"), r#"{"name":"mail","organizations":null}"#);
+    check(
+        "create mail --organization org_1,org_2",
+        &format!("POST {path}"),
+        r#"{"name":"mail","organizations":["org_1","org_2"]}"#,
+    );
+    check("list --limit 1 --after a", &format!("GET {path}?limit=1&after=a"), "");
+    check("show mail", &format!("GET {path}/mail"), "");
+    check("remove mail", &format!("DELETE {path}/mail"), "{}");
+}
+
+#[test]
+fn webhooks() {
+    let check = check::<WebhookCommand>;
+    let webhooks = "/v1/organizations/org_1/webhooks";
+    let url = "https://hooks.example.com/x";
+    check(&format!("create org_1 {url}"), &format!("POST {webhooks}"), &format!(r#"{{"url":"{url}"}}"#));
+    check("list org_1 --limit 2", &format!("GET {webhooks}?limit=2"), "");
+    check("show org_1 wh_1", &format!("GET {webhooks}/wh_1"), "");
+    check("remove org_1 wh_1", &format!("DELETE {webhooks}/wh_1"), "{}");
+    check("rotate-secret org_1 wh_1", &format!("POST {webhooks}/wh_1/rotate-secret"), "{}");
+    check("disable org_1 wh_1", &format!("POST {webhooks}/wh_1/disable"), "{}");
+    check(
+        "disable org_1 wh_1 --reason moved",
+        &format!("POST {webhooks}/wh_1/disable"),
+        r#"{"reason":"moved"}"#,
+    );
+    check("enable org_1 wh_1", &format!("POST {webhooks}/wh_1/enable"), "{}");
+    check("deliveries org_1 wh_1", &format!("GET {webhooks}/wh_1/deliveries"), "");
+}
+
+#[test]
+fn deliveries() {
+    let check = check::<DeliveryCommand>;
+    let deliveries = "/v1/organizations/org_1/alerts/alert_1/deliveries";
+    check("list org_1 alert_1", &format!("GET {deliveries}"), "");
+    check("again org_1 alert_1 email", &format!("POST {deliveries}"), r#"{"channel":"email"}"#);
+}
