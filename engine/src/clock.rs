@@ -123,6 +123,11 @@ pub fn new_writer() -> WriterId {
     WriterId(rand::rng().next_u64())
 }
 
+/// A random number from 0 to `most`, so that what failed together is not repeated together.
+pub fn random_up_to(most: u32) -> u32 {
+    rand::rng().next_u32().checked_rem(most.saturating_add(1)).unwrap_or(0)
+}
+
 /// Secret or nonce bytes.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

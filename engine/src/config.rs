@@ -1,5 +1,7 @@
 //! Configuration: flags, then `TOLLBOOK_…` variables, then a TOML file; checked once, at the start.
 
+mod delivery;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tollbook_schemas::id::{NameError, NodeName};
 
+use self::delivery::{AlertsFile, SmtpFile, WebhooksFile};
 use crate::admission::{AdmissionSettings, Mode, WhenBehind};
 use crate::clock;
 use crate::log::jetstream::{Credentials, JetStreamOptions};
@@ -89,6 +92,9 @@ struct File {
     console_url: Option<String>,
     nats: Option<NatsFile>,
     admission: AdmissionFile,
+    smtp: Option<SmtpFile>,
+    webhooks: WebhooksFile,
+    alerts: AlertsFile,
 }
 
 /// `[admission]`
@@ -296,6 +302,14 @@ pub enum ConfigError {
     /// A trusted proxy is neither an address nor a network.
     #[error("admission.trusted_proxies must hold addresses and networks such as \"10.0.0.0/8\", not {0:?}")]
     TrustedProxy(String),
+    /// Alerts could not leave as it says.
+    #[error("{name} {reason}")]
+    Delivery {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Both an nkey and a credentials file.
     #[error("name either an nkey or a credentials file, not both")]
     TwoUsers,
@@ -323,6 +337,7 @@ impl ServerConfig {
             format!("{}-{:08x}", host_name(), clock::new_writer().0 & u64::from(u32::MAX))
         });
         let admission = file.admission.settings(args.admission)?;
+        let console_url = args.console_url.or(file.console_url).map(console_url).transpose()?;
         let settings = Settings {
             data: args.data.or(file.data).unwrap_or_else(|| PathBuf::from(DATA)),
             log,
@@ -330,12 +345,12 @@ impl ServerConfig {
             currency,
             node: NodeName::parse(&node)?,
             admission,
+            delivery: Some(delivery::settings(file.smtp, file.webhooks, file.alerts, console_url.clone())?),
         };
         let listen = match args.listen.or(file.listen) {
             Some(listen) => listen,
             None => LISTEN.parse()?,
         };
-        let console_url = args.console_url.or(file.console_url).map(console_url).transpose()?;
         Ok(Self { settings, listen, console_url, spool })
     }
 }
@@ -471,8 +486,29 @@ mod tests {
     }
 
     #[test]
+    fn r7_3_deliveries_are_https_and_public_unless_told() {
+        let delivery = load("").unwrap().settings.delivery.unwrap();
+        assert!(delivery.smtp.is_none() && !delivery.webhooks.allow_http);
+        assert!(delivery.webhooks.allow_private.is_empty());
+        assert_eq!(delivery.mailed.len(), 10);
+        let text = "console_url = \"https://console.example.com\"\n[smtp]\nhost = \"mail\"\nfrom = \"a@b.co\"\nuser = \"u\"\n\
+                    password_file = \"DIR/engine.nk\"\n[webhooks]\nallow_private = true\n[alerts]\nmail = [\"balance_low\"]";
+        let delivery = load(text).unwrap().settings.delivery.unwrap();
+        let smtp = delivery.smtp.unwrap();
+        assert_eq!((smtp.port, smtp.credentials), (587, Some(("u".to_owned(), "SUSEED".to_owned()))));
+        assert_eq!(delivery.webhooks.allow_private.len(), 2);
+        assert_eq!(delivery.mailed.len(), 1);
+        assert_eq!(delivery.console_url.as_deref(), Some("https://console.example.com"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let wrong = |text: &str| load(text).unwrap_err().to_string();
+        assert!(wrong("[smtp]\nhost = \"mail\"\nfrom = \"nobody\"").contains("smtp.from"));
+        assert!(wrong("[smtp]\nhost = \"mail\"\nfrom = \"a@b.co\"\nuser = \"u\"").contains("smtp.user"));
+        assert!(wrong("[webhooks]\nallow_private = [\"10.0.0\"]").contains("webhooks.allow_private"));
+        assert!(wrong("[webhooks]\ntimeout_seconds = 0").contains("webhooks.timeout_seconds"));
+        assert!(wrong("[alerts]\nmail = [\"balance\"]").contains("balance_low"));
         assert!(wrong("lissten = 1").contains("lissten"));
         assert!(wrong("console_url = \"console.example.com\"").contains("https://"));
         assert!(wrong("currency = \"usd\"").contains("three letters"));

@@ -182,6 +182,7 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
         currency: None,
         node: NodeName::parse(&format!("demo-{:08x}", clock::new_writer().0 & u64::from(u32::MAX)))?,
         admission: AdmissionSettings::default(),
+        delivery: None,
     };
     let config = ServerConfig { settings, listen, console_url: None, spool: None };
     let (stop, stopped) = oneshot::channel();

@@ -31,6 +31,7 @@ mod breaches;
 mod budgets;
 mod config;
 mod customer;
+mod deliveries;
 mod digest;
 mod health;
 mod invitations;
@@ -58,6 +59,7 @@ mod usage;
 mod usage_record;
 mod usage_records;
 mod vouchers;
+mod webhooks;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -127,6 +129,8 @@ fn routes() -> Routes {
     config::routes(&mut routes);
     tokens::routes(&mut routes);
     alerts::routes(&mut routes);
+    deliveries::routes(&mut routes);
+    webhooks::routes(&mut routes);
     quarantine::routes(&mut routes);
     usage_records::routes(&mut routes);
     digest::routes(&mut routes);

@@ -23,6 +23,7 @@ pub mod admission;
 pub mod alerts;
 pub(crate) mod closing;
 pub mod decide;
+pub mod delivery;
 pub(crate) mod erasure;
 pub mod feed;
 pub mod ingress;

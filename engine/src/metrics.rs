@@ -7,6 +7,9 @@ use tollbook_schemas::alert::AlertKind;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::position::{PartitionId, Position};
 
+use crate::delivery::outcome::Verdict;
+use crate::delivery::record::Channel;
+
 /// Explains every metric to whoever scrapes.
 pub fn describe() {
     describe_histogram!("tollbook_log_append_seconds", "from an entry's first attempt to its being durable");
@@ -73,6 +76,15 @@ pub fn describe() {
     describe_counter!(
         "tollbook_alert_publish_failures_total",
         "rounds in which alerts could not be raised, by partition; they are tried again"
+    );
+    describe_counter!(
+        "tollbook_delivery_attempts_total",
+        "attempts to deliver alerts, by channel (email, webhook) and outcome (delivered, failed, refused, gone, cancelled)"
+    );
+    describe_gauge!("tollbook_deliveries_pending", "deliveries that wait for an attempt, by partition");
+    describe_gauge!(
+        "tollbook_deliveries_late_seconds",
+        "for how long the oldest delivery is due that waits, by partition"
     );
     describe_gauge!("tollbook_clock_skew_seconds", "this machine's clock less the broker's");
     describe_gauge!(
@@ -176,6 +188,23 @@ pub fn alert_outbox(partition: PartitionId, rows: usize, lag_seconds: u64) {
 /// Alerts could not be raised.
 pub fn alert_publish_failed(partition: PartitionId) {
     counter!("tollbook_alert_publish_failures_total", "partition" => partition.to_string()).increment(1);
+}
+
+/// An attempt to deliver an alert has ended.
+pub(crate) fn delivery_attempted(channel: &Channel, verdict: Verdict) {
+    let channel = match channel {
+        Channel::Email => "email",
+        Channel::Webhook(_) => "webhook",
+    };
+    counter!("tollbook_delivery_attempts_total", "channel" => channel, "outcome" => verdict.code())
+        .increment(1);
+}
+
+/// So many deliveries wait, the oldest for so long beyond its time.
+pub fn deliveries_waiting(partition: PartitionId, waiting: usize, late_seconds: u64) {
+    let count = u64::try_from(waiting).unwrap_or(u64::MAX);
+    set("tollbook_deliveries_pending", partition.to_string(), count);
+    set("tollbook_deliveries_late_seconds", partition.to_string(), late_seconds);
 }
 
 /// So many requests were decided otherwise by the system to be replaced, since the start.

@@ -29,6 +29,7 @@ use crate::alerts::subscribers::Subscriptions;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::decide::questions;
+use crate::delivery::Deliveries;
 use crate::erasure::Erasures;
 use crate::ingress::{Ingress, IngressError};
 use crate::ledger::Ledger;
@@ -68,6 +69,7 @@ struct Shared {
     clock: Clock,
     contacts: Contacts,
     alerts: Arc<dyn AlertFeed>,
+    deliveries: Deliveries,
     /// Which alert subscriptions have their consumers, where there is a stream to subscribe to.
     subscriptions: Option<watch::Receiver<Subscriptions>>,
     ingress: Ingress,
@@ -125,6 +127,11 @@ impl Node {
     /// What was raised, of every partition.
     pub fn alert_feed(&self) -> &Arc<dyn AlertFeed> {
         &self.shared.alerts
+    }
+
+    /// What became of alerts on their way to people and programs.
+    pub(crate) fn deliveries(&self) -> &Deliveries {
+        &self.shared.deliveries
     }
 
     /// Which alert subscriptions have their consumers, as far as this node makes them; none where the log is embedded.

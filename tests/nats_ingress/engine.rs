@@ -88,6 +88,7 @@ impl Engine {
             currency: None,
             node: NodeName::parse("test").unwrap(),
             admission: AdmissionSettings::default(),
+            delivery: None,
         };
         let (node, running) = Node::start(settings, Clock::System).await.unwrap();
         node.owners().next().unwrap().wait_owner().await.unwrap();

@@ -25,6 +25,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct SystemBuilder {
     data: Option<PathBuf>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl SystemBuilder {
@@ -37,6 +38,12 @@ impl SystemBuilder {
     /// A further argument of `serve`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 
@@ -83,7 +90,15 @@ impl SystemBuilder {
     fn prepare(self) -> System {
         let directory = TempDir::with_prefix("tollbook-system-").unwrap();
         let data = self.data.unwrap_or_else(|| directory.path().join("data"));
-        System { directory, data, args: self.args, api: Api::nowhere(), child: None, starts: 0 }
+        System {
+            directory,
+            data,
+            args: self.args,
+            api: Api::nowhere(),
+            child: None,
+            starts: 0,
+            env: self.env,
+        }
     }
 }
 
@@ -97,6 +112,7 @@ pub struct System {
     args: Vec<String>,
     child: Option<Child>,
     starts: usize,
+    env: Vec<(String, String)>,
 }
 
 impl System {
@@ -153,6 +169,24 @@ impl System {
         self.spawn();
         self.listening().await;
         self.ready().await;
+    }
+
+    /// Starts again, killed before if need be, to die at a place of `engine/src/fault.rs`, such as `alert_raised:3`, or
+    /// nowhere. Waits until it answers, or has died by then.
+    pub async fn restart_to_die(&mut self, place: Option<&str>) {
+        const FAULT: &str = "TOLLBOOK_FAULT";
+        self.kill();
+        self.env.retain(|(name, _)| name != FAULT);
+        self.env.extend(place.map(|place| (FAULT.to_owned(), place.to_owned())));
+        self.spawn();
+        if let Err((code, said)) = self.listening_or_ended().await {
+            assert_eq!(code, None, "it was not killed, it gave up: {said}");
+        }
+    }
+
+    /// Whether the process ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// Waits until the server may write.
@@ -231,6 +265,7 @@ impl System {
             .args(["--log-json", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

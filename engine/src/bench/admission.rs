@@ -102,6 +102,7 @@ async fn start(options: &Admission, directory: &Scratch) -> Result<(Node, Runnin
         currency: None,
         node: NodeName::parse("bench").map_err(BenchError::made)?,
         admission: AdmissionSettings::default(),
+        delivery: None,
     };
     let (node, running) = Node::start(settings, Clock::System).await.map_err(BenchError::made)?;
     node.owner(PartitionId(0)).map_err(BenchError::made)?.wait_owner().await.map_err(BenchError::made)?;

@@ -149,6 +149,7 @@ async fn start(options: &Ingest, directory: &Path) -> Result<(Node, Running), Be
         currency: None,
         node,
         admission: AdmissionSettings::default(),
+        delivery: None,
     };
     Node::start(settings, Clock::System).await.map_err(BenchError::made)
 }

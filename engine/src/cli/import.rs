@@ -161,6 +161,7 @@ async fn start_node(args: &ImportArgs) -> Result<(Node, Running, Option<PathBuf>
         currency: None,
         node: NodeName::parse(&format!("import-{:08x}", clock::new_writer().0 & u64::from(u32::MAX)))?,
         admission: AdmissionSettings::default(),
+        delivery: None,
     };
     let (node, running) = Node::start(settings, Clock::System).await?;
     for owner in node.owners() {

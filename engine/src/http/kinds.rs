@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
     AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName,
-    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, invisible,
+    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, WebhookId,
+    invisible,
 };
 use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;
@@ -100,6 +101,7 @@ ids! {
     InvoiceId = "InvoiceId", "an invoice or credit note";
     TokenId = "TokenId", "a service token, not its secret";
     AlertId = "AlertId", "an alert";
+    WebhookId = "WebhookId", "a webhook";
     LeaseId = "LeaseId", "what an admitted request has reserved";
 }
 

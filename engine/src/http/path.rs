@@ -2,7 +2,9 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use tollbook_schemas::id::{InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId};
+use tollbook_schemas::id::{
+    AlertId, InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId, WebhookId,
+};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
@@ -69,6 +71,14 @@ impl PathId for InvoiceId {
 
 impl PathId for TokenId {
     const WHAT: &'static str = "token";
+}
+
+impl PathId for AlertId {
+    const WHAT: &'static str = "alert";
+}
+
+impl PathId for WebhookId {
+    const WHAT: &'static str = "webhook";
 }
 
 /// All ids of a path, in its order.

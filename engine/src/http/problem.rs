@@ -10,6 +10,7 @@ use tollbook_schemas::rejection::{Rejection, RejectionKind};
 use super::shape::{IfAny, Out, answer};
 use crate::alerts::feed::AlertFeedError;
 use crate::contacts::ContactError;
+use crate::delivery::store::StoreError;
 use crate::ingress::IngressError;
 use crate::log::{AppendError, ReadError};
 use crate::node::EraseError;
@@ -230,6 +231,12 @@ impl From<EraseError> for Problem {
 impl From<ContactError> for Problem {
     fn from(error: ContactError) -> Self {
         Self::unavailable("contacts_unavailable", error.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable("deliveries_unavailable", error.to_string())
     }
 }
 

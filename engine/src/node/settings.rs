@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tollbook_schemas::id::NodeName;
 
 use crate::admission::AdmissionSettings;
+use crate::delivery::settings::DeliverySettings;
 use crate::log::jetstream::JetStreamOptions;
 
 /// Where the log is.
@@ -31,4 +32,6 @@ pub struct Settings {
     pub node: NodeName,
     /// Admission.
     pub admission: AdmissionSettings,
+    /// E-mail and webhooks; `None`: alerts are left to a node that has it.
+    pub delivery: Option<DeliverySettings>,
 }

@@ -29,6 +29,7 @@ use crate::alerts::subscribers::{Subscribers, Subscriptions};
 use crate::clock::{self, Clock};
 use crate::closing::Sealer;
 use crate::contacts::{ContactError, Contacts};
+use crate::delivery::{self, DeliveryError};
 use crate::erasure;
 use crate::feed;
 use crate::ingress::Ingress;
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The alert feed cannot be used.
     #[error(transparent)]
     Alerts(#[from] AlertFeedError),
+    /// Alerts cannot be delivered.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
     /// The alert feed knows more than the log: the log has lost entries.
     #[error(
         "the log of partition {partition} ends at {last}, but alerts of entries up to {raised} were raised: the log has lost entries, or an older copy of it was put back; restore the newer log, or, if the loss is accepted, remove the alert feed too: the directory log/alerts, or the stream TOLLBOOK_ALERTS and the bucket TOLLBOOK_ALERT_MARKS"
@@ -161,6 +165,15 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
     let ledger = ledger::find_or_create(&log, partitions, settings.currency.as_deref(), &clock).await?;
     let contacts = Contacts::open(side).await?;
     let (alerts, stream) = open_feed(&settings, &log, jetstream.as_ref(), &ledger).await?;
+    let needs = delivery::Needs {
+        settings: settings.delivery.clone().unwrap_or_default(),
+        feed: alerts.clone(),
+        contacts: contacts.clone(),
+        currency: ledger.currency.clone(),
+        clock: clock.clone(),
+    };
+    let directory = settings.data.join("log").join("deliveries");
+    let mut deliveries = delivery::Parts::open(needs, &log, jetstream.as_ref(), &directory).await?;
     let clock_trusted = Arc::new(AtomicBool::new(is_trusted(jetstream.as_ref(), &clock).await));
     let writer = clock::new_writer();
     let mut folder = Folder::open(&path, early, &log, &ledger)?;
@@ -204,6 +217,10 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
             clock: clock.clone(),
         };
         tasks.spawn(publisher.run(stopped.clone()));
+        let worker = deliveries.worker(handle.clone(), view.clone());
+        if settings.delivery.is_some() {
+            tasks.spawn(worker.run(stopped.clone()));
+        }
         watch_freshness(desk.clone(), log.clone(), handle.clone(), stopped.clone());
         erasures.push(erasing);
         writers.push(pen);
@@ -220,6 +237,7 @@ pub(super) async fn start(settings: Settings, clock: Clock) -> Result<(Node, Run
         clock,
         contacts,
         alerts,
+        deliveries: deliveries.finish(),
         subscriptions,
         ingress,
         owners,

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tollbook_engine::admission::AdmissionSettings;
 use tollbook_engine::clock::Clock;
 use tollbook_engine::config::ServerConfig;
+use tollbook_engine::delivery::settings::DeliverySettings;
 use tollbook_engine::log::embedded::OpenError;
 use tollbook_engine::log::jetstream::JetStreamOptions;
 use tollbook_engine::node::{LogSettings, Node, Settings, StartError};
@@ -28,6 +29,8 @@ pub struct Timed {
     pub clock: Clock,
     /// How its admission is set the next time that it starts.
     pub admission: AdmissionSettings,
+    /// How its alerts leave the next time that it starts.
+    pub delivery: DeliverySettings,
     directory: TempDir,
     log: LogSettings,
     running: Option<Running>,
@@ -58,7 +61,9 @@ impl Timed {
         let directory = TempDir::with_prefix("tollbook-timed-").unwrap();
         let clock = Clock::simulated(at.parse().unwrap());
         let admission = AdmissionSettings::default();
-        let mut timed = Self { api: Api::nowhere(), clock, admission, directory, log, running: None };
+        let delivery = DeliverySettings::default();
+        let mut timed =
+            Self { api: Api::nowhere(), clock, admission, delivery, directory, log, running: None };
         timed.go_on().await;
         timed
     }
@@ -120,6 +125,7 @@ impl Timed {
             currency: None,
             node: NodeName::parse("timed").unwrap(),
             admission: self.admission.clone(),
+            delivery: Some(self.delivery.clone()),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = ServerConfig { settings, listen, console_url: None, spool: None };

@@ -200,6 +200,7 @@ pub(super) async fn open(data: &Path, clock: Clock) -> Result<(Node, Running), B
         currency: None,
         node,
         admission: AdmissionSettings::default(),
+        delivery: None,
     };
     Node::start(settings, clock).await.map_err(BenchError::made)
 }

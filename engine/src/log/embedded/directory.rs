@@ -7,6 +7,7 @@
 //! entries.new/   a log that is being created
 //! side/          the store beside the log, if it is kept here
 //! alerts/        the alert feed, if it is kept here
+//! deliveries/    records of deliveries, if they are kept here
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -22,7 +23,8 @@ const FORMAT_VERSION: u32 = 1;
 const TITLE: &str = "tollbook embedded log";
 
 /// What may stand in the directory; anything else is not ours to write beside.
-const OURS: [&str; 7] = ["LOCK", "FORMAT", "FORMAT.new", "entries", "entries.new", "side", "alerts"];
+const OURS: [&str; 8] =
+    ["LOCK", "FORMAT", "FORMAT.new", "entries", "entries.new", "side", "alerts", "deliveries"];
 
 /// An embedded log's directory, locked for this process until dropped.
 #[derive(Debug)]

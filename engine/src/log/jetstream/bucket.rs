@@ -9,6 +9,7 @@ use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 
 use super::check::CREATE_DEADLINE;
 use super::{BACKOFF_FIRST, found, pause};
@@ -136,6 +137,19 @@ impl Bucket {
             .ttl(ttl)
             .expected_last_subject_sequence(expected);
         self.publish(key, marker).await
+    }
+
+    /// The keys that match a pattern, those that expired or were deleted lately among them.
+    pub(crate) async fn keys(&self, pattern: &str) -> Result<Vec<String>, BucketError> {
+        let found = self.stream.info_with_subjects(self.subject(pattern)).await;
+        let found: Vec<(String, usize)> = found
+            .map_err(|error| self.failed(error))?
+            .try_collect()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let prefix = self.subject("");
+        let key = |(subject, _): (String, usize)| subject.strip_prefix(&prefix).map(str::to_owned);
+        Ok(found.into_iter().filter_map(key).collect())
     }
 
     /// Removes the value and overwrites its bytes in the server's file.
