@@ -196,8 +196,7 @@ pub(crate) fn delivery_attempted(channel: &Channel, verdict: Verdict) {
         Channel::Email => "email",
         Channel::Webhook(_) => "webhook",
     };
-    counter!("tollbook_delivery_attempts_total", "channel" => channel, "outcome" => verdict.code())
-        .increment(1);
+    counter!("tollbook_delivery_attempts_total", "channel" => channel, "outcome" => verdict.code()).increment(1);
 }
 
 /// So many deliveries wait, the oldest for so long beyond its time.

@@ -221,11 +221,10 @@ async fn every_alert_is_raised_once(builder: SystemBuilder, nats: Option<&NatsSe
     }
     let alerts = scene.check().await;
     println!("{alerts} alerts through {} rounds in {:?}; died: {:?}", kills(), watch.elapsed(), scene.deaths);
-    scene
-        .start_again_with(async |system: &System| {
-            fs::remove_dir_all(system.data().join("views")).unwrap();
-        })
-        .await;
+    scene.start_again_with(async |system: &System| {
+        fs::remove_dir_all(system.data().join("views")).unwrap();
+    })
+    .await;
     if let (Some(subscriber), Some(nats)) = (&mut subscriber, nats) {
         let read = scene.follower.read();
         assert_eq!(stream(nats).await, read, "the stream is what the feed is");

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use tollbook_schemas::alert::AlertKind;
 
 use super::{ConfigError, host_name};
-use crate::delivery::settings::{DeliverySettings, MAILED, SmtpSettings, SmtpTls, TIMEOUT, WebhookSettings};
+use crate::delivery::settings::{
+    DeliverySettings, MAILED, SmtpSettings, SmtpTls, TIMEOUT, WebhookSettings,
+};
 
 /// Most seconds that one attempt may take.
 const TIMEOUT_MAX: u64 = 300;
@@ -106,9 +108,7 @@ impl SmtpFile {
         let credentials = match (self.user, password) {
             (Some(user), Some(password)) => Some((user, password)),
             (None, None) => None,
-            (Some(_), None) => {
-                return Err(wrong("smtp.user", "needs a password or password_file".to_owned()));
-            }
+            (Some(_), None) => return Err(wrong("smtp.user", "needs a password or password_file".to_owned())),
             (None, Some(_)) => return Err(wrong("smtp.password", "needs a user".to_owned())),
         };
         Ok(SmtpSettings {
@@ -159,9 +159,8 @@ impl AlertsFile {
         let Some(codes) = self.mail else { return Ok(MAILED.into_iter().collect()) };
         let kind = |code: String| {
             let known = || AlertKind::ALL.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ");
-            AlertKind::of_code(&code).ok_or_else(|| {
-                wrong("alerts.mail", format!("holds {code:?}; kinds of alerts are {}", known()))
-            })
+            AlertKind::of_code(&code)
+                .ok_or_else(|| wrong("alerts.mail", format!("holds {code:?}; kinds of alerts are {}", known())))
         };
         codes.into_iter().map(kind).collect()
     }

@@ -8,12 +8,12 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tollbook_schemas::time::Timestamp;
 
-use super::DeliveryError;
 use super::address::{Allowed, UrlError};
 use super::outcome::{Outcome, Verdict};
 use super::settings::WebhookSettings;
 use super::sign::signatures;
 use super::told::Told;
+use super::DeliveryError;
 
 /// Bytes of an answer that are read.
 const ANSWER_MAX: usize = 1_024;

@@ -229,9 +229,7 @@ async fn list_of_webhook(
 async fn known(node: &Node, org: &OrgId, id: &AlertId) -> Result<Record, Problem> {
     let unknown = || Problem::not_found("there is no such alert");
     if let Some(record) = node.deliveries().of(id).await? {
-        return Some(record)
-            .filter(|record| record.told.organization.as_ref() == Some(org))
-            .ok_or_else(unknown);
+        return Some(record).filter(|record| record.told.organization.as_ref() == Some(org)).ok_or_else(unknown);
     }
     let (view, org, id) = (view_of(node, org)?, org.clone(), id.clone());
     let found = viewed(move || find(&view, &org, &id)).await?.ok_or_else(unknown)?;

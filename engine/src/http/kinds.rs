@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::id::{
     AlertId, DisplayName, ID_MAX, InvitationId, InvoiceId, KeyId, LeaseId, MemberId, MeterName, ModelName,
-    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, WebhookId,
-    invisible,
+    MovementId, OrgId, ProjectId, Reason, RechargeId, Reference, SourceName, TokenId, VoucherId, WebhookId, invisible,
 };
 use tollbook_schemas::policy::{Factor, Scope};
 use tollbook_schemas::position::LogPosition;

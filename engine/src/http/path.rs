@@ -2,9 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use tollbook_schemas::id::{
-    AlertId, InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId, WebhookId,
-};
+use tollbook_schemas::id::{AlertId, InvitationId, InvoiceId, KeyId, MemberId, OrgId, ProjectId, RechargeId, TokenId, WebhookId};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 

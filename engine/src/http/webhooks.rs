@@ -220,12 +220,9 @@ async fn disable(
 ) -> Result<Changed<Webhook>, Problem> {
     let reason = match body.reason {
         Some(reason) => reason,
-        None => {
-            Reason::parse("switched off by hand").map_err(|error| Problem::internal(error.to_string()))?
-        }
+        None => Reason::parse("switched off by hand").map_err(|error| Problem::internal(error.to_string()))?,
     };
-    let done =
-        author.decide(&org, OrganizationCommand::DisableWebhook { webhook: id.clone(), reason }).await?;
+    let done = author.decide(&org, OrganizationCommand::DisableWebhook { webhook: id.clone(), reason }).await?;
     let shown = found(&author, &org, &id).await?;
     Ok(Changed::new(done, shown))
 }

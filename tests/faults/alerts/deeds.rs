@@ -41,10 +41,7 @@ impl Patient {
             for api in apis.iter().filter(|api| !api.url().is_empty()) {
                 match api.try_send(request(api)).await {
                     Some(answer) if answer.status / 100 == 2 => return Some(answer),
-                    Some(answer) => {
-                        eprintln!("DBG {answer:?}");
-                        drop(answer.refused(503))
-                    }
+                    Some(answer) => {eprintln!("DBG {answer:?}"); drop(answer.refused(503))},
                     None => {}
                 }
             }
@@ -132,9 +129,7 @@ impl Patient {
         let what = format!("{} is told {:?}", told.organization, told.expected);
         eventually(DEADLINE, &what, || async {
             let alerts = self.alerts(&told.organization).await;
-            if counted(&alerts) != told.expected {
-                eprintln!("DBG {:?}", counted(&alerts));
-            }
+            if counted(&alerts) != told.expected { eprintln!("DBG {:?}", counted(&alerts)); }
             (counted(&alerts) == told.expected).then_some(())
         })
         .await;

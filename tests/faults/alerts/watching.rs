@@ -80,8 +80,7 @@ impl Subscriber {
     pub(super) async fn start(client: &Patient, nats: &NatsServer) -> Self {
         client.write("POST", "/v1/alert-subscriptions", &json!({ "name": "billing" })).await;
         let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
-        let consumer: consumer::PullConsumer =
-            context.get_consumer_from_stream("billing", STREAM).await.unwrap();
+        let consumer: consumer::PullConsumer = context.get_consumer_from_stream("billing", STREAM).await.unwrap();
         let read = Arc::<Mutex<Vec<Value>>>::default();
         let into = Arc::clone(&read);
         let follow = async move {
@@ -103,15 +102,8 @@ impl Subscriber {
         })
         .await;
         let read = self.read.lock().unwrap().clone();
-        each_once(
-            read.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>().iter(),
-        );
-        assert!(
-            raised.ends_with(&read) && raised.len() <= read.len() + 1,
-            "{} of {}",
-            read.len(),
-            raised.len()
-        );
+        each_once(read.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>().iter());
+        assert!(raised.ends_with(&read) && raised.len() <= read.len() + 1, "{} of {}", read.len(), raised.len());
     }
 }
 

@@ -62,8 +62,7 @@ impl Timed {
         let clock = Clock::simulated(at.parse().unwrap());
         let admission = AdmissionSettings::default();
         let delivery = DeliverySettings::default();
-        let mut timed =
-            Self { api: Api::nowhere(), clock, admission, delivery, directory, log, running: None };
+        let mut timed = Self { api: Api::nowhere(), clock, admission, delivery, directory, log, running: None };
         timed.go_on().await;
         timed
     }

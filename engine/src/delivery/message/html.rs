@@ -3,8 +3,7 @@
 use super::{About, Letter, Tone};
 use crate::delivery::told::Told;
 
-const FONT: &str =
-    "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif";
+const FONT: &str = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif";
 
 pub(super) fn render(letter: &Letter, told: &Told, about: &About) -> String {
     let mut out = Html(String::new());
@@ -28,11 +27,7 @@ pub(super) fn render(letter: &Letter, told: &Told, about: &About) -> String {
     out.raw(";");
     out.raw(FONT);
     out.raw("\"><tr><td style=\"padding:32px\">\n");
-    out.block(
-        "h1",
-        "margin:0 0 16px;font-size:20px;line-height:28px;color:#111827;font-weight:600",
-        &letter.headline,
-    );
+    out.block("h1", "margin:0 0 16px;font-size:20px;line-height:28px;color:#111827;font-weight:600", &letter.headline);
     out.block("p", PARAGRAPH, &letter.happened);
     figures(&mut out, letter);
     out.block("p", PARAGRAPH, &letter.advice);

@@ -76,8 +76,7 @@ impl Says<'_> {
                 self.money("limit"),
             ),
             figures: self.budget_figures(&period),
-            advice: "If the project needs more, raise its budget in time: that takes effect at once."
-                .to_owned(),
+            advice: "If the project needs more, raise its budget in time: that takes effect at once.".to_owned(),
             why: BUDGET_WHY.to_owned(),
             tone: Tone::Warning,
         }
@@ -98,9 +97,8 @@ impl Says<'_> {
                 self.money("limit"),
             ),
             figures: self.budget_figures(&period),
-            advice:
-                "To let requests in again before that, raise or remove the budget: that takes effect at once."
-                    .to_owned(),
+            advice: "To let requests in again before that, raise or remove the budget: that takes effect at once."
+                .to_owned(),
             why: BUDGET_WHY.to_owned(),
             tone: Tone::Stopped,
         }
@@ -179,9 +177,8 @@ impl Says<'_> {
         Letter {
             subject: format!("A voucher of {amount} was granted: {name}"),
             headline: format!("{name} has a voucher of {amount}"),
-            happened:
-                "Vouchers are used up before the cash balance, those that expire first before the others."
-                    .to_owned(),
+            happened: "Vouchers are used up before the cash balance, those that expire first before the others."
+                .to_owned(),
             figures: vec![("Amount", amount), ("Expires", until), ("When", self.raised.clone())],
             advice: "There is nothing that you have to do.".to_owned(),
             why: VOUCHER_WHY.to_owned(),
@@ -209,7 +206,11 @@ impl Says<'_> {
             subject: format!("A voucher has expired: {name}"),
             headline: format!("A voucher of {name} has expired"),
             happened: format!("{lost} were left of it. They are not part of the balance any more."),
-            figures: vec![("Lost", lost), ("Voucher", self.text("voucher")), ("When", self.raised.clone())],
+            figures: vec![
+                ("Lost", lost),
+                ("Voucher", self.text("voucher")),
+                ("When", self.raised.clone()),
+            ],
             advice: "There is nothing that you have to do.".to_owned(),
             why: VOUCHER_WHY.to_owned(),
             tone: Tone::Plain,
@@ -219,15 +220,11 @@ impl Says<'_> {
     fn key_invalidated(&self) -> Letter {
         let name = self.name();
         let keys = self.data.get("keys").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let of =
-            |key: &Value, field: &str| key.get(field).and_then(Value::as_str).unwrap_or(UNKNOWN).to_owned();
+        let of = |key: &Value, field: &str| key.get(field).and_then(Value::as_str).unwrap_or(UNKNOWN).to_owned();
         let (subject, headline) = match keys {
             [key] => {
                 let key = of(key, "name");
-                (
-                    format!("API key “{key}” no longer works: {name}"),
-                    format!("The API key “{key}” no longer works"),
-                )
+                (format!("API key “{key}” no longer works: {name}"), format!("The API key “{key}” no longer works"))
             }
             many => (
                 format!("{} API keys no longer work: {name}", many.len()),
@@ -285,9 +282,8 @@ impl Says<'_> {
         Letter {
             subject: format!("Usage is in quarantine: {name}"),
             headline: "Usage could not be booked".to_owned(),
-            happened:
-                "It is kept in quarantine, and nothing is lost. Once the cause is mended, it can be released."
-                    .to_owned(),
+            happened: "It is kept in quarantine, and nothing is lost. Once the cause is mended, it can be released."
+                .to_owned(),
             figures: vec![
                 ("Reason", self.text("detail")),
                 ("Code", self.text("reason")),
@@ -327,8 +323,7 @@ impl Says<'_> {
     }
 
     fn money(&self, field: &str) -> String {
-        let amount =
-            self.data.get(field).and_then(Value::as_str).and_then(|text| text.parse::<Amount>().ok());
+        let amount = self.data.get(field).and_then(Value::as_str).and_then(|text| text.parse::<Amount>().ok());
         amount.map_or_else(|| UNKNOWN.to_owned(), |amount| money(amount, &self.about.currency))
     }
 
@@ -346,8 +341,7 @@ impl Says<'_> {
     }
 
     fn period(&self) -> Period {
-        let starts =
-            self.data.get("starts").and_then(Value::as_str).and_then(|text| text.parse::<Day>().ok());
+        let starts = self.data.get("starts").and_then(Value::as_str).and_then(|text| text.parse::<Day>().ok());
         let monthly = self.data.get("period").and_then(Value::as_str) == Some("monthly");
         if monthly {
             let shown = starts.map_or_else(|| UNKNOWN.to_owned(), |starts| month(starts.month()));

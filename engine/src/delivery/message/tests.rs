@@ -2,7 +2,9 @@ use serde_json::{Value, json};
 use tollbook_schemas::alert::{Alert, AlertData, AlertKind, BudgetTold};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::event::{Period, Revocation};
-use tollbook_schemas::id::{DisplayName, KeyId, LedgerId, OrgId, ProjectId, Reason, VoucherId, WebhookId};
+use tollbook_schemas::id::{
+    DisplayName, KeyId, LedgerId, OrgId, ProjectId, Reason, VoucherId, WebhookId,
+};
 use tollbook_schemas::policy::RateScale;
 use tollbook_schemas::position::{LogPosition, PartitionId, Position};
 use tollbook_schemas::usage::{QuarantineReason, UsagePlace};

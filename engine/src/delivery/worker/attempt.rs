@@ -107,10 +107,7 @@ impl Attempting {
             return Ok(Outcome::cancelled(ERASED));
         };
         let Ok(email) = address.parse() else {
-            return Ok(Outcome::refused(
-                None,
-                "the registered address is none that mail can be sent to".to_owned(),
-            ));
+            return Ok(Outcome::refused(None, "the registered address is none that mail can be sent to".to_owned()));
         };
         about.organization = Some((organization.clone(), found.name));
         about.zone = found.zone;

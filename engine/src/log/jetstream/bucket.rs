@@ -142,11 +142,8 @@ impl Bucket {
     /// The keys that match a pattern, those that expired or were deleted lately among them.
     pub(crate) async fn keys(&self, pattern: &str) -> Result<Vec<String>, BucketError> {
         let found = self.stream.info_with_subjects(self.subject(pattern)).await;
-        let found: Vec<(String, usize)> = found
-            .map_err(|error| self.failed(error))?
-            .try_collect()
-            .await
-            .map_err(|error| self.failed(error))?;
+        let found: Vec<(String, usize)> =
+            found.map_err(|error| self.failed(error))?.try_collect().await.map_err(|error| self.failed(error))?;
         let prefix = self.subject("");
         let key = |(subject, _): (String, usize)| subject.strip_prefix(&prefix).map(str::to_owned);
         Ok(found.into_iter().filter_map(key).collect())
