@@ -4,6 +4,7 @@
 //! `docs/benchmarks.md` says what each one means.
 
 mod admission;
+mod alerts;
 mod append;
 mod fold;
 mod gate;
@@ -20,6 +21,7 @@ use clap::Subcommand;
 use tollbook_projections::ids::IdsError;
 
 pub use self::admission::Admission;
+pub use self::alerts::Alerts;
 pub use self::append::Append;
 pub use self::fold::Fold;
 pub use self::gate::Gate;
@@ -38,6 +40,8 @@ pub enum BenchCommand {
     Ingest(Ingest),
     /// Decide whether requests may pass, in process.
     Admission(Admission),
+    /// Submit usage by which every organization crosses its threshold, in process.
+    Alerts(Alerts),
     /// Ask a running server whether requests may pass, over HTTP or NATS.
     Gate(Gate),
     /// Post CloudEvents to a running server.
@@ -100,6 +104,7 @@ pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
         | BenchCommand::Append(_)
         | BenchCommand::Ingest(_)
         | BenchCommand::Admission(_)
+        | BenchCommand::Alerts(_)
         | BenchCommand::Http(_) => false,
     };
     if !is_child {
@@ -110,6 +115,7 @@ pub async fn run(command: BenchCommand) -> Result<(), BenchError> {
         BenchCommand::Append(options) => append::run(&options).await,
         BenchCommand::Ingest(options) => ingest::run(&options).await,
         BenchCommand::Admission(options) => admission::run(&options).await,
+        BenchCommand::Alerts(options) => alerts::run(&options).await,
         BenchCommand::Gate(options) => gate::run(&options).await,
         BenchCommand::Http(options) => http::run(&options).await,
         BenchCommand::Start(options) => start::run(&options).await,

@@ -1,6 +1,9 @@
 //! Alerts on their way out, the process dying at every step: in the feed each stands exactly once.
 
 mod deeds;
+mod receiving;
+mod replayed;
+mod standby;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -9,12 +12,14 @@ use std::fs;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tollbook_engine::clock::Stopwatch;
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
 use tollbook_tests::system::{DEADLINE, System, SystemBuilder};
 
 use self::deeds::{Alerts, Patient, Told, each_once};
+use self::receiving::Receivers;
 use self::watching::{Follower, Subscriber, stream};
 
 /// Deaths of one run; `TOLLBOOK_KILLS` says otherwise.
@@ -24,8 +29,15 @@ fn kills() -> usize {
 }
 
 /// Places to die at, and the last time there that may be it: often enough reached in one round.
-const STEPS: [(&str, u32); 4] =
-    [("applied", 30), ("view_written", 30), ("alert_raised", 6), ("outbox_emptied", 6)];
+const STEPS: [(&str, u32); 7] = [
+    ("applied", 12),
+    ("view_written", 12),
+    ("alert_raised", 6),
+    ("outbox_emptied", 6),
+    ("delivery_recorded", 6),
+    ("delivery_attempted", 12),
+    ("delivery_settled", 12),
+];
 
 /// Organizations that things happen to at once.
 const AT_ONCE: usize = 3;
@@ -80,6 +92,7 @@ struct Scene {
     system: System,
     client: Patient,
     follower: Follower,
+    receivers: Receivers,
     told: Vec<Told>,
     /// Whether it died in this round.
     died: bool,
@@ -89,11 +102,12 @@ struct Scene {
 
 impl Scene {
     async fn start(builder: SystemBuilder) -> Self {
-        let system = builder.start().await;
-        let client = Patient::new([&system.api]);
+        let receivers = Receivers::start().await;
+        let system = receivers.configure(builder).start().await;
+        let client = Patient::new([&system.api], receivers.hooks());
         let follower = Follower::start(&client);
         client.prepare().await;
-        Self { system, client, follower, told: Vec::new(), died: false, deaths: BTreeMap::new() }
+        Self { system, client, follower, receivers, told: Vec::new(), died: false, deaths: BTreeMap::new() }
     }
 
     /// Waits until `done`, and starts the server again each time that it has died before.
@@ -117,11 +131,7 @@ impl Scene {
     async fn round(&mut self, number: usize, death: Death) {
         self.died = false;
         self.system.restart_to_die(death.place()).await;
-        let doing = (0..AT_ONCE).map(|organization| {
-            let (client, name) = (self.client.clone(), format!("org-{number}-{organization}"));
-            tokio::spawn(async move { client.do_everything(&name).await })
-        });
-        let doing: Vec<_> = doing.collect();
+        let doing = doings(&self.client, number);
         let mut looks = death.looks();
         self.until("a round is over", |system| {
             looks = looks.and_then(|left| left.checked_sub(1));
@@ -131,7 +141,7 @@ impl Scene {
                     fs::remove_dir_all(system.data().join("views")).unwrap();
                 }
             }
-            doing.iter().all(tokio::task::JoinHandle::is_finished)
+            doing.iter().all(JoinHandle::is_finished)
         })
         .await;
         for done in doing {
@@ -152,19 +162,17 @@ impl Scene {
         read
     }
 
-    /// Every organization's alerts, as its view has them; as many as must be.
+    /// Every organization's alerts, as its view has them, and as many as must be.
     async fn expected(&self) -> Alerts {
         let mut all = Alerts::new();
         for told in &self.told {
-            let alerts = self.client.alerts(&told.organization).await;
-            assert_eq!(deeds::counted(&alerts), told.expected, "{}", told.organization);
-            all.extend(alerts);
+            all.extend(self.client.listed(told).await);
         }
         all
     }
 
-    /// The feed has every alert that must be, and once. How many those are.
-    async fn check(&mut self) -> usize {
+    /// The feed has every alert that must be, and once, and receivers have got them.
+    async fn check(&mut self) {
         let read = self.raised().await;
         let expected = self.expected().await;
         let ids: Vec<String> = read.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect();
@@ -184,25 +192,44 @@ impl Scene {
             again.extend(page.into_iter().map(|mut item| item["event"].take()));
         }
         assert_eq!(again, read, "the feed is what it was");
-        read.len()
+        let (mails, calls) = self.receivers.have_all(&self.client, &self.told).await;
+        println!("{} alerts, {mails} e-mails, {calls} calls", read.len());
     }
 
-    /// Stops, takes other views, and starts again: nothing is raised twice.
-    async fn start_again_with(&mut self, views: impl AsyncFnOnce(&System)) {
-        let before = self.follower.count();
-        self.system.terminate().await;
-        views(&self.system).await;
-        self.system.restart_to_die(None).await;
-        self.system.ready().await;
-        let api = self.system.api.clone();
-        eventually(DEADLINE, "the outbox is empty", || async {
-            let rows = api.metric("tollbook_alert_outbox_rows{partition=\"0\"}").await;
-            (rows == Some(0)).then_some(())
+    /// Waits until nothing waits to be raised or delivered.
+    async fn idle(&self) {
+        let api = &self.system.api;
+        eventually(DEADLINE, "nothing waits", || async move {
+            let of = |name: &str| format!("{name}{{partition=\"0\"}}");
+            let outbox = api.metric(&of("tollbook_alert_outbox_rows")).await;
+            let deliveries = api.metric(&of("tollbook_deliveries_pending")).await;
+            (outbox == Some(0) && deliveries == Some(0)).then_some(())
         })
         .await;
-        self.check().await;
-        assert_eq!(self.follower.count(), before);
     }
+
+    /// Stops, takes other views, and starts again: nobody is told anything twice.
+    async fn start_again_with(&mut self, views: impl AsyncFnOnce(&System, &[Told])) {
+        self.idle().await;
+        // Not before it ends does it write down how the last deliveries ended.
+        self.system.terminate().await;
+        let before = (self.follower.count(), self.receivers.count().await);
+        views(&self.system, &self.told).await;
+        self.system.restart_to_die(None).await;
+        self.system.ready().await;
+        self.idle().await;
+        self.check().await;
+        assert_eq!((self.follower.count(), self.receivers.count().await), before);
+    }
+}
+
+/// Things that happen to some organizations in a round.
+fn doings(client: &Patient, round: usize) -> Vec<JoinHandle<Told>> {
+    let doing = (0..AT_ONCE).map(|organization| {
+        let (client, name) = (client.clone(), format!("org-{round}-{organization}"));
+        tokio::spawn(async move { client.do_everything(&name).await })
+    });
+    doing.collect()
 }
 
 async fn every_alert_is_raised_once(builder: SystemBuilder, nats: Option<&NatsServer>) {
@@ -219,13 +246,14 @@ async fn every_alert_is_raised_once(builder: SystemBuilder, nats: Option<&NatsSe
         let death = Death::of(round, &mut random);
         scene.round(round, death).await;
     }
-    let alerts = scene.check().await;
-    println!("{alerts} alerts through {} rounds in {:?}; died: {:?}", kills(), watch.elapsed(), scene.deaths);
-    scene
-        .start_again_with(async |system: &System| {
-            fs::remove_dir_all(system.data().join("views")).unwrap();
-        })
-        .await;
+    // Where the last one was to die, nothing may lead any more.
+    scene.system.restart_to_die(None).await;
+    scene.check().await;
+    println!("{} rounds in {:?}; died: {:?}", kills(), watch.elapsed(), scene.deaths);
+    scene.start_again_with(async |system, _| fs::remove_dir_all(system.data().join("views")).unwrap()).await;
+    if nats.is_none() {
+        scene.start_again_with(replayed::take_replayed_views).await;
+    }
     if let (Some(subscriber), Some(nats)) = (&mut subscriber, nats) {
         let read = scene.follower.read();
         assert_eq!(stream(nats).await, read, "the stream is what the feed is");

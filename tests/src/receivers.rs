@@ -89,9 +89,12 @@ impl Receivers {
     }
 
     async fn seen(&self, what: &str) -> Vec<Value> {
-        let seen: Value =
-            self.client.get(self.url("/control/log")).send().await.unwrap().json().await.unwrap();
-        seen[what].as_array().unwrap().clone()
+        self.log().await[what].as_array().unwrap().clone()
+    }
+
+    /// Everything that arrived: `mails` and `calls`.
+    pub async fn log(&self) -> Value {
+        self.client.get(self.url("/control/log")).send().await.unwrap().json().await.unwrap()
     }
 
     /// Everything that was posted to a path, once it is so much.

@@ -173,8 +173,10 @@ impl Author {
         }
     }
 
-    /// Encrypts personal data of an organization that is there.
+    /// Encrypts personal data of an organization that is there. Errors: also where somebody else decides, or this node
+    /// does not know yet what there is.
     pub(super) async fn seal(&self, organization: &OrgId, text: &str) -> Result<Sealed, Problem> {
+        self.may_decide(organization)?;
         let key = read_organization(&self.node, organization, |known| known.contact_key).await?;
         Ok(self.node.contacts().seal(organization, key, text).await?)
     }
