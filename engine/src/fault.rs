@@ -45,6 +45,19 @@ impl FaultPoint {
     }
 }
 
+/// Where to die, if anywhere.
+#[cfg(debug_assertions)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of the server, and none in a build that anybody runs"
+)]
+fn wanted() -> Option<(FaultPoint, u64)> {
+    let said = std::env::var("TOLLBOOK_FAULT").ok()?;
+    let (name, count) = said.split_once(':')?;
+    let point = FaultPoint::ALL.into_iter().find(|point| point.name() == name)?;
+    Some((point, count.parse().ok()?))
+}
+
 /// Dies here if `TOLLBOOK_FAULT` says so: `<place>:<n>`, the nth time that it is reached.
 #[cfg(debug_assertions)]
 pub(crate) fn reached(point: FaultPoint) {
@@ -53,12 +66,7 @@ pub(crate) fn reached(point: FaultPoint) {
 
     static WANTED: OnceLock<Option<(FaultPoint, u64)>> = OnceLock::new();
     static REACHED: AtomicU64 = AtomicU64::new(0);
-    let wanted = WANTED.get_or_init(|| {
-        let said = std::env::var("TOLLBOOK_FAULT").ok()?;
-        let (name, count) = said.split_once(':')?;
-        let point = FaultPoint::ALL.into_iter().find(|point| point.name() == name)?;
-        Some((point, count.parse().ok()?))
-    });
+    let wanted = WANTED.get_or_init(wanted);
     if let Some((at, count)) = wanted
         && *at == point
         && REACHED.fetch_add(1, Ordering::Relaxed).saturating_add(1) == *count

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // A server that restarts, or an election: the next message comes when that is over.
         let Ok(message) = message else { continue };
         let alert: Value = serde_json::from_slice(&message.payload)?;
-        let id = alert["id"].as_str().ok_or("an alert has an id")?;
+        let id = alert.get("id").and_then(Value::as_str).ok_or("an alert has an id")?;
         let repeated = handled.contains(id);
         if !repeated {
             // Here you would do what must be done once.
@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         println!(
             "{}",
-            json!({ "id": id, "type": alert["type"], "subject": alert["subject"], "repeated": repeated })
+            json!({ "id": id, "type": alert.get("type"), "subject": alert.get("subject"), "repeated": repeated })
         );
         // The server says that it knows. Without its answer the alert comes again, and is recognized.
         if message.double_ack().await.is_err() {

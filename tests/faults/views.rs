@@ -74,7 +74,18 @@ async fn folded(data: &Path) -> Held {
                 Effect::Decided { organization, row } => audit.push((organization, *row)),
                 Effect::Alert(alert) => alerts.push(*alert),
                 Effect::BreachEnded { ended, .. } => breaches.push(*ended),
-                _ => {}
+                Effect::Quarantined(_)
+                | Effect::CellsClosed { .. }
+                | Effect::Moved { .. }
+                | Effect::MonthEnded { .. }
+                | Effect::Sealed { .. }
+                | Effect::Remembered { .. }
+                | Effect::Repeated { .. }
+                | Effect::Settled { .. }
+                | Effect::Charged { .. }
+                | Effect::Foreign { .. }
+                | Effect::Copy { .. }
+                | Effect::Voided { .. } => {}
             }
         }
     }

@@ -61,7 +61,14 @@ impl Subscribers {
         let wanted = self.owner.read(|state| state.config().subscriptions.clone()).await;
         let wanted = wanted.map_err(|error| match error {
             CommandError::Stopping => Unfinished::Stopping,
-            _ => Unfinished::Later,
+            CommandError::Rejected(_)
+            | CommandError::NotOwner
+            | CommandError::ClockSkewed
+            | CommandError::Busy
+            | CommandError::Forgotten(_)
+            | CommandError::View(_)
+            | CommandError::Log(_)
+            | CommandError::Encode(_) => Unfinished::Later,
         })?;
         match self.fit(&wanted).await {
             Ok(()) => {

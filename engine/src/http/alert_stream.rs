@@ -155,7 +155,7 @@ async fn of_organization(
     let after = start(&headers, query.after)?.unwrap_or(now).of_partition(partition, LAST_EVENT_ID)?;
     sees(&at, &org).await?;
     let reader = OfOrganization { org, at, after, found: VecDeque::new() };
-    Ok(sent(&api.streams, reader)?)
+    sent(&api.streams, reader)
 }
 
 async fn of_feed(
@@ -168,7 +168,7 @@ async fn of_feed(
         Some(after) => after.0,
         None => at.node.alert_feed().last().await?,
     };
-    Ok(sent(&api.streams, OfFeed { at, after, found: VecDeque::new() })?)
+    sent(&api.streams, OfFeed { at, after, found: VecDeque::new() })
 }
 
 /// Something that gives events one after another. Errors and `None`: there will be no more.
