@@ -16,7 +16,8 @@ use super::deeds::{Patient, Told};
 /// Kinds that are for programs, which are not mailed.
 const NOT_MAILED: [&str; 1] = ["usage_quarantined"];
 
-/// A delivery that failed after attempts that died with their process comes after the schedule's five minutes.
+/// E-mails pile up while lives are short, and one that fails after attempts that died with their process comes after the
+/// schedule's five minutes.
 const LATE: Duration = Duration::from_secs(6 * 60);
 
 /// By alert, whom it reached, and how often.
