@@ -6,8 +6,12 @@
 //!                     └────────────── what is spent beyond the limit until the period ends: overshoot
 //! ```
 
+mod breach;
+mod period;
+mod told;
+
 use serde::{Deserialize, Serialize};
-use tollbook_schemas::alert::{AlertData, BudgetTold};
+use tollbook_schemas::alert::AlertData;
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::event::{Enforcement, Period};
@@ -15,17 +19,15 @@ use tollbook_schemas::id::{DisplayName, ProjectId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Timestamp};
 
+pub use self::breach::{Breach, BreachEnd, EndedBreach, Visible};
+pub use self::period::OnCalendar;
+use self::told::Told;
 use crate::organization::At;
-use crate::purse::sum;
 use crate::spend::ProjectSpend;
 use crate::state::Corrupt;
 
 /// Both periods, in the order in which their limits are looked at.
 pub const PERIODS: [Period; 2] = [Period::Daily, Period::Monthly];
-
-/// Hundredths of a budget at which somebody is told, in order.
-const WARNING_PERCENT: u8 = 80;
-const REACHED_PERCENT: u8 = 100;
 
 /// A project's budgets (R6.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,74 +69,6 @@ impl Notifications {
     }
 }
 
-/// A budget that was reached, from the entry that did it until its period ends or it is changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Breach {
-    /// Which budget.
-    pub period: Period,
-    /// The first day of its period.
-    pub starts: Day,
-    /// The budget.
-    pub limit: Amount,
-    /// When the entry was recorded by which consumption reached it.
-    pub crossed_at: Timestamp,
-    /// That entry.
-    pub crossed_in: Position,
-    /// Once enforcement learned of it.
-    pub visible: Option<Visible>,
-    /// When it refused the first request, once that was written down (R6.5).
-    pub first_refused_at: Option<Timestamp>,
-}
-
-/// How enforcement learned of a breach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Visible {
-    /// The entry that settled it.
-    pub from: Position,
-    /// From when requests are refused: when that was recorded, and the lag model's delay (R6.3).
-    pub at: Timestamp,
-    /// What had been consumed of the period by then.
-    pub spent: Amount,
-}
-
-/// Why a breach is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BreachEnd {
-    /// Its period ended.
-    PeriodOver,
-    /// The budget was changed.
-    BudgetChanged,
-    /// Usage that was taken back put consumption below the budget again (R4.8).
-    Corrected,
-}
-
-/// A breach that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedBreach {
-    /// As it was.
-    pub breach: Breach,
-    /// When it ended.
-    pub at: Timestamp,
-    /// Why.
-    pub end: BreachEnd,
-    /// What was consumed of the period by then.
-    pub spent: Amount,
-}
-
-impl EndedBreach {
-    /// What was consumed beyond the budget.
-    pub fn overshoot(&self) -> Amount {
-        self.breach.overshoot(self.spent)
-    }
-}
-
-impl Breach {
-    /// What is beyond the budget when so much was consumed.
-    pub fn overshoot(&self, spent: Amount) -> Amount {
-        spent.checked_sub(self.limit).unwrap_or_default().max(Amount::ZERO)
-    }
-}
-
 /// What refuses a project's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
@@ -152,15 +86,6 @@ pub struct Stop {
     pub resets_at: Timestamp,
     /// Whether a refusal was written down.
     pub refusal_noted: bool,
-}
-
-/// What was told of a period that may still run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
-    starts: Day,
-    /// Of the budget, in hundredths.
-    percent: u8,
-    amounts: Vec<Amount>,
 }
 
 /// Budgets and notifications of one project, and what came of them.
@@ -258,6 +183,11 @@ impl Watch {
         look: Look<'_>,
         seen: &mut Seen,
     ) -> Result<(), Corrupt> {
+        for Breach { period, starts, visible, .. } in &mut self.breaches {
+            if let Some(visible) = visible.as_mut().filter(|visible| look.at.recorded_at < visible.at) {
+                visible.spent = spend.consumed(*period, *starts)?;
+            }
+        }
         for period in PERIODS {
             let Some(limit) = self.budgets.limit(period) else { continue };
             let (compared, spent) =
@@ -265,14 +195,12 @@ impl Watch {
             self.end_corrected(period, compared, spent, look, seen);
             self.cross(period, limit, spent, look);
             let strict = self.budgets.enforcement == Enforcement::Strict;
-            if let Some(breach) = self.breach_mut(period, period.first_day(look.today)) {
-                match &mut breach.visible {
-                    Some(visible) if look.at.recorded_at < visible.at => visible.spent = spent,
-                    Some(_) => {}
-                    // Nothing is waited for.
-                    None if strict => breach.become_visible(0, spent, look),
-                    None => {}
-                }
+            // Nothing is waited for.
+            if strict
+                && let Some(breach) = self.breach_mut(period, period.first_day(look.today))
+                && breach.visible.is_none()
+            {
+                breach.become_visible(0, spent, look);
             }
             if strict {
                 self.tell_percent(period, limit, spent, look, seen);
@@ -454,148 +382,11 @@ impl Watch {
             seen.ended.push(EndedBreach { breach, at, end, spent });
         }
     }
-
-    /// What was told of the running period.
-    fn told(&mut self, period: Period, today: Day) -> &mut Told {
-        let told = match period {
-            Period::Daily => &mut self.told_daily,
-            Period::Monthly => &mut self.told_monthly,
-        };
-        let starts = period.first_day(today);
-        if told.starts != starts {
-            *told = Told { starts, ..Told::default() };
-        }
-        told
-    }
-
-    fn tell_percent(
-        &mut self,
-        period: Period,
-        limit: Amount,
-        spent: Amount,
-        look: Look<'_>,
-        seen: &mut Seen,
-    ) {
-        let percent = reached(limit, spent);
-        let told = self.told(period, look.today);
-        let before = told.percent;
-        told.percent = before.max(percent);
-        for step in [WARNING_PERCENT, REACHED_PERCENT] {
-            if before < step && step <= percent {
-                let about = BudgetTold {
-                    project: look.project.clone(),
-                    name: look.name.clone(),
-                    period,
-                    starts: period.first_day(look.today),
-                    limit,
-                    settled: spent,
-                    resets_at: period.ends(look.calendar, look.today),
-                };
-                let full = step == REACHED_PERCENT;
-                seen.alerts.push(if full {
-                    AlertData::BudgetReached(about)
-                } else {
-                    AlertData::BudgetWarning(about)
-                });
-            }
-        }
-    }
-
-    fn tell_amounts(&mut self, period: Period, settled: Amount, look: Look<'_>, seen: &mut Seen) {
-        let due: Vec<Amount> =
-            self.notifications.amounts(period).iter().copied().filter(|amount| *amount <= settled).collect();
-        if due.is_empty() {
-            return;
-        }
-        let told = self.told(period, look.today);
-        for amount in due {
-            if let Err(place) = told.amounts.binary_search(&amount) {
-                told.amounts.insert(place, amount);
-                seen.alerts.push(AlertData::SpendNotification {
-                    project: look.project.clone(),
-                    name: look.name.clone(),
-                    period,
-                    starts: period.first_day(look.today),
-                    amount,
-                    settled,
-                });
-            }
-        }
-    }
-}
-
-impl Breach {
-    fn become_visible(&mut self, delay_seconds: u32, spent: Amount, look: Look<'_>) {
-        let at = look.at.recorded_at.plus_seconds(i64::from(delay_seconds));
-        self.visible = Some(Visible { from: look.at.position, at, spent });
-    }
 }
 
 /// Whether a budget is breached: one of nothing is by anything at all.
 fn is_reached(limit: Amount, spent: Amount) -> bool {
     spent >= limit && spent.is_positive()
-}
-
-/// The last step of a budget that is reached, in hundredths: exactly, without dividing.
-fn reached(limit: Amount, spent: Amount) -> u8 {
-    // An amount has less than 2^97 units, so neither product saturates.
-    let hundredths = |amount: Amount, count: u8| amount.units().saturating_mul(count.into());
-    if is_reached(limit, spent) {
-        REACHED_PERCENT
-    } else if limit.is_positive() && hundredths(spent, REACHED_PERCENT) >= hundredths(limit, WARNING_PERCENT)
-    {
-        WARNING_PERCENT
-    } else {
-        0
-    }
-}
-
-/// Periods on a calendar.
-pub trait OnCalendar {
-    /// The first day of the period that a day lies in.
-    fn first_day(self, day: Day) -> Day;
-
-    /// When the period ends that a day lies in.
-    fn ends(self, calendar: &Calendar, day: Day) -> Timestamp;
-}
-
-impl OnCalendar for Period {
-    fn first_day(self, day: Day) -> Day {
-        match self {
-            Self::Daily => day,
-            Self::Monthly => day.month().first_day(),
-        }
-    }
-
-    fn ends(self, calendar: &Calendar, day: Day) -> Timestamp {
-        match self {
-            Self::Daily => calendar.start_of_day(day.next()),
-            Self::Monthly => calendar.start_of_month(day.month().next()),
-        }
-    }
-}
-
-impl ProjectSpend {
-    /// What is settled of the period that a day lies in.
-    pub fn settled(&self, period: Period, day: Day) -> Amount {
-        match period {
-            Period::Daily => self.settled_on(day),
-            Period::Monthly => self.settled_in(day.month()),
-        }
-    }
-
-    /// What waits for its cycle to close, of the period that a day lies in.
-    pub fn pending_of(&self, period: Period, day: Day) -> Result<Amount, Corrupt> {
-        match period {
-            Period::Daily => Ok(self.pending_on(day)),
-            Period::Monthly => self.pending_in(day.month()),
-        }
-    }
-
-    /// Settled and pending consumption of the period that a day lies in.
-    pub fn consumed(&self, period: Period, day: Day) -> Result<Amount, Corrupt> {
-        sum(self.settled(period, day), self.pending_of(period, day)?)
-    }
 }
 
 #[cfg(test)]

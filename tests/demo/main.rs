@@ -30,7 +30,7 @@ async fn the_demo_plays_on_the_embedded_log_serves_and_leaves_nothing_behind() {
     let server = demo.serves().await;
     demo.told_all_that_happened();
     let token = demo.said("export TOLLBOOK_TOKEN=$(cat ").trim_end_matches(')').to_owned();
-    the_ledger_has_the_whole_hour(&server, Path::new(&token)).await;
+    the_ledger_has_the_whole_hour(&server, Path::new(&token), demo.refused()).await;
     let scratch = demo.last_word("removes ").await;
     assert!(Path::new(&token).starts_with(&scratch), "{token} in {scratch}");
     demo.terminate().await;
@@ -47,7 +47,7 @@ async fn the_demo_plays_on_jetstream_once_and_never_into_a_ledger() {
     let mut demo = Demo::start(&[&on_nats[..], &["--data", &directory]].concat()).await;
     let server = demo.serves().await;
     demo.told_all_that_happened();
-    the_ledger_has_the_whole_hour(&server, &data.join("admin-token")).await;
+    the_ledger_has_the_whole_hour(&server, &data.join("admin-token"), demo.refused()).await;
     demo.last_word("stays in ").await;
     demo.terminate().await;
     assert!(data.join("views").exists());
@@ -98,10 +98,11 @@ async fn messages(nats: &NatsServer) -> u64 {
 }
 
 /// What an operator would ask first.
-async fn the_ledger_has_the_whole_hour(server: &str, token: &Path) {
+async fn the_ledger_has_the_whole_hour(server: &str, token: &Path, refused: u64) {
     let api = Api::of(server, token);
     let (requests, input, cost) = api.consumption().await;
-    assert_eq!(requests, REQUESTS);
+    assert!(refused > 0, "the budget stopped nothing");
+    assert_eq!(requests + refused, REQUESTS);
     assert!(input > 10_000_000 && cost > Decimal::from(10), "{input} tokens for {cost}");
     let quarantine = api.get("/v1/quarantine").await;
     assert_eq!(quarantine["items"].as_array().unwrap().len(), QUARANTINED);

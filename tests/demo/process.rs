@@ -104,6 +104,17 @@ impl Demo {
             "offline     gateway-us-1",
             "late        gateway-us-1 is back",
             "200 recognized, 0 booked twice",
+            "USD a day",
+            "of that pending: requests still pass",
+            "USD are settled, no request passes",
+            "429 project_daily_budget",
+            "requests pass at once",
+            "the lag cost ",
+            "a voucher of 5 USD",
+            "from Tier0 to Tier1",
+            "100 % of its budget",
+            "USD are left, less than 15",
+            "alerts were raised, once each",
             "24 records of kimi-k4-preview: no price for this model",
             "the same id came before with other content",
             "✓ equal to the last decimal",
@@ -114,6 +125,12 @@ impl Demo {
         }
         let closes = self.told.iter().filter(|line| line.contains("cycle ends")).count();
         assert_eq!(closes, 6);
+    }
+
+    /// How many requests admission refused, which were therefore not made.
+    pub(crate) fn refused(&self) -> u64 {
+        let count = self.said("requests pass at once; ").split_once(" were refused").unwrap().0;
+        count.parse().unwrap()
     }
 
     /// SIGTERM; it must end well.

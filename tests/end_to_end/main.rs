@@ -16,6 +16,7 @@ mod admission_life;
 mod admission_refusals;
 mod alerts;
 mod audit;
+mod budget_lag;
 mod budgets;
 mod commands;
 mod corrections;

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "seeds and figures, for whoever looks into a failure")]
 
+mod alerts;
 mod broker;
 mod crash;
 mod load;

@@ -1,6 +1,6 @@
 //! Views are disposable, logs are not: what fits is rebuilt, and what does not fit is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,16 +8,20 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 use tollbook_engine::ledger;
 use tollbook_engine::log::EventLog;
 use tollbook_engine::log::embedded::Embedded;
+use tollbook_projections::budget::EndedBreach;
 use tollbook_projections::first::{FirstPlacesInMemory, Lookup};
 use tollbook_projections::ids::Ids;
 use tollbook_projections::record::Record;
 use tollbook_projections::state::{AuditRow, Effect, State};
 use tollbook_projections::view::Views;
+use tollbook_schemas::alert::Alert;
 use tollbook_schemas::id::OrgId;
 use tollbook_schemas::position::{PartitionId, Position};
+use tollbook_schemas::time::Day;
 use tollbook_tests::eventually;
 use tollbook_tests::system::{Api, DEADLINE, Key, System};
 
@@ -45,9 +49,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What views hold: position and digest, and the audit logs, of organizations in order of their ids and then of the
-/// configuration.
-type Held = (Position, [u8; 32], Vec<(Option<OrgId>, AuditRow)>);
+/// What views hold: position and digest; the audit logs, of organizations in order of their ids and then of the
+/// configuration; and in the same order alerts, and breaches of budgets that are over.
+type Held = (Position, [u8; 32], Vec<(Option<OrgId>, AuditRow)>, Told);
+
+/// Alerts, and breaches that are over.
+type Told = (Vec<Alert>, Vec<EndedBreach>);
 
 /// What the log in these data says, folded from its beginning by nothing but the fold.
 async fn folded(data: &Path) -> Held {
@@ -57,31 +64,45 @@ async fn folded(data: &Path) -> Held {
     let mut lookup = Lookup::new(&state, FirstPlacesInMemory::default());
     let last = log.last(P0).await.unwrap();
     let mut tail = log.tail(P0, Position::ZERO);
-    let mut audit = Vec::new();
+    let (mut audit, mut alerts, mut breaches) = (Vec::new(), Vec::new(), Vec::new());
     while state.head().position < last {
         let stored = tail.next().await.unwrap().unwrap();
         let record = Record::read(&ledger, P0, stored.position, &stored.subject, &stored.payload);
         let sightings = lookup.sightings(&record).unwrap();
         for effect in state.apply(&record, &sightings).unwrap() {
-            if let Effect::Decided { organization, row } = effect {
-                audit.push((organization, *row));
+            match effect {
+                Effect::Decided { organization, row } => audit.push((organization, *row)),
+                Effect::Alert(alert) => alerts.push(*alert),
+                Effect::BreachEnded { ended, .. } => breaches.push(*ended),
+                _ => {}
             }
         }
     }
     audit.sort_by_key(|(of, row)| (of.is_none(), of.clone(), row.position));
-    (last, state.digest().unwrap(), audit)
+    alerts.sort_by_key(|alert| {
+        let of = alert.organization.clone();
+        (of.is_none(), of, alert.position.position, alert.kind().code(), alert.number)
+    });
+    (last, state.digest().unwrap(), audit, (alerts, breaches))
 }
 
 /// What the views in these data hold.
 fn viewed(data: &Path) -> Held {
     let view = Views::open(&data.join("views/state")).unwrap().partition(P0).unwrap();
     let state = view.load().unwrap().unwrap();
-    let mut audit = Vec::new();
+    let (mut audit, mut alerts, mut breaches) = (Vec::new(), Vec::new(), Vec::new());
     for of in state.organizations().map(|known| Some(known.id.clone())).chain([None]) {
         let rows = view.audit(of.as_ref(), None, usize::MAX).unwrap();
         audit.extend(rows.into_iter().map(|row| (of.clone(), row)));
+        alerts.extend(view.alerts(of.as_ref(), None, usize::MAX).unwrap());
     }
-    (state.head().position, state.digest().unwrap(), audit)
+    for organization in state.organizations() {
+        for project in organization.projects.keys() {
+            let days = Day::default()..Day::of_date("2100-01-01".parse().unwrap());
+            breaches.extend(view.breaches(&organization.id, project, days, None, usize::MAX).unwrap());
+        }
+    }
+    (state.head().position, state.digest().unwrap(), audit, (alerts, breaches))
 }
 
 /// A server's position and digest.
@@ -103,7 +124,13 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
     let api = system.api.clone();
     let key = prepared(&api).await;
     api.recharge(&key.organization, "10", "a").await;
+    // A budget that is reached, and a breach that is over.
+    let cycle = json!({ "cycle_seconds": 0, "delay_seconds": 0 });
+    api.put("/v1/config/billing-cycle", &cycle).await.expect(200);
+    let budgets = format!("/v1/organizations/{}/projects/{}/budgets", key.organization, key.project);
+    api.put(&budgets, &json!({ "daily": "0.001", "monthly": null })).await.expect(200);
     used(&api, &key, "first").await;
+    api.put(&budgets, &json!({ "daily": "1", "monthly": null })).await.expect(200);
     api.events(&[key.event("odd", "unknown")]).await;
     api.folded().await;
     let live = served(&api).await;
@@ -111,6 +138,10 @@ async fn views_deleted_damaged_or_cut_are_rebuilt_to_the_same_state() {
     let held = viewed(system.data());
     assert_eq!((held.0, held.1), live);
     assert_eq!(folded(system.data()).await, held);
+    let kinds: BTreeSet<_> = held.3.0.iter().map(|alert| alert.kind().code()).collect();
+    let wanted = ["budget_reached", "budget_warning", "tier_changed", "usage_quarantined", "voucher_granted"];
+    assert_eq!(kinds, wanted.into());
+    assert_eq!(held.3.1.len(), 1, "{:?}", held.3.1);
     let configured = held.2.iter().filter(|(of, _)| of.is_none()).count();
     assert!(configured > 1 && held.2.len() > configured + 1, "{:?}", held.2);
 

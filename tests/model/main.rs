@@ -17,4 +17,5 @@ mod money;
 mod months;
 mod people;
 mod split;
+mod views;
 mod walk;

@@ -2,6 +2,7 @@
 //!
 //! `TOLLBOOK_SEEDS=500 cargo test -p tollbook-tests --test model walk` runs that many seeds, `TOLLBOOK_SEEDS=17..18` one.
 
+mod alerts;
 mod money;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,33 @@ const REACHED: &[&str] = &[
     "moved: opening_balance",
     "moved: invoice",
     "moved: credit_note",
+    "balance alert set",
+    "budgets set",
+    "notifications set",
+    "refusal noted",
+    "defaults set",
+    "alert: balance_low",
+    "alert: budget_warning",
+    "alert: budget_reached",
+    "alert: spend_notification",
+    "alert: tier_changed",
+    "alert: voucher_granted",
+    "alert: voucher_expiring",
+    "alert: voucher_expired",
+    "alert: usage_quarantined",
+    "alert: of nobody",
+    "alert: several of a kind in an entry",
+    "breach: period_over",
+    "breach: budget_changed",
+    "breach: corrected",
+    "breach: of a month",
+    "breach: never seen",
+    "breach: seen after a delay",
+    "breach: refused",
+    "breach: overshoot",
+    "budget: refuses",
+    "budget: of nothing",
+    "budget: strict",
     "refused: amount_zero",
     "refused: entry_not_found",
     "refused: expiry_passed",
@@ -187,6 +215,8 @@ struct Walk {
     usage_at: BTreeMap<(u64, u32), Usage>,
     /// Records as they were released, where that was not as they came.
     mended: BTreeMap<(u64, u32), Usage>,
+    /// How many alerts were compared, of the engine's and of the oracle's, and how many breaches that are over.
+    compared: [usize; 2],
 }
 
 impl Walk {
@@ -210,6 +240,7 @@ impl Walk {
             requests: Vec::new(),
             usage_at: BTreeMap::new(),
             mended: BTreeMap::new(),
+            compared: [0; 2],
         }
     }
 
@@ -239,8 +270,9 @@ impl Walk {
         match self.below(1_000) {
             // Organizations, projects and keys first, or most usage has none.
             _ if self.step < 100 => self.set_up(),
-            0..400 => self.usage(),
-            400..600 => self.money(),
+            0..370 => self.usage(),
+            370..430 => self.alerts(),
+            430..600 => self.money(),
             600..660 => self.close(),
             660..720 => self.recharge(),
             720..780 => self.set_up(),
@@ -258,6 +290,9 @@ impl Walk {
             _ => self.close(),
         }
         assert_eq!(self.ledger.state.head().recorded_at, self.oracle.recorded_at, "{}", self.place());
+        if self.step.is_multiple_of(10) {
+            self.reach_budgets();
+        }
         if self.step.is_multiple_of(THOROUGH) {
             self.compare_all();
         }
@@ -269,6 +304,7 @@ impl Walk {
         }
         self.compare_all();
         self.refold();
+        self.ledger.check_told(|position| position % 50 == 0);
         self.ledger.restart();
         let accepted = self.ledger.state.head().usage_records;
         assert_eq!(accepted, self.oracle.records, "{}", self.place());
@@ -513,13 +549,11 @@ impl Walk {
 
     fn set_cycle(&mut self) {
         let cycle_seconds = [0, 60, 600, 600, 600, 3_600][self.below(6)];
+        let delay_seconds = [0, 0, 0, 45, 400][self.below(5)];
         if cycle_seconds == 0 {
             self.reach("zero cycle");
         }
-        self.command(&Command::Config(ConfigCommand::SetLagModel(LagModel {
-            cycle_seconds,
-            delay_seconds: 0,
-        })));
+        self.command(&Command::Config(ConfigCommand::SetLagModel(LagModel { cycle_seconds, delay_seconds })));
     }
 
     fn token(&mut self) {
@@ -817,7 +851,8 @@ impl Walk {
             0 => None,
             _ => Some(self.any_organization()),
         };
-        self.oracle.unreadable(organization.as_ref(), self.ledger.now);
+        let position = self.ledger.state.head().position.next().0;
+        self.oracle.unreadable(organization.as_ref(), self.ledger.now, position);
         let effects = self.ledger.unreadable(organization.clone(), "not JSON");
         assert!(matches!(effects[..], [Effect::Quarantined(_)]), "{}", self.place());
         self.entries.push(self.ledger.log.len() - 1);
@@ -875,7 +910,8 @@ impl Walk {
 
     // Comparing.
 
-    fn compare_counts(&self) {
+    fn compare_counts(&mut self) {
+        self.compare_told();
         let head = self.ledger.state.head();
         let given = (head.usage_records, head.quarantined);
         assert_eq!(given, (self.oracle.records, self.oracle.quarantined), "{}", self.place());
@@ -911,6 +947,7 @@ impl Walk {
             (booked, expected.duplicates, expected.quarantined),
             "{place}: counts of {id}"
         );
+        self.compare_watches(expected);
         let sizes = (given.projects.len(), given.keys.len());
         assert_eq!(sizes, (expected.projects.len(), expected.keys.len()), "{place}: {id}");
         let today = expected.date(self.oracle.recorded_at);
@@ -1013,10 +1050,14 @@ fn name_of(command: &Command) -> &'static str {
         Command::Organization(_, OrganizationCommand::SealStatement { .. }) => "statement sealed",
         Command::Organization(_, OrganizationCommand::IssueInvoice { .. }) => "invoice issued",
         Command::Organization(_, OrganizationCommand::MoveIn(_)) => "moved in",
+        Command::Organization(_, OrganizationCommand::SetBalanceAlert(_)) => "balance alert set",
+        Command::Organization(_, OrganizationCommand::SetBudgets { .. }) => "budgets set",
+        Command::Organization(_, OrganizationCommand::SetSpendNotifications { .. }) => "notifications set",
+        Command::Organization(_, OrganizationCommand::NoteBudgetRefusal { .. }) => "refusal noted",
+        Command::Config(ConfigCommand::SetDefaults(_)) => "defaults set",
         Command::Organization(..)
         | Command::Config(
             ConfigCommand::SetQuantityLimits(_)
-            | ConfigCommand::SetDefaults(_)
             | ConfigCommand::CreateSubscription { .. }
             | ConfigCommand::RemoveSubscription(_)
             | ConfigCommand::SetRateScale(_),

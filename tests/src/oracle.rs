@@ -1,6 +1,7 @@
 //! An independent model of the ledger: naive, slow, on `Decimal`, lists and scans. Knows the vocabulary of `schemas` and
 //! nothing of how State is kept.
 
+pub mod alerts;
 pub mod money;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use tollbook_schemas::price::ModelPrice;
 use tollbook_schemas::time::{Month, Timestamp};
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
 
+use self::alerts::{OracleAlert, OracleWatch, voucher_expired, voucher_expiring, voucher_granted};
 use self::money::{Around, Flow, Here, Line, OracleVoucher, month_of};
 
 /// What a command should lead to.
@@ -67,7 +69,12 @@ pub struct Oracle {
     months: Vec<(TimeZone, Month)>,
     /// Everything readable that was quarantined, with what became of it.
     waiting: Vec<Waiting>,
+    /// Every alert.
+    pub alerts: Vec<OracleAlert>,
+    quarantine_told: Vec<(String, Date)>,
+    default_threshold: Option<Decimal>,
     cycle_seconds: i64,
+    delay_seconds: i64,
     closed_through: Timestamp,
     tokens: Vec<TokenId>,
     /// Commands about the whole ledger that carried a key.
@@ -147,6 +154,12 @@ pub struct OracleOrganization {
     pub duplicates: u64,
     /// Records that were quarantined.
     pub quarantined: u64,
+    /// What is watched of its projects.
+    pub watches: Vec<OracleWatch>,
+    /// The threshold of its own, or none by its own wish.
+    threshold: Option<Option<Decimal>>,
+    armed: bool,
+    quarantine_told: Vec<(String, Date)>,
     zone: TimeZone,
     creator: MemberId,
     counts: Vec<(SourceName, Counts)>,
@@ -170,6 +183,8 @@ pub struct BookedRecord {
     pub cost: Decimal,
     /// Where it stands.
     pub place: (u64, u32),
+    /// When and by which entry it was booked.
+    pub booked: (Timestamp, u64),
     /// Whether it was taken back here.
     pub back: bool,
     /// Whether it was quarantined before.
@@ -208,7 +223,11 @@ impl Oracle {
             tiers: Vec::new(),
             months: Vec::new(),
             waiting: Vec::new(),
+            alerts: Vec::new(),
+            quarantine_told: Vec::new(),
+            default_threshold: Some(Decimal::from(5)),
             cycle_seconds: 600,
+            delay_seconds: 0,
             closed_through: now,
             tokens: Vec::new(),
             remembered: Vec::new(),
@@ -366,6 +385,10 @@ impl Oracle {
             OrganizationCommand::CreateProject { .. } | OrganizationCommand::IssueKey { .. } => {
                 organization.expect(command)
             }
+            OrganizationCommand::SetBalanceAlert(_)
+            | OrganizationCommand::SetBudgets { .. }
+            | OrganizationCommand::SetSpendNotifications { .. }
+            | OrganizationCommand::NoteBudgetRefusal { .. } => organization.expect_alerts(command),
             command => organization.expect_money(command, around),
         }
     }
@@ -468,14 +491,20 @@ impl Oracle {
                     entry()
                 }
             }
-            ConfigCommand::SetLagModel(lag) if i64::from(lag.cycle_seconds) == self.cycle_seconds => {
+            ConfigCommand::SetLagModel(lag)
+                if (i64::from(lag.cycle_seconds), i64::from(lag.delay_seconds))
+                    == (self.cycle_seconds, self.delay_seconds) =>
+            {
                 Expected::AsItIs
+            }
+            ConfigCommand::SetDefaults(defaults) => {
+                let threshold = defaults.balance_alert_threshold.map(|threshold| threshold.to_decimal());
+                if threshold == self.default_threshold { Expected::AsItIs } else { entry() }
             }
             ConfigCommand::RevokeToken(token) if !self.tokens.contains(token) => {
                 Expected::Refused("token_not_found")
             }
             ConfigCommand::SetLagModel(_)
-            | ConfigCommand::SetDefaults(_)
             | ConfigCommand::SetRateScale(_)
             | ConfigCommand::SetQuantityLimits(_)
             | ConfigCommand::IssueToken { .. }
@@ -526,12 +555,17 @@ impl Oracle {
                         settled: 0,
                         duplicates: 0,
                         quarantined: 0,
+                        watches: Vec::new(),
+                        threshold: None,
+                        armed: false,
+                        quarantine_told: Vec::new(),
                         zone,
                         creator: creator.clone(),
                         counts: Vec::new(),
                         remembered: Vec::new(),
                     });
                 }
+                let recharged = self.find(id).map_or(Decimal::ZERO, OracleOrganization::cumulative);
                 if let OrganizationCommand::ReleaseUsage { place, usage } = command {
                     self.release(id, *place, usage.as_deref(), here);
                 }
@@ -541,10 +575,17 @@ impl Oracle {
                 let policy = self.policy;
                 let organization = self.organizations.iter_mut().find(|known| known.id == *id).unwrap();
                 organization.remembered.extend(idempotency.map(|asked| (asked, position)));
+                let mut said = Vec::new();
                 match command {
                     OrganizationCommand::Register { .. }
                     | OrganizationCommand::ReleaseUsage { .. }
                     | OrganizationCommand::DismissUsage { .. } => {}
+                    OrganizationCommand::SetBalanceAlert(_)
+                    | OrganizationCommand::SetBudgets { .. }
+                    | OrganizationCommand::SetSpendNotifications { .. }
+                    | OrganizationCommand::NoteBudgetRefusal { .. } => {
+                        said = organization.happen_alerts(command, here);
+                    }
                     OrganizationCommand::MoveIn(new) => organization.happen_move_in(new, here, &policy),
                     OrganizationCommand::CreateProject { project, .. } => {
                         organization.projects.push(project.clone())
@@ -555,7 +596,15 @@ impl Oracle {
                     OrganizationCommand::PublishPrices { list, .. } => {
                         publish(&mut organization.prices, list);
                     }
-                    command => organization.happen_money(command, here, &policy, voucher),
+                    command => said = organization.happen_money(command, here, &policy, voucher),
+                }
+                if let OrganizationCommand::ReverseUsage { booked, .. } = command {
+                    self.look_at(id, &booked.project, here);
+                }
+                self.tell(id, here, said);
+                self.look_at_balance(id, here);
+                if !matches!(command, OrganizationCommand::MoveIn(_)) {
+                    self.tell_tier(id, recharged, here);
                 }
                 if self.cycle_seconds == 0 {
                     self.settle();
@@ -572,15 +621,21 @@ impl Oracle {
                     }
                     ConfigCommand::SetLagModel(lag) => {
                         self.cycle_seconds = i64::from(lag.cycle_seconds);
+                        self.delay_seconds = i64::from(lag.delay_seconds);
                         self.closed_through = self.recorded_at;
                         if self.cycle_seconds == 0 {
+                            self.look_at_all(Here { position, at: self.recorded_at });
                             self.settle();
                         }
                     }
                     ConfigCommand::IssueToken { token, .. } => self.tokens.push(token.clone()),
                     ConfigCommand::RevokeToken(token) => self.tokens.retain(|known| known != token),
-                    ConfigCommand::SetDefaults(_)
-                    | ConfigCommand::CreateSubscription { .. }
+                    ConfigCommand::SetDefaults(defaults) => {
+                        let threshold =
+                            defaults.balance_alert_threshold.map(|threshold| threshold.to_decimal());
+                        self.set_default(threshold, Here { position, at: self.recorded_at });
+                    }
+                    ConfigCommand::CreateSubscription { .. }
                     | ConfigCommand::RemoveSubscription(_)
                     | ConfigCommand::SetRateScale(_)
                     | ConfigCommand::SetQuantityLimits(_) => {}
@@ -588,6 +643,7 @@ impl Oracle {
             }
             Command::Partition(PartitionCommand::CloseCycles) => {
                 self.closed_through = self.last_boundary(now).unwrap();
+                self.look_at_all(Here { position, at: self.recorded_at });
                 self.settle();
             }
             Command::Partition(PartitionCommand::CloseMonths) => {
@@ -620,7 +676,9 @@ impl Oracle {
         if let Some(number) = usage.producerseq {
             organization.count(&usage.source, number);
         }
-        organization.consume(usage, (project, key, cost), waiting.place, here.at, true);
+        let of = project.clone();
+        organization.consume(usage, (project, key, cost), waiting.place, here, true);
+        self.look_at(id, &of, here);
         self.settle_waiting(id, place, (here.position, None));
     }
 
@@ -657,6 +715,7 @@ impl Oracle {
     pub fn usage(&mut self, usage: &[Usage], recorded_at: Timestamp, position: u64) -> Vec<Fate> {
         self.recorded_at = self.recorded_at.max(recorded_at);
         let mut fates = Vec::new();
+        let here = Here { position, at: self.recorded_at };
         for (row, usage) in (0..).zip(usage) {
             let fate = self.one(usage, (position, row));
             self.records += 1;
@@ -667,24 +726,64 @@ impl Oracle {
                 (Fate::Duplicate, None) => panic!("nobody's record is no repetition"),
                 (Fate::Quarantined(reason, _), organization) => {
                     self.quarantined += 1;
-                    let (place, usage) = ((position, row), usage.clone());
-                    self.waiting.push(Waiting { place, usage, reason, settled: None });
                     if let Some(organization) = organization {
                         organization.quarantined += 1;
                     }
+                    self.tell_quarantined(Some(&usage.organization), reason, row, here);
+                    let (place, usage) = ((position, row), usage.clone());
+                    self.waiting.push(Waiting { place, usage, reason, settled: None });
                 }
             }
             fates.push(fate);
         }
+        self.look_at_booked(usage, &fates, here);
         if self.cycle_seconds == 0 {
             self.settle();
         }
         fates
     }
 
+    /// Looks at every project of which something was booked, in the order in which whom to charge was first named, and at
+    /// the balances.
+    fn look_at_booked(&mut self, usage: &[Usage], fates: &[Fate], here: Here) {
+        let mut named: Vec<(&OrgId, &Charged)> = Vec::new();
+        for record in usage {
+            if !named.contains(&(&record.organization, &record.charged)) {
+                named.push((&record.organization, &record.charged));
+            }
+        }
+        let mut looked: Vec<(&OrgId, ProjectId)> = Vec::new();
+        for (id, charged) in named {
+            let booked = usage.iter().zip(fates).any(|(record, fate)| {
+                (&record.organization, &record.charged) == (id, charged) && *fate == Fate::Booked
+            });
+            if booked {
+                let project = match charged {
+                    Charged::Project(project) => project.clone(),
+                    Charged::Key(key) => {
+                        let keys = &self.find(id).unwrap().keys;
+                        keys.iter().find(|known| known.0 == *key).unwrap().1.clone()
+                    }
+                };
+                if !looked.contains(&(id, project.clone())) {
+                    looked.push((id, project));
+                }
+            }
+        }
+        for (id, project) in &looked {
+            self.look_at(id, project, here);
+        }
+        let mut ids: Vec<&OrgId> = looked.iter().map(|(id, _)| *id).collect();
+        ids.dedup();
+        for id in ids {
+            self.look_at_balance(id, here);
+        }
+    }
+
     /// Bytes that nobody could read.
-    pub fn unreadable(&mut self, organization: Option<&OrgId>, recorded_at: Timestamp) {
+    pub fn unreadable(&mut self, organization: Option<&OrgId>, recorded_at: Timestamp, position: u64) {
         self.recorded_at = self.recorded_at.max(recorded_at);
+        self.tell_quarantined(organization, "unreadable", 0, Here { position, at: self.recorded_at });
         self.records += 1;
         self.quarantined += 1;
         if let Some(known) = self.organizations.iter_mut().find(|known| Some(&known.id) == organization) {
@@ -731,7 +830,8 @@ impl Oracle {
         };
         let at = self.recorded_at;
         let organization = self.organizations.iter_mut().find(|known| known.id == usage.organization);
-        organization.unwrap().consume(usage, priced, place, at, false);
+        let here = Here { position: place.0, at };
+        organization.unwrap().consume(usage, priced, place, here, false);
         Fate::Booked
     }
 }
@@ -866,14 +966,15 @@ impl OracleOrganization {
         usage: &Usage,
         (project, key, cost): (ProjectId, Option<KeyId>, Decimal),
         place: (u64, u32),
-        at: Timestamp,
+        here: Here,
         released: bool,
     ) {
         let day = self.date(usage.occurred.at());
         let (model, tokens) = (usage.model.clone(), usage.tokens);
-        let record = BookedRecord { day, project, key, model, tokens, cost, place, back: false, released };
+        let (booked, back) = ((here.at, here.position), false);
+        let record = BookedRecord { day, project, key, model, tokens, cost, place, booked, back, released };
         self.booked.push(record);
-        self.pay(cost, at);
+        self.pay(cost, here.at);
     }
 
     /// The local date of an instant.

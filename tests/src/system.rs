@@ -42,8 +42,8 @@ impl SystemBuilder {
     }
 
     /// A variable of its environment.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 
@@ -94,10 +94,10 @@ impl SystemBuilder {
             directory,
             data,
             args: self.args,
-            env: self.env,
             api: Api::nowhere(),
             child: None,
             starts: 0,
+            env: self.env,
         }
     }
 }
@@ -110,9 +110,9 @@ pub struct System {
     directory: TempDir,
     data: PathBuf,
     args: Vec<String>,
-    env: Vec<(String, String)>,
     child: Option<Child>,
     starts: usize,
+    env: Vec<(String, String)>,
 }
 
 impl System {
@@ -169,6 +169,24 @@ impl System {
         self.spawn();
         self.listening().await;
         self.ready().await;
+    }
+
+    /// Starts again, killed before if need be, to die at a place of `engine/src/fault.rs`, such as `alert_raised:3`, or
+    /// nowhere. Waits until it answers, or has died by then.
+    pub async fn restart_to_die(&mut self, place: Option<&str>) {
+        const FAULT: &str = "TOLLBOOK_FAULT";
+        self.kill();
+        self.env.retain(|(name, _)| name != FAULT);
+        self.env.extend(place.map(|place| (FAULT.to_owned(), place.to_owned())));
+        self.spawn();
+        if let Err((code, said)) = self.listening_or_ended().await {
+            assert_eq!(code, None, "it was not killed, it gave up: {said}");
+        }
+    }
+
+    /// Whether the process ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// Waits until the server may write.

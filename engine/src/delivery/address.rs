@@ -92,7 +92,10 @@ impl Resolve for Allowed {
                 found.into_iter().filter(|found| allowed.allows(found.ip())).collect();
             match refused {
                 Some(address) if public.is_empty() => Err(PrivateName { name, address }.into()),
-                Some(_) | None => Ok(Box::new(public.into_iter()) as Addrs),
+                Some(_) | None => {
+                    let found: Addrs = Box::new(public.into_iter());
+                    Ok(found)
+                }
             }
         })
     }

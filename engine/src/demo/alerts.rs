@@ -33,16 +33,21 @@ impl Told {
 }
 
 impl Player<'_> {
-    /// Shows the alerts that were raised since the last time.
+    /// Shows the alerts that were raised since the last time, in the order of their instants.
     pub(super) async fn tell_alerts(&mut self) -> Result<(), DemoError> {
+        let mut all: Vec<(&'static str, Alert)> = Vec::new();
         for place in 0..self.cast.organizations.len() {
+            let name = self.cast.organizations.get(place).map_or("", |organization| organization.name);
             for alert in self.new_alerts(place).await? {
-                let name = self.cast.organizations.get(place).map_or("", |organization| organization.name);
-                self.stage.tell(alert.raised_at, "alert", &format!("{name}: {}", said(&alert)));
                 let count = self.told.by_kind.entry(alert.kind()).or_default();
                 *count = count.saturating_add(1);
                 self.told.last.insert(place, (alert.position.position, alert.kind(), alert.number));
+                all.push((name, alert));
             }
+        }
+        all.sort_by_key(|(_, alert)| alert.raised_at);
+        for (name, alert) in all {
+            self.stage.tell(alert.raised_at, "alert", &format!("{name}: {}", said(&alert)));
         }
         Ok(())
     }

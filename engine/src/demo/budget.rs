@@ -210,6 +210,9 @@ impl Player<'_> {
         self.folded().await?;
         let spent = self.spent();
         let Some((plan, organization, name, path)) = self.budgeted() else { return Ok(()) };
+        if spent < plan.limit {
+            return Ok(());
+        }
         let body = json!({ "daily": plan.raised.to_string(), "monthly": null });
         let answer = self.admin.write(Method::PUT, &path, &body).await?;
         let breach = answer.pointer("/daily/breaches/0").cloned().unwrap_or_default();

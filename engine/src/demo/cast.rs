@@ -33,6 +33,8 @@ pub(super) struct Role {
     creator: &'static str,
     zone: &'static str,
     projects: &'static [Part],
+    /// The balance below which it wants to be told; else the ledger's default.
+    balance_alert: Option<&'static str>,
     /// Minute of the hour and amount.
     pub(super) recharges: &'static [(i64, &'static str)],
 }
@@ -61,6 +63,7 @@ pub(super) const ROLES: [Role; 2] = [
             Part { name: "search", keys: &["query", "indexer"], share: 22, models: [90, 10, 0], cached: 10 },
             Part { name: "evals", keys: &["ci"], share: 8, models: [34, 33, 33], cached: 0 },
         ],
+        balance_alert: Some("15.00"),
         recharges: &[(0, "3.00"), (9, "2.00"), (16, "5.00"), (31, "10.00")],
     },
     Role {
@@ -78,6 +81,7 @@ pub(super) const ROLES: [Role; 2] = [
             },
             Part { name: "npc-dialog", keys: &["eu", "us"], share: 12, models: [55, 30, 15], cached: 20 },
         ],
+        balance_alert: None,
         recharges: &[(0, "10.00"), (24, "10.00"), (45, "80.00")],
     },
 ];
@@ -156,6 +160,10 @@ impl Role {
         let registered = admin.write(Method::POST, "/v1/organizations", &body).await?;
         let id = id(&registered, OrgId::parse)?;
         let zone = self.zone.parse().map_err(|_| missing(&registered, "time_zone"))?;
+        if let Some(threshold) = self.balance_alert {
+            let path = format!("/v1/organizations/{id}/balance-alert");
+            admin.write(Method::PUT, &path, &json!({ "threshold": threshold })).await?;
+        }
         let mut projects = Vec::new();
         let mut keys = Vec::new();
         for (number, part) in self.projects.iter().enumerate() {

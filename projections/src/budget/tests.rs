@@ -1,5 +1,6 @@
 use tollbook_schemas::time::Zone;
 
+use super::told::reached;
 use super::*;
 
 /// One project, its budgets, and everything that was told and ended.

@@ -148,6 +148,7 @@ impl Walk {
             0..3 => None,
             3 => Some(now),
             4 => Some(now.plus_seconds(-self.rng.random_range(0..100_000))),
+            5 => Some(now.plus_seconds(self.rng.random_range(600_000..2_000_000))),
             _ => Some(now.plus_seconds(self.rng.random_range(1..400_000))),
         };
         let (voucher, amount) = (VoucherId::from_bits(self.id()), self.some_amount());
@@ -378,7 +379,8 @@ impl Walk {
         assert_eq!(known.counts.settled, expected.settlements, "{place}: {id}");
         let limit = known.credit_limit.map(Amount::to_decimal);
         assert_eq!(limit, expected.credit_limit, "{place}: {id}");
-        let next = purse.each_voucher().iter().filter_map(|voucher| voucher.expires_at).min();
+        let next = expected.vouchers.iter().flat_map(|voucher| [voucher.expires_at, voucher.notice_at()]);
+        let next = next.flatten().min();
         let noted = self.ledger.state.expiries().find(|(_, of)| of.id == *id).map(|(at, _)| at);
         assert_eq!(noted, next, "{place}: the next expiry of {id}");
     }

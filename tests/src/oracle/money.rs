@@ -8,7 +8,10 @@ use tollbook_schemas::id::{RechargeId, VoucherId};
 use tollbook_schemas::policy::VoucherPolicy;
 use tollbook_schemas::time::{Month, Timestamp};
 
-use super::{BookedRecord, Expected, OracleOrganization, entry, most};
+use super::{
+    BookedRecord, Expected, OracleOrganization, entry, most, voucher_expired, voucher_expiring,
+    voucher_granted,
+};
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,18 @@ pub struct OracleVoucher {
     pub expires_at: Option<Timestamp>,
     /// Whether it is the policy's.
     pub policy: bool,
+    /// Whether it needs no notice any more.
+    pub noticed: bool,
+}
+
+/// How long before a voucher expires somebody is told.
+const WEEK: i64 = 7 * 86_400;
+
+impl OracleVoucher {
+    /// When somebody is told that it expires.
+    pub fn notice_at(&self) -> Option<Timestamp> {
+        self.expires_at.filter(|_| !self.noticed).map(|at| at.plus_seconds(-WEEK))
+    }
 }
 
 /// What changed in a month: cash, vouchers, and whether usage did.
@@ -127,7 +142,7 @@ impl OracleOrganization {
     }
 
     /// Whether cumulative recharge ever was so much.
-    fn reached(&self, threshold: Decimal) -> bool {
+    pub(super) fn reached(&self, threshold: Decimal) -> bool {
         let mut cumulative = self.moved_in_recharge;
         let moved = self
             .lines
@@ -317,7 +332,11 @@ impl OracleOrganization {
     fn expect_rest(&self, command: &OrganizationCommand, around: &Around<'_>) -> Expected {
         let zero = Decimal::ZERO;
         match command {
-            OrganizationCommand::ExpireVouchers if self.due(around.now).is_empty() => Expected::AsItIs,
+            OrganizationCommand::ExpireVouchers
+                if self.due(around.now).is_empty() && self.notices(around.now).is_empty() =>
+            {
+                Expected::AsItIs
+            }
             OrganizationCommand::ExpireVouchers => entry(),
             OrganizationCommand::SetCreditLimit(limit) => match limit.as_ref().map(decimal) {
                 Some(limit) if limit <= zero => Expected::Refused("amount_not_positive"),
@@ -360,6 +379,14 @@ impl OracleOrganization {
         self.in_order().into_iter().filter(due).collect()
     }
 
+    /// Vouchers of which somebody is to be told that they expire.
+    fn notices(&self, now: Timestamp) -> Vec<OracleVoucher> {
+        let due = |voucher: &OracleVoucher| {
+            voucher.notice_at().is_some_and(|at| at <= now) && voucher.expires_at.is_some_and(|at| at > now)
+        };
+        self.in_order().into_iter().filter(due).collect()
+    }
+
     fn invoiceable(&self, month: Month) -> Vec<RechargeId> {
         let of_month = self.lines.iter().filter(|line| line.kind == Kind::Recharge && line.month == month);
         let recharges = of_month.map(|line| line.recharges[0].clone());
@@ -398,9 +425,11 @@ impl OracleOrganization {
         left: Decimal,
         expires_at: Option<Timestamp>,
         policy: bool,
+        here: Here,
     ) {
         self.policy_granted |= policy;
-        self.vouchers.push(OracleVoucher { id, left, expires_at, policy });
+        let noticed = expires_at.is_some_and(|at| at <= here.at.plus_seconds(WEEK));
+        self.vouchers.push(OracleVoucher { id, left, expires_at, policy, noticed });
     }
 
     /// What follows a refund or reversal in its entry.
@@ -435,8 +464,9 @@ impl OracleOrganization {
         here: Here,
         policy: &VoucherPolicy,
         granted: Option<Decimal>,
-    ) {
+    ) -> Vec<String> {
         let zero = Decimal::ZERO;
+        let mut said = Vec::new();
         match command {
             OrganizationCommand::Recharge { recharge, amount, reference, voucher } => {
                 let line = self.line(Kind::Recharge, here, decimal(amount), zero);
@@ -447,7 +477,8 @@ impl OracleOrganization {
                     let days = policy.expires_after_days.map(i64::from);
                     let expires = days.map(|days| here.at.plus_seconds(86_400 * days));
                     self.line(Kind::Grant, here, zero, worth);
-                    self.add_voucher(Some(voucher.clone()), worth, expires, true);
+                    self.add_voucher(Some(voucher.clone()), worth, expires, true, here);
+                    said.push(voucher_granted(worth, expires));
                 }
             }
             OrganizationCommand::Refund { amount, reference, recharge, .. } => {
@@ -476,12 +507,19 @@ impl OracleOrganization {
                 let line = self.line(Kind::Grant, here, zero, decimal(amount));
                 line.reference = Some(reference.to_string());
                 line.content = format!("{amount} {expires_at:?} {reason:?}");
-                self.add_voucher(Some(voucher.clone()), decimal(amount), *expires_at, false);
+                self.add_voucher(Some(voucher.clone()), decimal(amount), *expires_at, false, here);
+                said.push(voucher_granted(decimal(amount), *expires_at));
             }
             OrganizationCommand::ExpireVouchers => {
+                for notice in self.notices(here.at) {
+                    said.push(voucher_expiring(notice.left, notice.expires_at.unwrap()));
+                    let same = |voucher: &&mut OracleVoucher| voucher.id == notice.id;
+                    self.vouchers.iter_mut().filter(same).for_each(|voucher| voucher.noticed = true);
+                }
                 for due in self.due(here.at) {
                     self.vouchers.retain(|voucher| voucher.id.is_none() || voucher.id != due.id);
                     self.line(Kind::Expiry, here, zero, -due.left);
+                    said.push(voucher_expired(due.left));
                 }
             }
             OrganizationCommand::SetCreditLimit(limit) => self.credit_limit = limit.as_ref().map(decimal),
@@ -497,7 +535,7 @@ impl OracleOrganization {
                 self.spent -= cost;
                 self.spent_cash -= cash;
                 if rest > zero {
-                    self.add_voucher(None, rest, None, false);
+                    self.add_voucher(None, rest, None, false, here);
                 }
                 self.booked.push(BookedRecord {
                     day: booked.day.date(),
@@ -507,6 +545,7 @@ impl OracleOrganization {
                     tokens: booked.tokens,
                     cost,
                     place: (usage.position.0, usage.row),
+                    booked: (here.at, here.position),
                     back: true,
                     released: false,
                 });
@@ -519,6 +558,7 @@ impl OracleOrganization {
             }
             other => panic!("{other:?} is not about money"),
         }
+        said
     }
 
     pub(super) fn happen_move_in(&mut self, new: &MoveIn, here: Here, policy: &VoucherPolicy) {
@@ -534,7 +574,7 @@ impl OracleOrganization {
         }
         for (voucher, left, expires_at) in &new.vouchers {
             self.line(Kind::BroughtVoucher, here, zero, decimal(left));
-            self.add_voucher(Some(voucher.clone()), decimal(left), *expires_at, false);
+            self.add_voucher(Some(voucher.clone()), decimal(left), *expires_at, false, here);
         }
         self.projects.extend(new.projects.iter().map(|(project, _)| project.clone()));
         self.keys.extend(new.keys.iter().map(|key| (key.key.clone(), key.project.clone())));

@@ -49,7 +49,7 @@ async fn r7_3_records_outlive_the_process_and_are_added_once() {
     let store = open();
     assert_eq!(store.cursor(partition).await.unwrap(), 7);
     assert_eq!(store.cursor(PartitionId(1)).await.unwrap(), 0);
-    assert_eq!(store.open_records(partition).await.unwrap(), [second.told.id.clone()]);
+    assert_eq!(store.open_records(partition).await.unwrap(), std::slice::from_ref(&second.told.id));
     assert_eq!(store.open_records(PartitionId(1)).await.unwrap(), []);
     let added = store.create(partition, vec![first.clone(), record(3, NOW)], 9).await.unwrap();
     assert_eq!(added, [AlertId::from_bits(3)], "what is there stays as it is");
