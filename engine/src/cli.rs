@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and a file per family for what it does.
 
 pub(crate) mod client;
+mod follow;
 mod import;
 mod manage;
 mod move_in;
@@ -110,6 +111,10 @@ enum Command {
     QuantityLimits(manage::Family<manage::QuantityCommand>),
     /// Every account's balance, over all organizations
     TrialBalance(manage::Alone<manage::TrialBalanceArgs>),
+    /// What was told to whom: list alerts, follow them
+    Alerts(manage::AlertsArgs),
+    /// Subscriptions to the alert stream on JetStream
+    AlertSubscription(manage::Family<manage::AlertSubscriptionCommand>),
     /// Webhooks of organizations, to which their alerts are sent
     Webhook(manage::Family<manage::WebhookCommand>),
     /// What became of alerts on their way; sending them again
@@ -207,6 +212,8 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Log(command) => Ok(command.run().await?),
         Command::QuantityLimits(command) => Ok(command.run().await?),
         Command::TrialBalance(command) => Ok(command.run().await?),
+        Command::Alerts(command) => Ok(command.run().await?),
+        Command::AlertSubscription(command) => Ok(command.run().await?),
         Command::Webhook(command) => Ok(command.run().await?),
         Command::Delivery(command) => Ok(command.run().await?),
         Command::Token(command) => Ok(command.run().await?),

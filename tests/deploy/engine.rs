@@ -109,6 +109,7 @@ async fn even_an_engine_cannot_delete_or_change_the_log() {
             "$JS.API.STREAM.DELETE.TOLLBOOK_LOG_0_0",
             "$JS.API.STREAM.DELETE.TOLLBOOK_ALERTS",
             "$JS.API.STREAM.UPDATE.TOLLBOOK_LOG_0_0",
+            "$JS.API.STREAM.UPDATE.TOLLBOOK_ALERTS",
             "$JS.API.STREAM.RESTORE.TOLLBOOK_LOG_0_0",
         ])
         .await;

@@ -18,4 +18,5 @@ mod publisher;
 mod reply_subject;
 mod spool;
 mod subscriber;
+mod subscription;
 mod three_nodes;

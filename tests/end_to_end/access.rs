@@ -63,6 +63,8 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         ("PUT", "/v1/config/billing-cycle".to_owned()),
         ("POST", "/v1/tokens".to_owned()),
         ("DELETE", "/v1/tokens/tok_none".to_owned()),
+        ("POST", "/v1/alert-subscriptions".to_owned()),
+        ("DELETE", "/v1/alert-subscriptions/none".to_owned()),
     ];
     for (method, path) in &writes {
         assert_eq!(allowed(api, method, path, &json!({})).await, ["operator"], "{method} {path}");
@@ -95,6 +97,9 @@ async fn each_endpoint_takes_the_scopes_that_it_needs() {
         "/v1/trial-balance".to_owned(),
         "/v1/config/billing-cycle".to_owned(),
         "/v1/tokens".to_owned(),
+        format!("{org}/alerts"),
+        "/v1/alerts".to_owned(),
+        "/v1/alert-subscriptions".to_owned(),
         format!("/v1/api-keys/{}", key.id),
         "/v1/quarantine".to_owned(),
         "/v1/digest".to_owned(),
@@ -138,6 +143,7 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
         ("{invitation}", "inv_none"),
         ("{invoice}", "invoice_none"),
         ("{token}", "tok_none"),
+        ("{name}", "none"),
         ("{record}", "0-1.0"),
         ("{webhook}", "wh_none"),
         ("{alert}", "alert_none"),
@@ -151,6 +157,8 @@ async fn every_operation_takes_only_the_scopes_that_it_needs() {
     for (template, methods) in document["paths"].as_object().unwrap() {
         let path = ids.iter().fold(template.clone(), |path, (name, id)| path.replace(name, id));
         assert!(!path.contains('{'), "{template} has an id that this test does not know");
+        // A stream does not end; what is wrong with one is said at once.
+        let path = if path.ends_with("/stream") { format!("{path}?after=nonsense") } else { path };
         for (method, operation) in methods.as_object().unwrap() {
             // What needs no token says so by having no security.
             if operation["security"].is_null() || template.ends_with("/events") {

@@ -96,18 +96,16 @@ async fn r6_5_every_refusal_says_whose_limit_it_is_and_when_to_come_back() {
     money(api, &mut golden).await;
     rates(&timed, &mut golden).await;
     tokens(&timed, &mut golden).await;
+    budgets(api, &mut golden).await;
     requests(api, &mut golden).await;
-    // Budgets cannot be set yet, 200,000 leases have a test of their own (r5_7_leases_are_bounded), and only a node that is
-    // not owner is not ready: see below.
+    // 200,000 leases have a test of their own (r5_7_leases_are_bounded), and only a node that is not owner is not ready: see
+    // below.
     let missing: Vec<_> = Code::ALL
         .map(Code::as_str)
         .into_iter()
         .filter(|code| !golden.codes.iter().any(|known| known == code))
         .collect();
-    assert_eq!(
-        missing,
-        ["project_daily_budget", "project_monthly_budget", "organization_leases", "not_ready"]
-    );
+    assert_eq!(missing, ["organization_leases", "not_ready"]);
     golden.finish();
 }
 
@@ -197,6 +195,37 @@ async fn tokens(timed: &Timed, golden: &mut Golden) {
     ask(api, &key, many(600)).await.expect(200);
     golden.check("project_tpm", "project_tpm", &ask(api, &key, many(401)).await);
     golden.check("project_tpm_never", "project_tpm", &ask(api, &key, many(1_001)).await);
+}
+
+async fn budgets(api: &Api, golden: &mut Golden) {
+    api.put("/v1/config/billing-cycle", &json!({ "cycle_seconds": 0 })).await.expect(200);
+    let token = api.service_token(&["gateway"], None).await;
+    let many = |tokens: u64| json!({ "input_tokens": tokens });
+    for (name, budgets) in [
+        ("budget_daily", json!({ "daily": "0.5", "monthly": null })),
+        ("budget_monthly", json!({ "daily": "5", "monthly": "0.5" })),
+        ("budget_strict", json!({ "daily": null, "monthly": "0.5", "enforcement": "strict" })),
+    ] {
+        let key = limited(api, "10", json!({ "concurrency": 10 })).await;
+        let path = path(&key, &format!("projects/{}/budgets", key.project));
+        api.put(&path, &budgets).await.expect(200);
+        let held = ask(api, &key, many(100_000)).await;
+        if name == "budget_strict" {
+            let code = "project_monthly_budget";
+            golden.check("budget_held", code, &ask(api, &key, many(400_001)).await);
+            golden.check("budget_asked", code, &ask(api, &key, many(500_001)).await);
+        }
+        release(api, &held.expect(200)).await;
+        let mut event = key.event(name, CHEAP);
+        event["data"]["input_tokens"] = json!(512_335);
+        api.events(&[event]).await;
+        api.folded().await;
+        let code = if name == "budget_daily" { "project_daily_budget" } else { "project_monthly_budget" };
+        let refused = ask(api, &key, many(1)).await;
+        golden.check(name, code, &refused);
+        // An auth subrequest is answered alike.
+        assert_eq!(api.send(subrequest(api, &token, &key)).await.expect(429), refused.json(), "{name}");
+    }
 }
 
 async fn requests(api: &Api, golden: &mut Golden) {

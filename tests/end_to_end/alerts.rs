@@ -125,7 +125,11 @@ async fn told_once(builder: SystemBuilder) {
         Some(1),
         "one since the start"
     );
-    assert_eq!(api.metric("tollbook_alert_outbox_rows{partition=\"0\"}").await, Some(0));
+    eventually(DEADLINE, "the outbox is empty", || async {
+        let rows = api.metric("tollbook_alert_outbox_rows{partition=\"0\"}").await;
+        (rows == Some(0)).then_some(())
+    })
+    .await;
 
     // A server that is told to stop does not wait for whoever only listens.
     system.terminate().await;

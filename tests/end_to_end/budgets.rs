@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
-use tollbook_tests::system::{Answer, Api, DEADLINE, Key, Timed};
+use tollbook_tests::system::{Answer, Api, DEADLINE, Key, System, Timed};
 
 /// $1 for a million tokens of any kind.
 const MODEL: &str = "cheap";
@@ -27,6 +27,20 @@ async fn spend(api: &Api, key: &Key, id: &str, micros: u64) {
         json!({ "api_key_id": key.id, "model": MODEL, "input_tokens": micros, "output_tokens": 0 });
     api.events(&[event]).await;
     api.folded().await;
+}
+
+/// Asks whether a request of so many tokens may pass.
+async fn ask(timed: &Timed, key: &Key, tokens: u64) -> Answer {
+    let gateway = timed.api.with_token(&timed.api.service_token(&["gateway"], None).await);
+    let body =
+        json!({ "api_key": key.secret, "model": MODEL, "input_tokens": tokens, "max_output_tokens": 0 });
+    gateway.post("/v1/admissions", &body).await
+}
+
+async fn release(timed: &Timed, admitted: &Answer) {
+    let gateway = timed.api.with_token(&timed.api.service_token(&["gateway"], None).await);
+    let lease = admitted.expect(200)["lease"].as_str().unwrap().to_owned();
+    gateway.write("DELETE", &format!("/v1/admissions/{lease}"), &json!({})).await.expect(200);
 }
 
 async fn put(api: &Api, key: &Key, daily: Value, monthly: Value) -> Value {
@@ -74,7 +88,8 @@ async fn crossed_at_10_03_and_visible_at_10_10(mut timed: Timed) {
     assert_eq!(
         none,
         json!({ "daily": period(json!(null), "2026-11-21T00:00:00Z"),
-            "monthly": period(json!(null), "2026-12-01T00:00:00Z"), "enforcement": "settled", "cycle": cycle })
+            "monthly": period(json!(null), "2026-12-01T00:00:00Z"), "enforcement": "settled", "held": "0",
+            "cycle": cycle })
     );
     let mut set = put(&api, &key, json!("10.00"), json!("11")).await;
     assert!(set.as_object_mut().unwrap().remove("position").is_some());
@@ -102,6 +117,7 @@ async fn crossed_at_10_03_and_visible_at_10_10(mut timed: Timed) {
     spend(&api, &key, "2", 2_500_000).await;
     timed.until("2026-11-20T10:09:59Z");
     assert_eq!(budgets(&api, &key).await["daily"]["state"], "open");
+    release(&timed, &ask(&timed, &key, 0).await).await;
     closed(&timed, &key, "2026-11-20T10:10:00Z").await;
     let now = budgets(&api, &key).await;
     let monthly = &now["monthly"];
@@ -109,12 +125,19 @@ async fn crossed_at_10_03_and_visible_at_10_10(mut timed: Timed) {
     assert_eq!([&now["daily"]["settled"], &now["daily"]["pending"]], ["12.51", "0"]);
     assert_eq!(instants(&monthly["breaches"][0])["crossed_at"], "2026-11-20T10:07:00Z");
     // Requests that were let in before are charged after.
+    let refused = ask(&timed, &key, 0).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("project_daily_budget")));
+    eventually(DEADLINE, "the first refusal is written down", || async {
+        budgets(&api, &key).await["daily"]["breaches"][0]["first_refused_at"].is_string().then_some(())
+    })
+    .await;
     timed.until("2026-11-20T10:12:00Z");
+    assert_eq!(ask(&timed, &key, 0).await.status, 429);
     spend(&api, &key, "3", 1_000_000).await;
     let now = budgets(&api, &key).await;
     let stopped = json!({ "period": "daily", "starts": "2026-11-20", "limit": "10",
-        "crossed_at": "2026-11-20T10:03:00Z", "visible_at": "2026-11-20T10:10:00Z", "first_refused_at": null,
-        "spent_when_visible": "12.51", "spent": "13.51", "overshoot": "3.51", "ended_at": null, "ended": null });
+        "crossed_at": "2026-11-20T10:03:00Z", "visible_at": "2026-11-20T10:10:00Z",
+        "first_refused_at": "2026-11-20T10:10:00Z", "spent_when_visible": "12.51", "spent": "13.51", "overshoot": "3.51", "ended_at": null, "ended": null });
     assert_eq!(instants(&now["daily"]["breaches"][0]), stopped);
 
     // Raising lets requests in at once; what it was stays.
@@ -125,9 +148,12 @@ async fn crossed_at_10_03_and_visible_at_10_10(mut timed: Timed) {
     over["ended"] = json!("budget_changed");
     assert_eq!(instants(&raised["daily"]["breaches"][0]), over);
     assert_eq!(raised["daily"]["overshoot"], "0");
+    let refused = ask(&timed, &key, 0).await;
+    assert_eq!(refused.json()["error"]["code"], "project_monthly_budget", "the month is not raised");
     // Lowering it to what is settled blocks at once; below what is settled and pending, only once that settles.
     let lowered = put(&api, &key, json!("13.51"), json!(null)).await;
     assert_eq!([&lowered["daily"]["state"], &lowered["monthly"]["state"]], ["open", "open"]);
+    release(&timed, &ask(&timed, &key, 0).await).await;
     assert_eq!(lowered["daily"]["breaches"][1]["crossed_at"], "2026-11-20T10:12:00Z");
     let lowered = put(&api, &key, json!("12.51"), json!(null)).await;
     assert_eq!(lowered["daily"]["state"], "blocked");
@@ -206,6 +232,15 @@ async fn r6_3_without_a_cycle_and_with_strict_enforcement_it_stops_at_once() {
     let key = customer(api).await;
     let strict = json!({ "daily": "1", "monthly": null, "enforcement": "strict" });
     assert_eq!(api.put(&path(&key, "budgets"), &strict).await.expect(200)["enforcement"], "strict");
+    // What is held counts too, as long as it is held.
+    let admitted = ask(&timed, &key, 1_000_000).await;
+    let now = budgets(api, &key).await;
+    assert_eq!([&now["daily"]["state"], &now["held"]], ["blocked", "1"]);
+    assert_eq!(now["daily"]["breaches"], json!([]));
+    assert_eq!(ask(&timed, &key, 1).await.json()["error"]["code"], "project_daily_budget");
+    release(&timed, &admitted).await;
+    let now = budgets(api, &key).await;
+    assert_eq!([&now["daily"]["state"], &now["held"]], ["open", "0"]);
     timed.until("2026-11-20T10:03:00Z");
     spend(api, &key, "1", 1_000_000).await;
     let now = budgets(api, &key).await;
@@ -495,4 +530,24 @@ async fn r6_3_the_same_on_jetstream() {
     assert!(before.iter().all(|breach| breach["visible_at"] == closes.as_str()), "{before:?}");
     timed.rebuild_views().await;
     assert_eq!(api.all(&path(&key, "breaches")).await, before);
+}
+
+#[tokio::test]
+async fn r6_5_what_breaches_cost_is_counted_and_a_restart_counts_no_history() {
+    let mut system = System::start().await;
+    let api = system.api.clone();
+    let key = customer(&api).await;
+    cycle(&api, 0, 0).await;
+    put(&api, &key, json!(null), json!("1")).await;
+    spend(&api, &key, "1", 3_000_000).await;
+    let counted = async |name: &str| api.metric(&format!("{name}{{period=\"monthly\"}}")).await;
+    assert_eq!(counted("tollbook_budget_breaches_total").await, None, "it is not over");
+    put(&api, &key, json!(null), json!("5")).await;
+    assert_eq!(counted("tollbook_budget_breaches_total").await, Some(1));
+    assert_eq!(counted("tollbook_budget_overshoot_sum").await, Some(2));
+    system.terminate().await;
+    std::fs::remove_dir_all(system.data().join("views")).unwrap();
+    system.restart().await;
+    assert_eq!(api.all(&path(&key, "breaches")).await.len(), 1);
+    assert_eq!(counted("tollbook_budget_breaches_total").await, None);
 }

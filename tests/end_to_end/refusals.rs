@@ -195,6 +195,14 @@ async fn fields_that_are_not_right_are_all_named() {
                 json!({ "amount": 5.5, "reference": "a", "expires_at": "tomorrow", "reason": "a\nb" }),
             ),
         ),
+        ("subscription_empty", post("/v1/alert-subscriptions", json!({}))),
+        (
+            "subscription_wrong",
+            post(
+                "/v1/alert-subscriptions",
+                json!({ "name": "a b", "organizations": [], "stream": "TOLLBOOK_ALERTS" }),
+            ),
+        ),
         ("credit_limit_empty", put(&in_org("credit-limit"), json!({}))),
         ("credit_limit_number", put(&in_org("credit-limit"), json!({ "limit": 5 }))),
         ("balance_alert_empty", put(&in_org("balance-alert"), json!({}))),
@@ -302,6 +310,10 @@ async fn queries_that_are_not_right() {
         ("query_breaches", in_org("projects/proj_1/breaches?from=2026-02-30&to=x&after=2026-11-20&limit=0")),
         ("query_recharges_after", in_org("recharges?after=pay_1")),
         ("query_quarantine_after", "/v1/quarantine?after=x".to_owned()),
+        ("query_alerts_after", in_org("alerts?after=0-5-low-0")),
+        ("query_alerts_partition", in_org("alerts?after=7-5")),
+        ("query_alert_stream_after", in_org("alerts/stream?after=0-5-balance_low")),
+        ("query_alert_feed_after", "/v1/alerts?after=-1".to_owned()),
         ("query_unknown", in_org("spend?form=2026-11-20&limit=0&colour=red")),
         ("query_unknown_everywhere", in_org("balance?limit=1")),
         ("query_twice", in_org("projects?limit=1&limit=2")),
@@ -386,6 +398,13 @@ async fn paths_and_methods_that_do_not_exist() {
                 "project_not_found",
             ),
             ("key_unknown", get("/v1/api-keys/ak_unknown"), 404, "not_found"),
+            (
+                "subscription_unknown",
+                api.request("DELETE", "/v1/alert-subscriptions/mail"),
+                404,
+                "alert_subscription_not_found",
+            ),
+            ("subscription_no_name", get("/v1/alert-subscriptions/a%20b"), 404, "not_found"),
             ("token_unknown", api.request("DELETE", "/v1/tokens/tok_unknown"), 404, "token_not_found"),
         ],
     )
@@ -432,6 +451,12 @@ async fn rules_that_say_no() {
     check(
         api,
         vec![
+            (
+                "subscription_embedded",
+                api.request("POST", "/v1/alert-subscriptions").json(&json!({ "name": "mail" })),
+                422,
+                "no_alert_stream",
+            ),
             ("amount_zero", recharge("0", "a"), 422, "amount_not_positive"),
             ("amount_negative", recharge("-5", "a"), 422, "amount_not_positive"),
             ("amount_huge", recharge("9999999999999999", "a"), 422, "amount_out_of_range"),

@@ -13,16 +13,22 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tollbook_engine::admission::refusal::{Refusal, Retry};
 use tollbook_engine::admission::{AdmissionSettings, Admitted, Mode};
+use tollbook_projections::budget::Watch;
 use tollbook_projections::limits::RateLimits;
+use tollbook_projections::spend::ProjectSpend;
 use tollbook_projections::state::{Effect, QuarantinedWhat};
 use tollbook_schemas::amount::Amount;
-use tollbook_schemas::command::{Command, ConfigCommand, NewPrices, NewRateScale, OrganizationCommand};
+use tollbook_schemas::command::{
+    Command, ConfigCommand, NewPrices, NewRateScale, OrganizationCommand, PartitionCommand,
+};
+use tollbook_schemas::event::Enforcement;
 use tollbook_schemas::id::{LeaseId, MeterName, ModelName, MovementId, OrgId, Reason, Reference, SourceName};
-use tollbook_schemas::policy::{Change, Meters, QuantityOverride, RateOverride};
+use tollbook_schemas::policy::{Change, LagModel, Meters, QuantityOverride, RateOverride};
 use tollbook_schemas::price::{ModelPrice, Price};
 use tollbook_schemas::time::Timestamp;
 use tollbook_schemas::usage::{Charged, Extras, Occurred, Tokens, Usage, UsagePlace};
 use tollbook_tests::gate::{Call, Gate};
+use tollbook_tests::memory::{Outcome, PARTITION};
 use tollbook_tests::script::{check, issue_key, key, org, project, recharge};
 
 use self::naive::{Fate, Gatekeeper, Lease, MILLI, Row, Wait, World};
@@ -55,6 +61,11 @@ const REACHED: &[&str] = &[
     "model_not_found",
     "recharge_required",
     "insufficient_balance",
+    "project_daily_budget",
+    "project_monthly_budget",
+    "strict",
+    "held back by holds",
+    "closed",
     "balance_below_request",
     "organization_concurrency",
     "organization_rpm",
@@ -182,6 +193,7 @@ impl Walk {
                     calendar,
                     scale_until: None,
                     default_output: 4_096,
+                    budgets: vec![(Watch::default(), ProjectSpend::default()); PROJECTS],
                 },
                 keys: (0..PROJECTS).map(|number| format!("{name}k{number}")).collect(),
                 old: Vec::new(),
@@ -247,7 +259,9 @@ impl Walk {
             920..935 => self.allowlist(at),
             935..945 => self.keys(at),
             945..955 => self.project_limit(at),
-            955..970 => self.release_from_quarantine(),
+            955..963 => self.budgets(at),
+            963..966 => self.lag(),
+            966..980 => self.release_from_quarantine(),
             _ => {
                 if self.chance(300) {
                     self.gate.admissions.sweep();
@@ -273,6 +287,17 @@ impl Walk {
             _ => self.rng.random_range(40_000_000_000_000..100_000_000_000_000),
         };
         self.move_to(self.now() + nanos);
+        // As the owner does, though sometimes late.
+        if self.chance(700) {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let close = Command::Partition(PartitionCommand::CloseCycles);
+        if matches!(self.gate.command(&close).unwrap(), Outcome::Entry { .. }) {
+            self.reach("closed");
+        }
     }
 
     fn move_to(&mut self, nanos: i64) {
@@ -291,8 +316,12 @@ impl Walk {
 
     /// What State says and others test.
     fn look(&mut self) {
-        for org in &mut self.orgs {
+        for (org, name) in self.orgs.iter_mut().zip(ORGS) {
             let known = self.gate.ledger.state.organization(&org.id).unwrap();
+            for (number, budgets) in org.world.budgets.iter_mut().enumerate() {
+                let project = known.projects.get(&project(&format!("{name}{number}"))).unwrap();
+                *budgets = (project.watch.clone(), project.spend.clone());
+            }
             let funds = known.purse.funds();
             let (cash, vouchers) = (funds.cash.units(), funds.vouchers.units());
             org.world.available = match known.credit_limit {
@@ -352,6 +381,7 @@ impl Walk {
     }
 
     fn ask_for(&mut self, at: usize, call: &Call, number: usize, model: usize) {
+        self.look();
         let now = self.now();
         let until = naive::ends_after(now, call.lease_seconds.unwrap_or(600));
         let state = &self.gate.ledger.state;
@@ -399,6 +429,9 @@ impl Walk {
         };
         assert_eq!((refusal.code.as_str(), told), (code, wait), "{}: {refusal:?}", self.place());
         self.reach(code);
+        if refusal.held.is_some() {
+            self.reach(if wait == Wait::Hint { "held back by holds" } else { "strict" });
+        }
         match wait {
             Wait::After(millis) if millis > 3_600_000 => self.reach("waited: over an hour"),
             Wait::After(_) => self.reach("waited"),
@@ -767,6 +800,25 @@ impl Walk {
         self.orgs[at].world.projects[which].1 = limit;
     }
 
+    fn budgets(&mut self, at: usize) {
+        let which = self.below(PROJECTS);
+        let mut any = || {
+            let of = [None, None, Some("0"), Some("0.05"), Some("0.3"), Some("2"), Some("2"), Some("9")];
+            of[self.rng.random_range(0..of.len())].map(|text| text.parse::<Amount>().unwrap())
+        };
+        let (daily, monthly) = (any(), any());
+        let enforcement = [None, Some(Enforcement::Settled), Some(Enforcement::Strict)][self.below(3)];
+        let id = project(&format!("{}{which}", ORGS[at]));
+        let command = OrganizationCommand::SetBudgets { project: id, daily, monthly, enforcement };
+        self.gate.order(ORGS[at], command).unwrap();
+    }
+
+    fn lag(&mut self) {
+        let (cycle_seconds, delay_seconds) = ([0, 60, 600][self.below(3)], [0, 0, 20, 400][self.below(4)]);
+        let lag = LagModel { cycle_seconds, delay_seconds };
+        self.gate.command(&Command::Config(ConfigCommand::SetLagModel(lag))).unwrap();
+    }
+
     fn prices(&mut self, at: usize) {
         let own = self.chance(300).then_some(at);
         let model = self.below(2);
@@ -890,6 +942,11 @@ impl Walk {
                 })
                 .collect();
             assert_eq!(by_project, org.gate.by_project(now, PROJECTS), "{place}: tokens by project");
+            for number in 0..PROJECTS {
+                let id = project(&format!("{name}{number}"));
+                let held = self.gate.admissions.held_for(PARTITION, &org.id, &id).unwrap();
+                assert_eq!(held.units(), org.gate.held_for(number, now), "{place}: held for {name}{number}");
+            }
             if seen.leases == 0 {
                 self.reach("empty");
             }

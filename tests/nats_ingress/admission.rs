@@ -120,6 +120,30 @@ async fn every_kind_of_refusal_says_in_headers_what_to_do() {
     limited(json!({ "tpm": 50 }), "organization_tpm").await;
     limited(json!({ "tpd": 50 }), "organization_tpd").await;
 
+    api.put("/v1/config/billing-cycle", &json!({ "cycle_seconds": 0 })).await.expect(200);
+    for (budgets, code) in [
+        (json!({ "daily": "0", "monthly": null }), "project_daily_budget"),
+        (json!({ "daily": "3", "monthly": "2" }), "project_monthly_budget"),
+        (json!({ "daily": "2", "monthly": null, "enforcement": "strict" }), "project_daily_budget"),
+    ] {
+        let key = customer(api, 100, &json!({})).await;
+        let path = format!("/v1/organizations/{}/projects/{}/budgets", key.organization, key.project);
+        api.put(&path, &budgets).await.expect(200);
+        let mut used = key.event("used", MODEL);
+        used["data"]["input_tokens"] = json!(2);
+        used["data"]["cached_input_tokens"] = json!(0);
+        used["data"]["output_tokens"] = json!(0);
+        api.events(&[used]).await;
+        api.folded().await;
+        let refused = gate.admit(&ask(&key)).await;
+        assert_eq!(refused.refused(429), code);
+        let metadata = &refused.body["error"]["metadata"];
+        assert_eq!(
+            [&metadata["scope"], &metadata["id"], &metadata["current"]],
+            [&json!("project"), &json!(key.project), &json!("2")]
+        );
+    }
+
     let path = format!("/v1/organizations/{}/projects/{}/tpm", key.organization, key.project);
     api.put(&path, &json!({ "limit": 10 })).await.expect(200);
     assert_eq!(gate.admit(&asking(&key, 11)).await.refused(429), "project_tpm");

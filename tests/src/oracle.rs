@@ -411,6 +411,8 @@ impl Oracle {
             match organization.clone().count(&usage.source, number) {
                 Some(Fate::Duplicate) => return Err("booked since"),
                 Some(Fate::Quarantined("sequence_ahead", _)) => return Err("sequence_ahead"),
+                // It may have come again before it fell behind.
+                Some(Fate::Quarantined("sequence_behind", _)) => return Err("sequence_behind"),
                 _ => {}
             }
         }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use self::api::{Answer, Api, Key, Totals, amount};
+pub use self::binary::example;
 pub use self::timed::Timed;
 use crate::eventually;
 use crate::nats::NatsServer;

@@ -11,10 +11,10 @@ use tollbook_schemas::policy::Meters;
 use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
 
-use super::budget::{BudgetStanding, FirstRefusal};
+use super::budget::FirstRefusal;
 use super::counted::Counted;
 use super::lease::{Asked, Lease, Leases};
-use super::projects::{Project, Projects};
+use super::projects::Projects;
 use super::refusal::{Code, Refusal};
 use super::standing::{Estimate, InForce, KeyNames, KeyStanding, NoPrice, Priced, Rules, Standing};
 use super::window::{Millis, SlidingWindow};
@@ -52,7 +52,7 @@ pub struct Account {
     latest: Timestamp,
     expired: u64,
     /// A refusal that the owner is to be told of.
-    first_refusal: Option<FirstRefusal>,
+    pub(super) first_refusal: Option<FirstRefusal>,
 }
 
 /// What a request comes to before anything is reserved.
@@ -133,100 +133,6 @@ impl Account {
     pub fn take_project(&mut self, known: &Organization, id: &ProjectId) {
         if let Some(project) = known.projects.get(id) {
             self.projects.take(id, project.is_active(), project.tpm_limit);
-        }
-    }
-
-    /// Takes what State says of the budgets of all projects, as of what was recorded by an instant (R6.2).
-    pub fn take_budgets(&mut self, known: &Organization, recorded_at: Timestamp) {
-        for id in known.projects.keys() {
-            self.take_budget(known, id, recorded_at);
-        }
-    }
-
-    /// The same of one project.
-    pub fn take_budget(&mut self, known: &Organization, id: &ProjectId, recorded_at: Timestamp) {
-        if let Some(place) = self.project(id) {
-            self.compare_budgets(known, place, recorded_at, false);
-        }
-    }
-
-    /// The same of the projects that have any.
-    pub fn take_budgets_again(&mut self, known: &Organization, recorded_at: Timestamp) {
-        for place in self.projects.budgeted().to_vec() {
-            self.compare_budgets(known, place, recorded_at, false);
-        }
-    }
-
-    /// Takes what usage changed of the budgets of some projects: what is not settled only strict ones compare.
-    pub fn take_consumption(
-        &mut self,
-        known: &Organization,
-        projects: impl Iterator<Item = usize>,
-        settles_at_once: bool,
-        recorded_at: Timestamp,
-    ) {
-        for place in projects {
-            let is_strict =
-                |project: &Project| project.standing.budgets.iter().any(|budget| budget.strict.is_some());
-            if self.projects.is_budgeted(place)
-                && (settles_at_once || self.projects.get(place).is_some_and(is_strict))
-            {
-                self.compare_budgets(known, place, recorded_at, true);
-            }
-        }
-    }
-
-    /// Whether any project has budgets.
-    pub fn has_budgets(&self) -> bool {
-        !self.projects.budgeted().is_empty()
-    }
-
-    fn compare_budgets(
-        &mut self,
-        known: &Organization,
-        place: usize,
-        recorded_at: Timestamp,
-        same_calendar: bool,
-    ) {
-        let Some(project) = self.projects.get(place) else { return };
-        let Some(state) = known.projects.get(&project.standing.id) else { return };
-        let budgets = state.watch.budgets;
-        let is_budgeted = budgets.daily.is_some() || budgets.monthly.is_some();
-        if !is_budgeted && !self.projects.is_budgeted(place) {
-            return;
-        }
-        let calendar = &known.calendar;
-        let today = self.day.holds(recorded_at).unwrap_or_else(|| calendar.day(recorded_at));
-        let before: &[BudgetStanding] = if same_calendar { &project.standing.budgets } else { &[] };
-        let budgets = BudgetStanding::of(state, calendar, (today, recorded_at), before);
-        self.projects.take_budgets(place, budgets, is_budgeted);
-    }
-
-    /// What the requests of the project at a place are compared with, until State is taken again.
-    pub fn compare_with(&mut self, project: usize, budgets: Vec<BudgetStanding>) {
-        self.projects.take_budgets(project, budgets, true);
-    }
-
-    /// What is held for a project.
-    pub fn held_for(&self, id: &ProjectId) -> Amount {
-        self.project(id).map_or(Amount::ZERO, |place| self.leases.held_for(place))
-    }
-
-    /// A refusal that the owner is to be told of, once.
-    pub const fn take_first_refusal(&mut self) -> Option<FirstRefusal> {
-        self.first_refusal.take()
-    }
-
-    /// Notes whom a visible breach refused, unless that is known (R6.5).
-    fn note_refused(&mut self, code: Code, project: usize, now: Timestamp) {
-        let Some(period) = code.period() else { return };
-        let Some(known) = self.projects.get(project) else { return };
-        let mut budgets = known.standing.budgets.iter().filter(|budget| budget.period == period);
-        let Some(breach) = budgets.find_map(|budget| budget.to_be_noted(now)) else { return };
-        let (id, visible_from) = (known.standing.id.clone(), breach.visible_from);
-        if let Some(at) = self.projects.note_refused(project, (period, visible_from), now.max(breach.from)) {
-            let organization = self.id().clone();
-            self.first_refusal = Some(FirstRefusal { organization, project: id, period, visible_from, at });
         }
     }
 
@@ -678,7 +584,7 @@ impl DayCount {
     }
 
     /// The day, where it holds an instant.
-    fn holds(&self, at: Timestamp) -> Option<Day> {
+    pub(super) fn holds(&self, at: Timestamp) -> Option<Day> {
         (self.starts_at <= at && at < self.ends_at).then_some(self.day)
     }
 

@@ -4,13 +4,16 @@
 //! their consumption is published with every usage; holds of all open leases count for the period that runs.
 
 use tollbook_projections::budget::{OnCalendar, PERIODS, Stop};
-use tollbook_projections::organization::Project;
+use tollbook_projections::organization::{Organization, Project};
 use tollbook_schemas::amount::Amount;
 use tollbook_schemas::calendar::Calendar;
 use tollbook_schemas::event::{Enforcement, Period};
 use tollbook_schemas::id::{OrgId, ProjectId};
 use tollbook_schemas::position::Position;
 use tollbook_schemas::time::{Day, Timestamp};
+
+use super::account::Account;
+use super::refusal::Code;
 
 /// How long a refusal that was told is not told again, in seconds: by then it is written down, or that failed.
 const TOLD_SECONDS: i64 = 60;
@@ -37,7 +40,9 @@ pub struct BudgetStanding {
 /// What strict enforcement needs to go on by itself when a period ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strict {
-    /// What was consumed of the period after: usage may be recorded a little before it occurs.
+    /// The first day of the period after: a zone may leave one out.
+    pub next: Day,
+    /// What was consumed of that: usage may be recorded a little before it occurs.
     pub ahead: Amount,
     /// When that ends.
     pub until: Timestamp,
@@ -108,7 +113,6 @@ impl BudgetStanding {
         for period in PERIODS {
             let Some(limit) = budgets.limit(period) else { continue };
             let starts = period.first_day(today);
-            let next = after(period, starts);
             let stop = |day| known.watch.stop(&known.spend, period, calendar, day);
             let settled = |starts, stop: Stop| Self {
                 period,
@@ -122,8 +126,10 @@ impl BudgetStanding {
             match budgets.enforcement {
                 Enforcement::Settled if limit.is_positive() => {
                     found.extend(stop(today).map(|stop| settled(starts, stop)));
-                    // What was settled ahead of its day refuses from its beginning.
-                    found.extend(stop(next).map(|stop| settled(next, stop)));
+                    // What was settled ahead of its day refuses from its beginning, and a zone may leave a day out.
+                    let next = after(period, starts);
+                    let ahead = [next, after(period, next)].into_iter();
+                    found.extend(ahead.filter_map(|starts| Some(settled(starts, stop(starts)?))));
                 }
                 // A budget of nothing refuses whatever was spent.
                 Enforcement::Settled => found.push(match stop(today) {
@@ -141,9 +147,13 @@ impl BudgetStanding {
                 Enforcement::Strict => {
                     let same = before.iter().find(|known| known.period == period && known.starts == starts);
                     let consumed = |day| known.spend.consumed(period, day).unwrap_or(Amount::MAX);
-                    let (resets_at, until) = match same.and_then(|same| Some((same, same.strict?))) {
-                        Some((same, strict)) => (same.resets_at, strict.until),
-                        None => (period.ends(calendar, today), period.ends(calendar, next)),
+                    let (resets_at, next, until) = match same.and_then(|same| Some((same, same.strict?))) {
+                        Some((same, strict)) => (same.resets_at, strict.next, strict.until),
+                        None => {
+                            let resets_at = period.ends(calendar, today);
+                            let next = period.first_day(calendar.day(resets_at));
+                            (resets_at, next, period.ends(calendar, next))
+                        }
                     };
                     found.push(Self {
                         period,
@@ -151,7 +161,7 @@ impl BudgetStanding {
                         spent: consumed(today),
                         starts,
                         resets_at,
-                        strict: Some(Strict { ahead: consumed(next), until }),
+                        strict: Some(Strict { next, ahead: consumed(next), until }),
                         breach: stop(today).map(|stop| KnownBreach::of(&stop, recorded_at)),
                     });
                 }
@@ -270,6 +280,103 @@ impl Told {
                 known.push(Self { period, visible_from, first: now, last: now });
                 Some(now)
             }
+        }
+    }
+}
+
+impl Account {
+    /// Takes what State says of the budgets of all projects, as of what was recorded by an instant (R6.2).
+    pub fn take_budgets(&mut self, known: &Organization, recorded_at: Timestamp) {
+        for id in known.projects.keys() {
+            self.take_budget(known, id, recorded_at);
+        }
+    }
+
+    /// The same of one project.
+    pub fn take_budget(&mut self, known: &Organization, id: &ProjectId, recorded_at: Timestamp) {
+        if let Some(place) = self.project(id) {
+            self.compare_budgets(known, place, recorded_at, false);
+        }
+    }
+
+    /// The same of the projects that have any.
+    pub fn take_budgets_again(&mut self, known: &Organization, recorded_at: Timestamp) {
+        for place in self.projects.budgeted().to_vec() {
+            self.compare_budgets(known, place, recorded_at, false);
+        }
+    }
+
+    /// Takes what usage changed of the budgets of some projects: what is not settled only strict ones compare.
+    pub fn take_consumption(
+        &mut self,
+        known: &Organization,
+        projects: impl Iterator<Item = usize>,
+        settles_at_once: bool,
+        recorded_at: Timestamp,
+    ) {
+        for place in projects {
+            let is_strict = |project: &super::projects::Project| {
+                project.standing.budgets.iter().any(|budget| budget.strict.is_some())
+            };
+            if self.projects.is_budgeted(place)
+                && (settles_at_once || self.projects.get(place).is_some_and(is_strict))
+            {
+                self.compare_budgets(known, place, recorded_at, true);
+            }
+        }
+    }
+
+    /// Whether any project has budgets.
+    pub fn has_budgets(&self) -> bool {
+        !self.projects.budgeted().is_empty()
+    }
+
+    fn compare_budgets(
+        &mut self,
+        known: &Organization,
+        place: usize,
+        recorded_at: Timestamp,
+        same_calendar: bool,
+    ) {
+        let Some(project) = self.projects.get(place) else { return };
+        let Some(state) = known.projects.get(&project.standing.id) else { return };
+        let budgets = state.watch.budgets;
+        let is_budgeted = budgets.daily.is_some() || budgets.monthly.is_some();
+        if !is_budgeted && !self.projects.is_budgeted(place) {
+            return;
+        }
+        let calendar = &known.calendar;
+        let today = self.day.holds(recorded_at).unwrap_or_else(|| calendar.day(recorded_at));
+        let before: &[BudgetStanding] = if same_calendar { &project.standing.budgets } else { &[] };
+        let budgets = BudgetStanding::of(state, calendar, (today, recorded_at), before);
+        self.projects.take_budgets(place, budgets, is_budgeted);
+    }
+
+    /// What the requests of the project at a place are compared with, until State is taken again.
+    pub fn compare_with(&mut self, project: usize, budgets: Vec<BudgetStanding>) {
+        self.projects.take_budgets(project, budgets, true);
+    }
+
+    /// What is held for a project.
+    pub fn held_for(&self, id: &ProjectId) -> Amount {
+        self.project(id).map_or(Amount::ZERO, |place| self.leases.held_for(place))
+    }
+
+    /// A refusal that the owner is to be told of, once.
+    pub const fn take_first_refusal(&mut self) -> Option<FirstRefusal> {
+        self.first_refusal.take()
+    }
+
+    /// Notes whom a visible breach refused, unless that is known (R6.5).
+    pub(super) fn note_refused(&mut self, code: Code, project: usize, now: Timestamp) {
+        let Some(period) = code.period() else { return };
+        let Some(known) = self.projects.get(project) else { return };
+        let mut budgets = known.standing.budgets.iter().filter(|budget| budget.period == period);
+        let Some(breach) = budgets.find_map(|budget| budget.to_be_noted(now)) else { return };
+        let (id, visible_from) = (known.standing.id.clone(), breach.visible_from);
+        if let Some(at) = self.projects.note_refused(project, (period, visible_from), now.max(breach.from)) {
+            let organization = self.id().clone();
+            self.first_refusal = Some(FirstRefusal { organization, project: id, period, visible_from, at });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use clap::Args;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::refusal::Refusal;
@@ -138,6 +138,19 @@ impl Caller {
         if status.is_success() {
             return Ok(Answer { body, replayed });
         }
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Err(ClientError::Refused(Refusal { status, body }))
+    }
+
+    /// Sends a request whose answer is read while it goes on. Errors: no answer, or a refusal.
+    pub(super) async fn open(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(unreachable)?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Err(ClientError::Refused(Refusal { status, body }))
     }

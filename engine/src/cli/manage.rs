@@ -2,6 +2,7 @@
 //! is here.
 
 mod admission;
+mod alerts;
 mod allowlist;
 mod audit;
 mod budgets;
@@ -31,6 +32,7 @@ use clap::{Args, Subcommand};
 use reqwest::header::HeaderValue;
 
 pub(super) use self::admission::AdmissionCommand;
+pub(super) use self::alerts::{AlertSubscriptionCommand, AlertsArgs};
 pub(super) use self::allowlist::AllowlistCommand;
 pub(super) use self::audit::LedgerLogArgs;
 pub(super) use self::budgets::BudgetCommand;
@@ -138,6 +140,13 @@ pub(super) struct AuthorArgs {
     /// Makes repeating a write harmless: the same key with the same arguments changes nothing
     #[arg(long, value_name = "KEY", global = true, help_heading = SERVER)]
     idempotency_key: Option<HeaderValue>,
+}
+
+impl AuthorArgs {
+    /// The member on whose behalf.
+    pub(super) const fn actor(&self) -> Option<&Id> {
+        self.actor.as_ref()
+    }
 }
 
 /// Which page of a list.

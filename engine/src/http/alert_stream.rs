@@ -44,7 +44,7 @@ const READ_MAX: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How often a quiet stream looks whether its reader still may see it.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Names the last event that a reader has.
 const LAST_EVENT_ID: &str = "Last-Event-ID";

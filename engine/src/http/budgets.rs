@@ -72,6 +72,9 @@ answer! {
         monthly: BudgetPeriod,
         /// What is compared with them.
         enforcement: Enforcement,
+        /// What open leases of the project hold, which strict enforcement compares too; null on a node that does not decide
+        /// about them.
+        held: Option<Amount>,
         /// The billing cycle, at whose close pending consumption settles.
         cycle: Cycle,
     }
@@ -157,6 +160,8 @@ struct Look {
     project: ProjectId,
     partition: PartitionId,
     now: Timestamp,
+    /// What open leases of the project hold, if this node gives them.
+    held: Option<Amount>,
 }
 
 /// What State says: everything but breaches that are over.
@@ -169,8 +174,9 @@ struct Seen {
 
 impl Look {
     fn at(node: &Node, org: &OrgId, project: &ProjectId) -> Result<Self, Problem> {
-        let (project, partition) = (project.clone(), node.owner_of(org)?.partition());
-        Ok(Self { project, partition, now: node.clock().now() })
+        let partition = node.owner_of(org)?.partition();
+        let held = node.admissions().held_for(partition, org, project);
+        Ok(Self { project: project.clone(), partition, now: node.clock().now(), held })
     }
 
     fn at_state(&self, state: &State, known: &Organization) -> Option<Seen> {
@@ -183,6 +189,7 @@ impl Look {
             daily: period(Period::Daily),
             monthly: period(Period::Monthly),
             enforcement: project.watch.budgets.enforcement,
+            held: self.held,
             cycle: Cycle {
                 cycle_seconds: lag.cycle_seconds,
                 delay_seconds: lag.delay_seconds,
@@ -206,16 +213,19 @@ impl Look {
         let consumed = spend.consumed(period, today).unwrap_or(Amount::MAX);
         let beyond = |limit: Amount| consumed.checked_sub(limit).unwrap_or_default().max(Amount::ZERO);
         let breach = watch.breach(period, period.first_day(today));
+        let held = match watch.budgets.enforcement {
+            Enforcement::Settled => Amount::ZERO,
+            Enforcement::Strict => self.held.unwrap_or_default(),
+        };
+        // What is settled and does not show yet refuses nothing (R6.3).
+        let refuses = stop.is_some_and(|stop| stop.from <= now)
+            || (held.is_positive()
+                && limit.zip(consumed.checked_add(held)).is_some_and(|(limit, all)| limit <= all));
         BudgetPeriod {
             limit,
             settled: spend.settled(period, today),
             pending: spend.pending_of(period, today).unwrap_or(Amount::MAX),
-            // What is settled and does not show yet refuses nothing (R6.3).
-            state: if stop.is_some_and(|stop| stop.from <= now) {
-                BudgetState::Blocked
-            } else {
-                BudgetState::Open
-            },
+            state: if refuses { BudgetState::Blocked } else { BudgetState::Open },
             resets_at: period.ends(&known.calendar, today),
             overshoot: limit.map(beyond),
             breaches: breach

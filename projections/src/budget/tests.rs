@@ -37,7 +37,15 @@ fn text(alert: &AlertData) -> String {
         AlertData::SpendNotification { period, amount, settled, .. } => {
             format!("{period:?} {settled} at {amount}")
         }
-        other => panic!("{other:?}"),
+        AlertData::BalanceLow { .. }
+        | AlertData::TierChanged { .. }
+        | AlertData::VoucherGranted { .. }
+        | AlertData::VoucherExpiring { .. }
+        | AlertData::VoucherExpired { .. }
+        | AlertData::KeyInvalidated { .. }
+        | AlertData::RateLimitsScaled(_)
+        | AlertData::UsageQuarantined { .. }
+        | AlertData::WebhookDisabled { .. } => panic!("{alert:?}"),
     }
 }
 

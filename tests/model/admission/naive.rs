@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use tollbook_projections::budget::{PERIODS, Watch};
 use tollbook_projections::limits::RateLimits;
+use tollbook_projections::spend::ProjectSpend;
 use tollbook_schemas::calendar::Calendar;
+use tollbook_schemas::event::{Enforcement, Period};
 use tollbook_schemas::id::LeaseId;
 use tollbook_schemas::time::{Day, Timestamp};
 use tollbook_schemas::usage::Tokens;
@@ -77,6 +80,8 @@ pub(super) struct World {
     pub(super) calendar: Calendar,
     pub(super) scale_until: Option<i64>,
     pub(super) default_output: u64,
+    /// Budgets of every project, and what is spent of them, as State says it now.
+    pub(super) budgets: Vec<(Watch, ProjectSpend)>,
 }
 
 /// Whether waiting helps.
@@ -323,6 +328,14 @@ impl Gatekeeper {
         if world.available <= 0 {
             return Some(("insufficient_balance", Wait::Never));
         }
+        let project = world.keys[key].0;
+        if let Some(code) = self.over_budget(world, project, estimate.cost, now, true) {
+            if self.over_budget(world, project, estimate.cost, now, false).is_none() {
+                return Some((code, Wait::Hint));
+            }
+            let wait = self.wait(world, estimate, project, now, limits);
+            return Some((code, wait));
+        }
         if estimate.cost > world.available - self.held() {
             let wait = if estimate.cost > world.available { Wait::Never } else { Wait::Hint };
             return Some(("balance_below_request", wait));
@@ -330,31 +343,90 @@ impl Gatekeeper {
         if in_force.limits.concurrency.is_some_and(|limit| self.running() >= limit) {
             return Some(("organization_concurrency", Wait::Hint));
         }
-        let project = world.keys[key].0;
         let code = self.over(world, estimate.tokens, project, now, &in_force)?;
+        Some((code, self.wait(world, estimate, project, now, limits)))
+    }
+
+    /// How long until a call has room, if nothing else comes: every instant at which something changes is tried.
+    fn wait(
+        &self,
+        world: &World,
+        estimate: Estimate,
+        project: usize,
+        now: i64,
+        limits: &dyn Fn(i64) -> Option<RateLimits>,
+    ) -> Wait {
         let passes = |at: i64| {
-            limits(at).is_some_and(|limits| self.over(world, estimate.tokens, project, at, &limits).is_none())
+            self.over_budget(world, project, estimate.cost, at, true).is_none()
+                && limits(at).is_some_and(|limits| {
+                    let running = self.open().filter(|lease| lease.running && at < lease.expires).count();
+                    let slots = limits.limits.concurrency;
+                    slots.is_none_or(|slots| u64::try_from(running).unwrap() < slots)
+                        && self.over(world, estimate.tokens, project, at, &limits).is_none()
+                })
         };
         let minute = self.counted(now).map(|one| (one.at_ms + MINUTE_MS) * MILLI);
         let requests = self.requests.iter().map(|at| (ceil_ms(*at) + MINUTE_MS) * MILLI);
         let expiries = self.open().map(|lease| lease.expires);
-        let today = world.calendar.day(Timestamp::from_nanos(now));
-        let midnight = world.calendar.start_of_day(today.next()).nanos();
+        let calendar = &world.calendar;
+        let today = calendar.day(Timestamp::from_nanos(now));
+        let days = std::iter::successors(Some(today.next()), |day| Some(day.next())).take(3);
+        let months = std::iter::successors(Some(today.month().next()), |month| Some(month.next())).take(3);
         let mut waits: Vec<i64> = minute
             .chain(requests)
             .chain(expiries)
-            .chain([midnight])
+            .chain(days.map(|day| calendar.start_of_day(day).nanos()))
+            .chain(months.map(|month| calendar.start_of_month(month).nanos()))
             .chain(world.scale_until)
             .filter(|at| *at > now)
             .map(|at| ceil_ms(at - now))
             .collect();
         waits.sort_unstable();
         waits.dedup();
-        // Limits only rise by themselves in these walks, and nothing is added.
-        let first = waits.partition_point(|wait| !passes(now + wait * MILLI));
-        let Some(wait) = waits.get(first) else { return Some((code, Wait::Never)) };
+        let Some(wait) = waits.into_iter().find(|wait| passes(now + wait * MILLI)) else {
+            return Wait::Never;
+        };
         assert!(!passes(now + (wait - 1) * MILLI), "a millisecond earlier it would pass too");
-        Some((code, Wait::After(*wait)))
+        Wait::After(wait)
+    }
+
+    /// What is held for a project at an instant.
+    pub(super) fn held_for(&self, project: usize, at: i64) -> i128 {
+        let mine = self.open().filter(|lease| lease.project == project && at < lease.expires);
+        mine.map(|lease| lease.hold).sum()
+    }
+
+    /// Which budget of a project refuses what may cost so much, with or without what is held.
+    fn over_budget(
+        &self,
+        world: &World,
+        project: usize,
+        cost: i128,
+        at: i64,
+        with_holds: bool,
+    ) -> Option<&'static str> {
+        let (watch, spend) = &world.budgets[project];
+        let instant = Timestamp::from_nanos(at);
+        let today = world.calendar.day(instant);
+        let refuses = |period: &Period| {
+            let Some(limit) = watch.budgets.limit(*period) else { return false };
+            match watch.budgets.enforcement {
+                Enforcement::Settled => {
+                    let stop = watch.stop(spend, *period, &world.calendar, today);
+                    limit.is_zero()
+                        || stop.is_some_and(|stop| stop.from <= instant && instant < stop.resets_at)
+                }
+                Enforcement::Strict => {
+                    let held = if with_holds { self.held_for(project, at) } else { 0 };
+                    let reserved = spend.consumed(*period, today).unwrap().units() + held;
+                    reserved >= limit.units() || reserved + cost > limit.units()
+                }
+            }
+        };
+        PERIODS.into_iter().find(refuses).map(|period| match period {
+            Period::Daily => "project_daily_budget",
+            Period::Monthly => "project_monthly_budget",
+        })
     }
 
     fn over(

@@ -1,24 +1,34 @@
 //! Where our binaries come from: built once per run, as the running test is.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::Value;
 
 /// `tollbook`; built on first use.
 pub(super) fn tollbook() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| build("tollbook-engine", "tollbook"))
+    PATH.get_or_init(|| build("tollbook-engine", "--bin", "tollbook"))
 }
 
 /// `tollbook-replay`; built on first use.
 pub(super) fn replay() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| build("tollbook-replay-tools", "tollbook-replay"))
+    PATH.get_or_init(|| build("tollbook-replay-tools", "--bin", "tollbook-replay"))
 }
 
-fn build(package: &str, name: &str) -> PathBuf {
+/// One of `tests/examples`; built on first use.
+pub fn example(name: &str) -> &'static Path {
+    static PATHS: Mutex<BTreeMap<String, &'static Path>> = Mutex::new(BTreeMap::new());
+    let mut paths = PATHS.lock().unwrap();
+    let build =
+        || -> &'static Path { Box::leak(build("tollbook-tests", "--example", name).into_boxed_path()) };
+    paths.entry(name.to_owned()).or_insert_with(build)
+}
+
+fn build(package: &str, kind: &str, name: &str) -> PathBuf {
     let (target, profile) = directories();
     let mut cargo = Command::new(env!("CARGO"));
     // What `cargo test` tells this process would make build scripts run again, and everything after them.
@@ -29,7 +39,7 @@ fn build(package: &str, name: &str) -> PathBuf {
         }
     }
     let output = cargo
-        .args(["build", "-p", package, "--bin", name])
+        .args(["build", "-p", package, kind, name])
         .args(["--message-format", "json-render-diagnostics", "--profile", &profile, "--target-dir"])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -448,6 +448,21 @@ fn balance_alerts() {
 }
 
 #[test]
+fn alert_subscriptions() {
+    let check = check::<AlertSubscriptionCommand>;
+    let path = "/v1/alert-subscriptions";
+    check("create mail", &format!("POST {path}"), r#"{"name":"mail","organizations":null}"#);
+    check(
+        "create mail --organization org_1,org_2",
+        &format!("POST {path}"),
+        r#"{"name":"mail","organizations":["org_1","org_2"]}"#,
+    );
+    check("list --limit 1 --after a", &format!("GET {path}?limit=1&after=a"), "");
+    check("show mail", &format!("GET {path}/mail"), "");
+    check("remove mail", &format!("DELETE {path}/mail"), "{}");
+}
+
+#[test]
 fn webhooks() {
     let check = check::<WebhookCommand>;
     let webhooks = "/v1/organizations/org_1/webhooks";

@@ -424,7 +424,7 @@ mod tests {
         Quantity::Money(text.parse().unwrap())
     }
 
-    /// Budgets cannot be set yet, so these two have no end to end test.
+    /// Their own periods and waits of more and less than a minute; word for word over HTTP they are golden files.
     #[test]
     fn r6_5_a_budget_that_is_used_up_is_told_with_its_reset() {
         for (code, period, millis) in
