@@ -166,6 +166,11 @@ impl Patient {
         alerts.map(|alert| (id_of(alert), alert["kind"].as_str().unwrap().to_owned())).collect()
     }
 
+    /// What became of an alert's deliveries.
+    pub(super) async fn deliveries(&self, organization: &str, alert: &str) -> Value {
+        self.read(&format!("/v1/organizations/{organization}/alerts/{alert}/deliveries")).await
+    }
+
     /// The feed after a sequence, at most a page of it.
     pub(super) async fn feed(&self, after: u64) -> Vec<Value> {
         let path = format!("/v1/alerts?limit=1000&after={after}");
