@@ -166,6 +166,12 @@ fn comparable(mut answer: Value) -> Value {
     ] {
         answer.as_object_mut().unwrap().remove(passing);
     }
+    // A webhook is shown as it is now.
+    if answer.get("disabled_at").is_some() {
+        for passing in ["url", "state", "disabled_at", "disabled_reason"] {
+            answer.as_object_mut().unwrap().remove(passing);
+        }
+    }
     if let Some(member) = answer.get_mut("member").and_then(Value::as_object_mut) {
         member.retain(|name, _| name != "name" && name != "email");
     }
@@ -184,7 +190,9 @@ async fn the_same_request_again_answers_the_same_also_after_a_restart() {
         // Leases are no management: what is asked twice has its request id. And beside an embedded log there is no stream
         // to subscribe to: tests/deploy/subscription.rs asks for that twice.
         .filter(|(path, _)| {
-            !path.starts_with("/v1/admissions") && !path.starts_with("/v1/alert-subscriptions")
+            let recognized = ["/v1/admissions", "/v1/alert-subscriptions"];
+            // A delivery that is asked for is no decision of the log.
+            !recognized.iter().any(|start| path.starts_with(start)) && !path.ends_with("/deliveries")
         })
         .map(|(_, path)| path.as_object().unwrap().keys().filter(|method| *method != "get").count())
         .sum::<usize>();

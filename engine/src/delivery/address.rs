@@ -93,8 +93,8 @@ impl Resolve for Allowed {
             match refused {
                 Some(address) if public.is_empty() => Err(PrivateName { name, address }.into()),
                 Some(_) | None => {
-                    let addresses: Addrs = Box::new(public.into_iter());
-                    Ok(addresses)
+                    let found: Addrs = Box::new(public.into_iter());
+                    Ok(found)
                 }
             }
         })
