@@ -112,6 +112,9 @@ impl Worker {
                     Ok(term) => term.work(&mut self.requests, &mut stop).await,
                     Err(error) => Err(error),
                 };
+                if let Err(WorkError::Owner(CommandError::Stopping)) = ended {
+                    return Ok(());
+                }
                 if let Err(error) = ended {
                     let partition = self.tools.owner.partition();
                     tracing::warn!(%partition, %error, "alerts are not delivered now; trying again");
