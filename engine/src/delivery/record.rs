@@ -162,7 +162,9 @@ impl Delivery {
 
     /// An attempt begins.
     pub(crate) fn begin(&mut self, at: Timestamp, by_hand: bool) {
-        if !by_hand {
+        // One that a crash cut off is made again, and says nothing about the receiver.
+        let again = self.attempts.last().is_some_and(|last| last.result.is_none() && !last.by_hand);
+        if !by_hand && !again {
             self.scheduled = self.scheduled.saturating_add(1);
         }
         if self.attempts.len() >= ATTEMPTS_MAX {
@@ -229,13 +231,26 @@ mod tests {
     #[test]
     fn a_delivery_remembers_its_last_attempts_and_counts_all_of_the_schedule() {
         let mut delivery = Delivery::new(Timestamp::EPOCH);
-        for second in 0..60 {
-            delivery.begin(Timestamp::from_seconds(second), second >= 10);
+        let result = |delivered| AttemptResult { delivered, status: Some(204), error: None, took_ms: 3 };
+        for second in 0..59 {
+            let at = Timestamp::from_seconds(second);
+            delivery.begin(at, second >= 10);
+            delivery.end(at, result(false));
         }
-        assert_eq!((delivery.attempts.len(), delivery.scheduled), (ATTEMPTS_MAX, 10));
         let at = Timestamp::from_seconds(59);
-        let result = AttemptResult { delivered: true, status: Some(204), error: None, took_ms: 3 };
-        delivery.end(at, result);
+        delivery.begin(at, true);
+        assert_eq!((delivery.attempts.len(), delivery.scheduled), (ATTEMPTS_MAX, 10));
+        delivery.end(at, result(true));
         assert!(delivery.succeeded_since(at) && !delivery.succeeded_since(at.plus_seconds(1)));
+    }
+
+    /// Found by the crash matrix: two crashes made the next repetition wait minutes instead of seconds.
+    #[test]
+    fn an_attempt_that_a_crash_cut_off_is_made_again_by_the_same_step_of_the_schedule() {
+        let mut delivery = Delivery::new(Timestamp::EPOCH);
+        for second in 0..3 {
+            delivery.begin(Timestamp::from_seconds(second), false);
+        }
+        assert_eq!((delivery.attempts.len(), delivery.scheduled), (3, 1));
     }
 }
