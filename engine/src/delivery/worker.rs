@@ -43,8 +43,6 @@ use crate::owner::{CommandError, OwnerError, OwnerHandle, Role, told};
 
 /// Alerts taken over from the feed together.
 const BATCH: usize = 256;
-/// Attempts of one partition at the same time.
-const AT_ONCE: usize = 64;
 /// Until it begins again after an error.
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How often old records are forgotten and figures are told.
@@ -202,8 +200,7 @@ impl Term {
         loop {
             self.sweep().await?;
             self.start_due().await?;
-            let room = self.running.len() < AT_ONCE;
-            let due = self.queue.next_due().filter(|_| room);
+            let due = self.queue.next_due();
             let woken = tokio::select! {
                 Some(finished) = self.running.join_next() => finished.map_or(Woken::Due, Woken::Finished),
                 Some(request) = requests.recv() => Woken::Asked(request),
@@ -255,8 +252,7 @@ impl Term {
     async fn start_due(&mut self) -> Result<(), WorkError> {
         let now = self.tools.clock.now();
         let mut starting = Vec::new();
-        while self.running.len().saturating_add(starting.len()) < AT_ONCE {
-            let Some((id, channel)) = self.queue.pop(now) else { break };
+        while let Some((id, channel)) = self.queue.pop(now) {
             match self.begin_attempt(&id, &channel, now).await? {
                 Some(attempting) => starting.push(attempting),
                 None => self.queue.done(&channel),
@@ -342,7 +338,7 @@ impl Term {
             }
         }
         if let Some(due) = delivery.due() {
-            self.queue.push(due, id, channel);
+            self.queue.push(due, id, channel, held.stored.record.told.organization.as_ref());
         }
     }
 
@@ -360,6 +356,7 @@ impl Term {
             return Ok(());
         };
         let running = held.running > 0;
+        let organization = held.stored.record.told.organization.clone();
         let missing = || Delivery { state: DeliveryState::Failed, ..Delivery::new(now) };
         let delivery = held.stored.record.deliveries.entry(channel.clone()).or_insert_with(missing);
         // An earlier wish that waits is as good; an attempt that is under way ends first.
@@ -371,7 +368,7 @@ impl Term {
                 self.queue.remove(before, &id, &channel);
             }
             if !under_way {
-                self.queue.push(now, id.clone(), channel);
+                self.queue.push(now, id.clone(), channel, organization.as_ref());
             }
         }
         self.write(vec![id.clone()]).await?;
@@ -426,7 +423,7 @@ impl Term {
 fn enqueue(queue: &mut Queue, record: &Record) {
     for (channel, delivery) in &record.deliveries {
         if let Some(due) = delivery.due() {
-            queue.push(due, record.told.id.clone(), channel.clone());
+            queue.push(due, record.told.id.clone(), channel.clone(), record.told.organization.as_ref());
         }
     }
 }
