@@ -13,7 +13,7 @@
 mod attempt;
 mod channels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,6 +244,23 @@ impl Term {
         self.cursor = last;
         for record in added.iter().filter_map(|id| fresh.get(id)) {
             enqueue(&mut self.queue, record);
+        }
+        let known = fresh.into_keys().filter(|id| !added.contains(id)).collect();
+        self.take_up(known).await
+    }
+
+    /// Enqueues what was there already and nobody here knows of: written by an owner before, or by a write of this one
+    /// that had no answer.
+    async fn take_up(&mut self, known: BTreeSet<AlertId>) -> Result<(), WorkError> {
+        let waiting = self.queue.waiting_of(&known);
+        for id in known {
+            if waiting.contains(&id) || self.held.contains_key(&id) {
+                continue;
+            }
+            let stored = self.tools.store.get(id).await?;
+            if let Some(Stored { record, .. }) = stored.filter(|stored| stored.record.is_open()) {
+                enqueue(&mut self.queue, &record);
+            }
         }
         Ok(())
     }
