@@ -146,15 +146,15 @@ impl Attempting {
 
     async fn recipient(&self, tools: &Tools, organization: &OrgId) -> Result<Option<Recipient>, String> {
         let at = self.told.raised_at;
-        patiently(|| {
+        let recipient = patiently(|| {
             let id = organization.clone();
             tools.owner.read(move |state| {
                 let known = state.organization(&id)?;
                 let zone = known.calendar.zone_at(at).clone();
                 Some(Recipient { name: known.name.to_string(), email: known.email.clone(), zone })
             })
-        })
-        .await
+        });
+        recipient.await.map_err(|error| error.to_string())
     }
 
     async fn target(
@@ -164,7 +164,7 @@ impl Attempting {
         webhook: &WebhookId,
     ) -> Result<Option<Target>, String> {
         let now = self.at;
-        patiently(|| {
+        let target = patiently(|| {
             let (id, webhook) = (organization.clone(), webhook.clone());
             tools.owner.read(move |state| {
                 let known = state.organization(&id)?.webhooks.get(&webhook)?;
@@ -175,8 +175,8 @@ impl Attempting {
                     disabled: known.disabled.is_some(),
                 })
             })
-        })
-        .await
+        });
+        target.await.map_err(|error| error.to_string())
     }
 
     /// Has a webhook switched off that is gone, or has failed for as long as the schedule goes.
@@ -204,7 +204,7 @@ impl Attempting {
         });
         match disabled.await {
             Ok(_) => tracing::info!(%webhook, %organization, %reason, "a webhook was switched off"),
-            Err(error) => tracing::warn!(%webhook, %organization, error, "a webhook was not switched off"),
+            Err(error) => tracing::warn!(%webhook, %organization, %error, "a webhook was not switched off"),
         }
     }
 
@@ -232,20 +232,17 @@ impl Attempting {
 }
 
 /// Asks the owner again where it was only busy.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, String>
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, CommandError>
 where
     F: Future<Output = Result<T, CommandError>>,
 {
-    let mut last = String::new();
     for _ in 0..READS {
         match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(CommandError::Busy) => last = CommandError::Busy.to_string(),
-            Err(error) => return Err(error.to_string()),
+            Err(CommandError::Busy) => tokio::time::sleep(READ_PAUSE).await,
+            answered => return answered,
         }
-        tokio::time::sleep(READ_PAUSE).await;
     }
-    Err(last)
+    Err(CommandError::Busy)
 }
 
 /// An error without where the webhook is: its URL may be a credential.
