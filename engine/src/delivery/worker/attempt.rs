@@ -6,6 +6,7 @@ use std::time::Duration;
 use lettre::message::Mailbox;
 use tollbook_schemas::command::{Command, OrganizationCommand};
 use tollbook_schemas::id::{AlertId, OrgId, Reason, WebhookId};
+use tollbook_schemas::position::Position;
 use tollbook_schemas::sealed::Sealed;
 use tollbook_schemas::time::{Timestamp, Zone};
 
@@ -210,17 +211,19 @@ impl Attempting {
 
     /// Whether this alert or a later one reached the endpoint since the delivery began.
     async fn succeeded_meanwhile(&self, tools: &Tools, organization: &OrgId) -> Result<bool, String> {
+        let before = Position(self.told.position.position.0.saturating_sub(1));
         let mut after = None;
         loop {
             let (view, id, from) = (tools.view.clone(), organization.clone(), after);
-            let page = tokio::task::spawn_blocking(move || view.alerts(Some(&id), from, LOOK)).await;
+            let page = tokio::task::spawn_blocking(move || match from {
+                Some(_) => view.alerts(Some(&id), from, LOOK),
+                None => view.alerts_after(Some(&id), before, LOOK),
+            })
+            .await;
             let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
             let Some(last) = page.last() else { return Ok(false) };
             after = Some((last.position.position, last.kind(), last.number));
             for alert in &page {
-                if alert.position.position < self.told.position.position {
-                    continue;
-                }
                 let stored = tools.store.get(alert.id.clone()).await.map_err(|error| error.to_string())?;
                 let delivery = stored.as_ref().and_then(|stored| stored.record.deliveries.get(&self.channel));
                 if delivery.is_some_and(|delivery| delivery.succeeded_since(self.began)) {
