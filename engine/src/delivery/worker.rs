@@ -287,7 +287,8 @@ impl Term {
         let records = channels::records(&self.tools, raised).await?;
         let fresh: BTreeMap<AlertId, Record> =
             records.iter().map(|record| (record.told.id.clone(), record.clone())).collect();
-        let added = self.tools.store.create(self.tools.owner.partition(), records, last).await?;
+        let now = self.tools.clock.now();
+        let added = self.tools.store.create(self.tools.owner.partition(), records, last, now).await?;
         fault::reached(FaultPoint::DeliveryRecorded);
         self.cursor = last;
         for record in added.iter().filter_map(|id| fresh.get(id)) {
@@ -300,6 +301,9 @@ impl Term {
     /// Enqueues what was there already and nobody here knows of: written by an owner before, or by a write of this one
     /// that had no answer.
     async fn take_up(&mut self, known: BTreeSet<AlertId>) -> Result<(), WorkError> {
+        if known.is_empty() {
+            return Ok(());
+        }
         let waiting = self.queue.waiting_of(&known);
         for id in known {
             if waiting.contains(&id) || self.held.contains_key(&id) {
@@ -414,7 +418,7 @@ impl Term {
         let partition = self.tools.owner.partition();
         if self.hold(&id).await?.is_none() {
             let record = Record { told, deliveries: BTreeMap::new() };
-            self.tools.store.create(partition, vec![record], self.cursor).await?;
+            self.tools.store.create(partition, vec![record], self.cursor, now).await?;
         }
         let Some(held) = self.hold(&id).await? else {
             answer(to, Err(CommandError::Busy));
