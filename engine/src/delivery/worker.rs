@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Everything that happens at once is written together, so that a burst shares syncs. After an error of the store or of
-//! the feed it begins again with what is stored.
+//! the feed it lets end what is under way, and begins again with what is stored.
 
 mod attempt;
 mod channels;
+mod ending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,12 +46,8 @@ use crate::owner::{CommandError, OwnerError, OwnerHandle, Role, told};
 const BATCH: usize = 256;
 /// Until it begins again after an error.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// Until what was not written is written again.
-const WRITE_PAUSE: Duration = Duration::from_millis(200);
 /// How often old records are forgotten and figures are told.
 const SWEEP_SECONDS: i64 = 3_600;
-/// How long what is under way may take when the process stops or begins again. What takes longer is attempted again.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The task of a partition.
 #[derive(Debug)]
@@ -231,53 +228,6 @@ impl Term {
                 Woken::Over => return Ok(()),
             }
         }
-    }
-
-    /// Records what is under way, as far as it ends soon, and `failed`: what an error kept from being written.
-    async fn finish(mut self, failed: bool) {
-        let ending = async {
-            if failed {
-                self.write_again().await;
-            }
-            while let Some(finished) = self.running.join_next().await {
-                let Ok(finished) = finished else { continue };
-                if let Err(error) = self.settle(finished).await {
-                    tracing::debug!(%error, "how a delivery ended is not written yet");
-                    self.write_again().await;
-                }
-            }
-        };
-        if tokio::time::timeout(GRACE, ending).await.is_err() {
-            tracing::debug!("what is still under way is attempted again");
-        }
-    }
-
-    /// Writes what is held until the store takes it.
-    async fn write_again(&mut self) {
-        while let Err(error) = self.reconcile().await {
-            tracing::debug!(%error, "deliveries are not written yet");
-            tokio::time::sleep(WRITE_PAUSE).await;
-        }
-        self.held.retain(|_, held| held.running > 0);
-    }
-
-    /// Writes what is held, after writes of which nobody knows whether they were done; what somebody else wrote stays.
-    async fn reconcile(&mut self) -> Result<(), WorkError> {
-        let ids: Vec<AlertId> = self.held.keys().cloned().collect();
-        for id in &ids {
-            let stored = self.tools.store.get(id.clone()).await?;
-            let Some(held) = self.held.get_mut(id) else { continue };
-            let ours = stored.filter(|stored| {
-                stored.revision == held.stored.revision || stored.record == held.stored.record
-            });
-            match ours {
-                Some(stored) => held.stored.revision = stored.revision,
-                None => {
-                    self.held.remove(id);
-                }
-            }
-        }
-        self.write(ids).await
     }
 
     /// Takes over the next piece of the feed.
