@@ -37,13 +37,14 @@ pub(crate) trait DeliveryStore: Send + Sync + fmt::Debug {
     /// A record.
     fn get(&self, id: AlertId) -> BoxFuture<'_, Result<Option<Stored>, StoreError>>;
 
-    /// Takes over a piece of the feed: adds records, except for those that are there already, and moves the cursor. Says
-    /// which were added.
+    /// Takes over a piece of the feed: adds records, made `now`, except for those that are there already, and moves the
+    /// cursor. Says which were added.
     fn create(
         &self,
         partition: PartitionId,
         records: Vec<Record>,
         cursor: u64,
+        now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<AlertId>, StoreError>>;
 
     /// Replaces records that were read before. Says their new revisions, in the same order.
@@ -53,7 +54,7 @@ pub(crate) trait DeliveryStore: Send + Sync + fmt::Debug {
         records: Vec<Stored>,
     ) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 
-    /// Forgets records that are older than they are kept.
+    /// Forgets records that were made longer ago than they are kept, as far as nothing of them is to be attempted.
     fn sweep(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 

@@ -13,7 +13,7 @@
 mod attempt;
 mod channels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,13 +43,13 @@ use crate::owner::{CommandError, OwnerError, OwnerHandle, Role, told};
 
 /// Alerts taken over from the feed together.
 const BATCH: usize = 256;
-/// Attempts of one partition at the same time.
-const AT_ONCE: usize = 64;
 /// Until it begins again after an error.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// Until what was not written is written again.
+const WRITE_PAUSE: Duration = Duration::from_millis(200);
 /// How often old records are forgotten and figures are told.
 const SWEEP_SECONDS: i64 = 3_600;
-/// How long what is under way may take when the process stops. What takes longer is attempted again.
+/// How long what is under way may take when the process stops or begins again. What takes longer is attempted again.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The task of a partition.
@@ -192,8 +192,20 @@ impl Term {
         Ok(Self { tools, cursor, queue, held, running, swept: Timestamp::EPOCH })
     }
 
+    /// Delivers until this process is no longer the owner, is told to stop, or something fails. Whatever ends it, what
+    /// is under way may end.
     async fn work(
         mut self,
+        requests: &mut mpsc::Receiver<Redeliver>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), WorkError> {
+        let ended = self.deliver(requests, stop).await;
+        self.finish(ended.is_err()).await;
+        ended
+    }
+
+    async fn deliver(
+        &mut self,
         requests: &mut mpsc::Receiver<Redeliver>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), WorkError> {
@@ -202,8 +214,7 @@ impl Term {
         loop {
             self.sweep().await?;
             self.start_due().await?;
-            let room = self.running.len() < AT_ONCE;
-            let due = self.queue.next_due().filter(|_| room);
+            let due = self.queue.next_due();
             let woken = tokio::select! {
                 Some(finished) = self.running.join_next() => finished.map_or(Woken::Due, Woken::Finished),
                 Some(request) = requests.recv() => Woken::Asked(request),
@@ -217,22 +228,56 @@ impl Term {
                 Woken::More => self.take_over().await?,
                 Woken::Due => {}
                 Woken::Asked(request) => self.ask(request).await?,
-                Woken::Over => return self.finish().await,
+                Woken::Over => return Ok(()),
             }
         }
     }
 
-    /// Records what is under way, as far as it ends soon.
-    async fn finish(mut self) -> Result<(), WorkError> {
+    /// Records what is under way, as far as it ends soon, and `failed`: what an error kept from being written.
+    async fn finish(mut self, failed: bool) {
         let ending = async {
+            if failed {
+                self.write_again().await;
+            }
             while let Some(finished) = self.running.join_next().await {
-                if let Ok(finished) = finished {
-                    self.settle(finished).await?;
+                let Ok(finished) = finished else { continue };
+                if let Err(error) = self.settle(finished).await {
+                    tracing::debug!(%error, "how a delivery ended is not written yet");
+                    self.write_again().await;
                 }
             }
-            Ok(())
         };
-        tokio::time::timeout(GRACE, ending).await.unwrap_or(Ok(()))
+        if tokio::time::timeout(GRACE, ending).await.is_err() {
+            tracing::debug!("what is still under way is attempted again");
+        }
+    }
+
+    /// Writes what is held until the store takes it.
+    async fn write_again(&mut self) {
+        while let Err(error) = self.reconcile().await {
+            tracing::debug!(%error, "deliveries are not written yet");
+            tokio::time::sleep(WRITE_PAUSE).await;
+        }
+        self.held.retain(|_, held| held.running > 0);
+    }
+
+    /// Writes what is held, after writes of which nobody knows whether they were done; what somebody else wrote stays.
+    async fn reconcile(&mut self) -> Result<(), WorkError> {
+        let ids: Vec<AlertId> = self.held.keys().cloned().collect();
+        for id in &ids {
+            let stored = self.tools.store.get(id.clone()).await?;
+            let Some(held) = self.held.get_mut(id) else { continue };
+            let ours = stored.filter(|stored| {
+                stored.revision == held.stored.revision || stored.record == held.stored.record
+            });
+            match ours {
+                Some(stored) => held.stored.revision = stored.revision,
+                None => {
+                    self.held.remove(id);
+                }
+            }
+        }
+        self.write(ids).await
     }
 
     /// Takes over the next piece of the feed.
@@ -242,11 +287,32 @@ impl Term {
         let records = channels::records(&self.tools, raised).await?;
         let fresh: BTreeMap<AlertId, Record> =
             records.iter().map(|record| (record.told.id.clone(), record.clone())).collect();
-        let added = self.tools.store.create(self.tools.owner.partition(), records, last).await?;
+        let now = self.tools.clock.now();
+        let added = self.tools.store.create(self.tools.owner.partition(), records, last, now).await?;
         fault::reached(FaultPoint::DeliveryRecorded);
         self.cursor = last;
         for record in added.iter().filter_map(|id| fresh.get(id)) {
             enqueue(&mut self.queue, record);
+        }
+        let known = fresh.into_keys().filter(|id| !added.contains(id)).collect();
+        self.take_up(known).await
+    }
+
+    /// Enqueues what was there already and nobody here knows of: written by an owner before, or by a write of this one
+    /// that had no answer.
+    async fn take_up(&mut self, known: BTreeSet<AlertId>) -> Result<(), WorkError> {
+        if known.is_empty() {
+            return Ok(());
+        }
+        let waiting = self.queue.waiting_of(&known);
+        for id in known {
+            if waiting.contains(&id) || self.held.contains_key(&id) {
+                continue;
+            }
+            let stored = self.tools.store.get(id).await?;
+            if let Some(Stored { record, .. }) = stored.filter(|stored| stored.record.is_open()) {
+                enqueue(&mut self.queue, &record);
+            }
         }
         Ok(())
     }
@@ -255,8 +321,7 @@ impl Term {
     async fn start_due(&mut self) -> Result<(), WorkError> {
         let now = self.tools.clock.now();
         let mut starting = Vec::new();
-        while self.running.len().saturating_add(starting.len()) < AT_ONCE {
-            let Some((id, channel)) = self.queue.pop(now) else { break };
+        while let Some((id, channel)) = self.queue.pop(now) {
             match self.begin_attempt(&id, &channel, now).await? {
                 Some(attempting) => starting.push(attempting),
                 None => self.queue.done(&channel),
@@ -342,7 +407,7 @@ impl Term {
             }
         }
         if let Some(due) = delivery.due() {
-            self.queue.push(due, id, channel);
+            self.queue.push(due, id, channel, held.stored.record.told.organization.as_ref());
         }
     }
 
@@ -353,13 +418,14 @@ impl Term {
         let partition = self.tools.owner.partition();
         if self.hold(&id).await?.is_none() {
             let record = Record { told, deliveries: BTreeMap::new() };
-            self.tools.store.create(partition, vec![record], self.cursor).await?;
+            self.tools.store.create(partition, vec![record], self.cursor, now).await?;
         }
         let Some(held) = self.hold(&id).await? else {
             answer(to, Err(CommandError::Busy));
             return Ok(());
         };
         let running = held.running > 0;
+        let organization = held.stored.record.told.organization.clone();
         let missing = || Delivery { state: DeliveryState::Failed, ..Delivery::new(now) };
         let delivery = held.stored.record.deliveries.entry(channel.clone()).or_insert_with(missing);
         // An earlier wish that waits is as good; an attempt that is under way ends first.
@@ -371,7 +437,7 @@ impl Term {
                 self.queue.remove(before, &id, &channel);
             }
             if !under_way {
-                self.queue.push(now, id.clone(), channel);
+                self.queue.push(now, id.clone(), channel, organization.as_ref());
             }
         }
         self.write(vec![id.clone()]).await?;
@@ -426,7 +492,7 @@ impl Term {
 fn enqueue(queue: &mut Queue, record: &Record) {
     for (channel, delivery) in &record.deliveries {
         if let Some(due) = delivery.due() {
-            queue.push(due, record.told.id.clone(), channel.clone());
+            queue.push(due, record.told.id.clone(), channel.clone(), record.told.organization.as_ref());
         }
     }
 }

@@ -122,6 +122,7 @@ impl DeliveryStore for BucketDeliveries {
         partition: PartitionId,
         records: Vec<Record>,
         cursor: u64,
+        _: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<AlertId>, StoreError>> {
         Box::pin(async move {
             let adding = stream::iter(records).map(|record| self.add(partition, record));

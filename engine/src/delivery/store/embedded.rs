@@ -106,6 +106,7 @@ impl DeliveryStore for EmbeddedDeliveries {
         partition: PartitionId,
         records: Vec<Record>,
         cursor: u64,
+        now: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<AlertId>, StoreError>> {
         self.run(move |store| {
             let mut batch = store.batch();
@@ -115,7 +116,7 @@ impl DeliveryStore for EmbeddedDeliveries {
                 if store.keyspace.contains_key(record_key(&id)).map_err(failed)? {
                     continue;
                 }
-                batch.insert(&store.keyspace, day_key(record.told.raised_at, &id), b"".as_slice());
+                batch.insert(&store.keyspace, day_key(now, &id), b"".as_slice());
                 store.put(&mut batch, partition, &record)?;
                 added.push(id);
             }
@@ -149,7 +150,7 @@ impl DeliveryStore for EmbeddedDeliveries {
                 for row in store.keyspace.range(b"d".to_vec()..end.clone()).take(SWEEP) {
                     let key = row.key().map_err(failed)?;
                     let id = id_of(key.get(end.len()..).unwrap_or_default())?;
-                    batch.remove(&store.keyspace, record_key(&id));
+                    store.forget(&mut batch, &id, now)?;
                     batch.remove(&store.keyspace, key);
                     count = count.saturating_add(1);
                 }
@@ -175,11 +176,28 @@ impl Store {
     ) -> Result<(), StoreError> {
         let id = &record.told.id;
         batch.insert(&self.keyspace, record_key(id), encode(record)?);
-        let open = [open_prefix(partition).as_slice(), id.as_str().as_bytes()].concat();
+        let open = open_key(partition, id);
         if record.is_open() {
             batch.insert(&self.keyspace, open, b"".as_slice());
         } else {
             batch.remove(&self.keyspace, open);
+        }
+        Ok(())
+    }
+
+    /// Removes a record and its mark; one that has deliveries to be attempted stays as if it were made now, since it is
+    /// written again when they are.
+    fn forget(&self, batch: &mut OwnedWriteBatch, id: &AlertId, now: Timestamp) -> Result<(), StoreError> {
+        let Some(value) = self.keyspace.get(record_key(id)).map_err(failed)? else { return Ok(()) };
+        // One that is not readable is of no use to anybody.
+        let record: Option<Record> = decode(&value).ok();
+        if record.as_ref().is_some_and(Record::is_open) {
+            batch.insert(&self.keyspace, day_key(now, id), b"".as_slice());
+            return Ok(());
+        }
+        batch.remove(&self.keyspace, record_key(id));
+        if let Some(record) = record {
+            batch.remove(&self.keyspace, open_key(record.told.position.partition, id));
         }
         Ok(())
     }
@@ -200,6 +218,10 @@ fn record_key(id: &AlertId) -> Vec<u8> {
 
 fn open_prefix(partition: PartitionId) -> Vec<u8> {
     [b"o".as_slice(), &partition.0.to_be_bytes()].concat()
+}
+
+fn open_key(partition: PartitionId, id: &AlertId) -> Vec<u8> {
+    [open_prefix(partition).as_slice(), id.as_str().as_bytes()].concat()
 }
 
 fn cursor_key(partition: PartitionId) -> Vec<u8> {

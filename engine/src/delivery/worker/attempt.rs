@@ -6,6 +6,7 @@ use std::time::Duration;
 use lettre::message::Mailbox;
 use tollbook_schemas::command::{Command, OrganizationCommand};
 use tollbook_schemas::id::{AlertId, OrgId, Reason, WebhookId};
+use tollbook_schemas::position::Position;
 use tollbook_schemas::sealed::Sealed;
 use tollbook_schemas::time::{Timestamp, Zone};
 
@@ -146,15 +147,15 @@ impl Attempting {
 
     async fn recipient(&self, tools: &Tools, organization: &OrgId) -> Result<Option<Recipient>, String> {
         let at = self.told.raised_at;
-        patiently(|| {
+        let recipient = patiently(|| {
             let id = organization.clone();
             tools.owner.read(move |state| {
                 let known = state.organization(&id)?;
                 let zone = known.calendar.zone_at(at).clone();
                 Some(Recipient { name: known.name.to_string(), email: known.email.clone(), zone })
             })
-        })
-        .await
+        });
+        recipient.await.map_err(|error| error.to_string())
     }
 
     async fn target(
@@ -164,7 +165,7 @@ impl Attempting {
         webhook: &WebhookId,
     ) -> Result<Option<Target>, String> {
         let now = self.at;
-        patiently(|| {
+        let target = patiently(|| {
             let (id, webhook) = (organization.clone(), webhook.clone());
             tools.owner.read(move |state| {
                 let known = state.organization(&id)?.webhooks.get(&webhook)?;
@@ -175,8 +176,8 @@ impl Attempting {
                     disabled: known.disabled.is_some(),
                 })
             })
-        })
-        .await
+        });
+        target.await.map_err(|error| error.to_string())
     }
 
     /// Has a webhook switched off that is gone, or has failed for as long as the schedule goes.
@@ -204,23 +205,25 @@ impl Attempting {
         });
         match disabled.await {
             Ok(_) => tracing::info!(%webhook, %organization, %reason, "a webhook was switched off"),
-            Err(error) => tracing::warn!(%webhook, %organization, error, "a webhook was not switched off"),
+            Err(error) => tracing::warn!(%webhook, %organization, %error, "a webhook was not switched off"),
         }
     }
 
     /// Whether this alert or a later one reached the endpoint since the delivery began.
     async fn succeeded_meanwhile(&self, tools: &Tools, organization: &OrgId) -> Result<bool, String> {
+        let before = Position(self.told.position.position.0.saturating_sub(1));
         let mut after = None;
         loop {
             let (view, id, from) = (tools.view.clone(), organization.clone(), after);
-            let page = tokio::task::spawn_blocking(move || view.alerts(Some(&id), from, LOOK)).await;
+            let page = tokio::task::spawn_blocking(move || match from {
+                Some(_) => view.alerts(Some(&id), from, LOOK),
+                None => view.alerts_after(Some(&id), before, LOOK),
+            })
+            .await;
             let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
             let Some(last) = page.last() else { return Ok(false) };
             after = Some((last.position.position, last.kind(), last.number));
             for alert in &page {
-                if alert.position.position < self.told.position.position {
-                    continue;
-                }
                 let stored = tools.store.get(alert.id.clone()).await.map_err(|error| error.to_string())?;
                 let delivery = stored.as_ref().and_then(|stored| stored.record.deliveries.get(&self.channel));
                 if delivery.is_some_and(|delivery| delivery.succeeded_since(self.began)) {
@@ -232,20 +235,17 @@ impl Attempting {
 }
 
 /// Asks the owner again where it was only busy.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, String>
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, CommandError>
 where
     F: Future<Output = Result<T, CommandError>>,
 {
-    let mut last = String::new();
     for _ in 0..READS {
         match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(CommandError::Busy) => last = CommandError::Busy.to_string(),
-            Err(error) => return Err(error.to_string()),
+            Err(CommandError::Busy) => tokio::time::sleep(READ_PAUSE).await,
+            answered => return answered,
         }
-        tokio::time::sleep(READ_PAUSE).await;
     }
-    Err(last)
+    Err(CommandError::Busy)
 }
 
 /// An error without where the webhook is: its URL may be a credential.

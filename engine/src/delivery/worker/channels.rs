@@ -1,10 +1,12 @@
 //! By which ways an alert is told: decided once, when it is taken over from the feed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tollbook_schemas::id::{OrgId, WebhookId};
 use tollbook_schemas::time::Timestamp;
 
+use super::attempt::patiently;
 use super::{Tools, is_mailed};
 use crate::alerts::feed::Raised;
 use crate::delivery::record::{Channel, Delivery, Record};
@@ -63,14 +65,18 @@ type Webhooks = BTreeMap<OrgId, Vec<(WebhookId, Timestamp)>>;
 
 /// The webhooks that are on, and since when they are there.
 async fn webhooks(tools: &Tools, organizations: BTreeSet<OrgId>) -> Result<Webhooks, CommandError> {
-    let read = tools.owner.read(move |state| {
-        let of = |id: OrgId| {
-            let known = state.organization(&id)?;
-            let on = known.webhooks.iter().filter(|(_, webhook)| webhook.disabled.is_none());
-            let on = on.map(|(webhook, known)| (webhook.clone(), known.created_at)).collect();
-            Some((id, on))
-        };
-        organizations.into_iter().filter_map(of).collect()
+    let organizations = Arc::new(organizations);
+    let read = patiently(|| {
+        let organizations = organizations.clone();
+        tools.owner.read(move |state| {
+            let of = |id: &OrgId| {
+                let known = state.organization(id)?;
+                let on = known.webhooks.iter().filter(|(_, webhook)| webhook.disabled.is_none());
+                let on = on.map(|(webhook, known)| (webhook.clone(), known.created_at)).collect();
+                Some((id.clone(), on))
+            };
+            organizations.iter().filter_map(of).collect()
+        })
     });
     read.await
 }
