@@ -32,7 +32,7 @@ use tollbook_tests::oracle::{BookedRecord, Expected, Fate, Oracle};
 use tollbook_tests::script::{create_project, idempotency, issue_key, recharge, register};
 
 /// Seeds of a run that names none.
-const SEEDS: std::ops::Range<u64> = 1..5;
+const SEEDS: std::ops::Range<u64> = 1..6;
 /// Steps of one walk.
 const STEPS: u32 = 2_000;
 /// Steps between comparisons of everything.

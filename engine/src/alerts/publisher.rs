@@ -137,6 +137,8 @@ impl Publisher {
 
     /// Removes what others have raised.
     async fn drop_raised(&self) -> Result<(), RoundError> {
+        // The owner measures.
+        self.measure(0, None);
         loop {
             let mut rows = self.outgoing().await?;
             if rows.is_empty() {

@@ -100,15 +100,17 @@ impl Subscribers {
             stream.delete_consumer(&info.name).await.map_err(|error| error.to_string())?;
             tracing::info!(consumer = info.name, "removed the consumer of an alert subscription");
         }
-        for (name, subscription) in wanted {
-            if !there.contains(name) {
-                let config = consumer(name, subscription)?;
-                let made = stream.create_consumer_strict(config).await;
-                let _made: Consumer<pull::Config> = made.map_err(|error| format!("{name}: {error}"))?;
-                tracing::info!(consumer = %name, "made the consumer of an alert subscription");
+        let mut failed = Ok(());
+        for (name, subscription) in wanted.iter().filter(|(name, _)| !there.contains(*name)) {
+            let config = consumer(name, subscription)?;
+            let made: Result<Consumer<pull::Config>, _> = stream.create_consumer_strict(config).await;
+            match made {
+                Ok(_) => tracing::info!(consumer = %name, "made the consumer of an alert subscription"),
+                // Somebody else's of that name keeps only this one from being made.
+                Err(error) => failed = Err(format!("{name}: {error}")),
             }
         }
-        Ok(())
+        failed
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message as Mail, MultiPart};
+use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::{Error, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use tollbook_schemas::id::AlertId;
 use tollbook_schemas::time::Timestamp;
@@ -16,9 +16,6 @@ use super::DeliveryError;
 use super::message::Message;
 use super::outcome::{Outcome, Verdict};
 use super::settings::{SmtpSettings, SmtpTls};
-
-/// Connections to the server at most.
-const CONNECTIONS_MAX: u32 = 8;
 
 /// What sends mail. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,8 +34,7 @@ impl Mailer {
             .port(settings.port)
             .tls(tls(settings)?)
             .hello_name(ClientId::Domain(settings.hello.clone()))
-            .timeout(Some(settings.timeout))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS_MAX));
+            .timeout(Some(settings.timeout));
         if let Some((user, password)) = &settings.credentials {
             builder = builder.credentials(Credentials::new(user.clone(), password.clone()));
         }
@@ -62,7 +58,8 @@ impl Mailer {
             Ok(mail) => mail,
             Err(error) => return Outcome::refused(None, error.to_string()),
         };
-        // The transport's own limit is for each step of the conversation.
+        // The transport's own limit is for connecting only. Every mail has a connection of its own, which ends with this
+        // future: one that was left in the middle of a conversation would take late answers for those to the next mail.
         match tokio::time::timeout(self.timeout, self.transport.send(mail)).await {
             Ok(Ok(reply)) => {
                 let status = Some(u16::from(reply.code()));

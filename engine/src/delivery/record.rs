@@ -131,7 +131,7 @@ pub(crate) struct AttemptResult {
 }
 
 impl Record {
-    /// When the next delivery of it is due.
+    /// Whether a delivery of it is still to be attempted.
     pub(crate) fn is_open(&self) -> bool {
         self.deliveries.values().any(|delivery| delivery.due().is_some())
     }

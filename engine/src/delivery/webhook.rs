@@ -17,8 +17,6 @@ use super::told::Told;
 
 /// Bytes of an answer that are read.
 const ANSWER_MAX: usize = 1_024;
-/// Characters of an answer that are kept with an error.
-const EXCERPT: usize = 120;
 const AGENT: &str = concat!("tollbook/", env!("CARGO_PKG_VERSION"));
 
 /// What calls webhooks. Cheap to clone.
@@ -89,15 +87,15 @@ async fn judge(response: Response) -> Outcome {
     let status = response.status();
     let code = Some(status.as_u16());
     let retry_after = retry_after(status, response.headers());
-    let answer = excerpt(response).await;
+    drain(response).await;
     if status.is_success() {
         return Outcome { verdict: Verdict::Delivered, status: code, error: None, retry_after: None };
     }
     let error = match status {
         status if status.is_redirection() => "it answers with a redirect, which is not followed".to_owned(),
         StatusCode::GONE => "it says that it is gone".to_owned(),
-        _ if answer.is_empty() => format!("it answers {}", status.as_u16()),
-        _ => format!("it answers {}: {answer}", status.as_u16()),
+        // Not what it says: that may name what of its URL is secret.
+        _ => format!("it answers {}", status.as_u16()),
     };
     let verdict = if status == StatusCode::GONE { Verdict::Gone } else { Verdict::Failed };
     Outcome { verdict, status: code, error: Some(error), retry_after }
@@ -115,16 +113,15 @@ fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     asked.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// The beginning of an answer. The rest is not read.
-async fn excerpt(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < ANSWER_MAX {
+/// Reads the beginning of an answer, so that a receiver that still writes one is not cut off; the rest is not read.
+async fn drain(mut response: Response) {
+    let mut read = 0_usize;
+    while read < ANSWER_MAX {
         match response.chunk().await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(chunk.get(..ANSWER_MAX).unwrap_or(&chunk)),
+            Ok(Some(chunk)) => read = read.saturating_add(chunk.len()),
             Ok(None) | Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&bytes).trim().chars().take(EXCERPT).collect()
 }
 
 /// Why nothing was answered, with its innermost cause and without the URL, which may hold a secret.

@@ -49,7 +49,12 @@ impl Walk {
                 return self.command(&Command::Config(ConfigCommand::SetDefaults(defaults)));
             }
         };
-        self.command(&Command::Organization(id, command));
+        let budgets = matches!(command, OrganizationCommand::SetBudgets { .. });
+        self.command(&Command::Organization(id.clone(), command));
+        if budgets && self.chance(300) {
+            // What was just reached may not be so any more.
+            self.unuse(&id);
+        }
     }
 
     /// One of few projects, so that something happens to those that are watched.
@@ -67,7 +72,7 @@ impl Walk {
         let consumed = self.oracle.find(id).map_or(Decimal::ZERO, |known| {
             known.consumed(project, period, known.date(self.oracle.recorded_at))
         });
-        let percent = [0, 50, 90, 100, 101, 110, 150, 300][self.below(8)];
+        let percent = [50, 90, 100, 100, 100, 101, 150, 300][self.below(8)];
         let more = Decimal::new([0, 0, 1, 500, 20_000, -1][self.below(6)], 3);
         let near = (consumed * Decimal::new(percent, 2) + more).round_dp(6);
         Amount::try_from(near).unwrap()

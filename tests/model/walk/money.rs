@@ -148,7 +148,8 @@ impl Walk {
             0..3 => None,
             3 => Some(now),
             4 => Some(now.plus_seconds(-self.rng.random_range(0..100_000))),
-            5 => Some(now.plus_seconds(self.rng.random_range(600_000..2_000_000))),
+            // About a week, so that it is about to expire soon.
+            5 | 6 => Some(now.plus_seconds(self.rng.random_range(600_000..700_000))),
             _ => Some(now.plus_seconds(self.rng.random_range(1..400_000))),
         };
         let (voucher, amount) = (VoucherId::from_bits(self.id()), self.some_amount());
@@ -176,7 +177,7 @@ impl Walk {
     }
 
     /// Takes a booked record back; now and then one that was taken back before.
-    fn unuse(&mut self, id: &OrgId) {
+    pub(super) fn unuse(&mut self, id: &OrgId) {
         let Some(known) = self.oracle.find(id) else { return };
         let records: Vec<_> = known.booked.iter().filter(|record| !record.back).cloned().collect();
         if records.is_empty() {
