@@ -44,10 +44,10 @@ pub(in super::super) struct SetArgs {
     #[command(flatten)]
     project: ProjectArg,
     /// What may be spent in a day, such as 50.00
-    #[arg(long, value_name = "AMOUNT|none")]
+    #[arg(long, value_name = "AMOUNT|none", allow_negative_numbers = true)]
     daily: Setting<String>,
     /// What may be spent in a month
-    #[arg(long, value_name = "AMOUNT|none")]
+    #[arg(long, value_name = "AMOUNT|none", allow_negative_numbers = true)]
     monthly: Setting<String>,
     /// What is compared: settled consumption, which is late, or all of it [default: as before]
     #[arg(long, value_parser = ["settled", "strict"])]

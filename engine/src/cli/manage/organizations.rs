@@ -53,7 +53,7 @@ pub(in super::super) enum OrgCommand {
         #[command(flatten)]
         organization: OrgArg,
         /// The threshold, such as 5.00 [default: show it]
-        #[arg(value_name = "AMOUNT|none")]
+        #[arg(value_name = "AMOUNT|none", allow_negative_numbers = true)]
         threshold: Option<Setting<String>>,
     },
     /// Show its audit log: who did what, and when

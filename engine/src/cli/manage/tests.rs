@@ -419,6 +419,12 @@ fn budgets() {
         &format!("PUT {project}/budgets"),
         r#"{"daily":null,"monthly":"70","enforcement":"strict"}"#,
     );
+    // The server says what is wrong with it.
+    check(
+        "set org_1 proj_1 --daily -1 --monthly none",
+        &format!("PUT {project}/budgets"),
+        r#"{"daily":"-1","monthly":null}"#,
+    );
     // Leaving one out must not take it away.
     refused::<BudgetCommand>("set org_1 proj_1 --daily 5", "--monthly");
     check(
