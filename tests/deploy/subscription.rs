@@ -20,6 +20,8 @@ const PACKAGE: &str = "nats-py[nkeys]==2.16.0";
 const MODEL: &str = "kimi-k2.5";
 /// Twice as long as an acknowledgement may take.
 const REDELIVERY: Duration = Duration::from_secs(60);
+/// Longer than what a subscription may get from before it, and than an alert takes into the feed.
+const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 const PATH: &str = "/v1/alert-subscriptions";
 
 /// A server with the engine's keys.
@@ -85,9 +87,13 @@ async fn subscribes(deployment: &Deployment) {
     let engine = deployment.connect(ENGINE).await;
     api.prices(MODEL, "0.60", "0.10", "3.00").await;
     let before = poor(&api, "Before").await;
-    feed(&api, 3).await;
-    // Alerts from shortly before may be delivered, as clocks differ; these are from before that.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Alerts from shortly before may be delivered, as clocks differ; these are to be from before that.
+    let last: jiff::Timestamp = feed(&api, 3).await[2]["event"]["time"].as_str().unwrap().parse().unwrap();
+    eventually(DEADLINE, "the alerts are of some time ago", || async {
+        let ago = jiff::Timestamp::now().duration_since(last);
+        (ago > OVERLAP).then_some(())
+    })
+    .await;
     let (one, other) = (api.customer("One").await, api.customer("Other").await);
     let keyed = |body: Value| api.request("POST", PATH).header("Idempotency-Key", "k").json(&body);
     let made = api.send(keyed(json!({ "name": "mail" }))).await.expect(201);
