@@ -9,6 +9,8 @@ use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tollbook_engine::clock::Clock;
+use tollbook_schemas::time::Timestamp;
 use tollbook_tests::eventually;
 use tollbook_tests::nats::NatsServer;
 use tollbook_tests::python::{interpreter, run};
@@ -21,7 +23,7 @@ const MODEL: &str = "kimi-k2.5";
 /// Twice as long as an acknowledgement may take.
 const REDELIVERY: Duration = Duration::from_secs(60);
 /// Longer than what a subscription may get from before it, and than an alert takes into the feed.
-const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+const OVERLAP_SECONDS: i64 = 3;
 const PATH: &str = "/v1/alert-subscriptions";
 
 /// A server with the engine's keys.
@@ -88,10 +90,9 @@ async fn subscribes(deployment: &Deployment) {
     api.prices(MODEL, "0.60", "0.10", "3.00").await;
     let before = poor(&api, "Before").await;
     // Alerts from shortly before may be delivered, as clocks differ; these are to be from before that.
-    let last: jiff::Timestamp = feed(&api, 3).await[2]["event"]["time"].as_str().unwrap().parse().unwrap();
+    let last: Timestamp = feed(&api, 3).await[2]["event"]["time"].as_str().unwrap().parse().unwrap();
     eventually(DEADLINE, "the alerts are of some time ago", || async {
-        let ago = jiff::Timestamp::now().duration_since(last);
-        (ago > OVERLAP).then_some(())
+        (Clock::System.now() > last.plus_seconds(OVERLAP_SECONDS)).then_some(())
     })
     .await;
     let (one, other) = (api.customer("One").await, api.customer("Other").await);
